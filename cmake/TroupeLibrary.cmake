@@ -1,0 +1,48 @@
+# troupe_add_library(NAME SOURCES <files> [TESTS <files>] [DEPS <targets>] [PRIVATE_DEPS <targets>])
+#
+# Makes the static library troupe_<NAME> from explicit lists. Private headers are included from the
+# repository root ("engine/kv/block_pool.hpp"), public ones as "troupe/<folder>/<name>.hpp" from
+# include/ beside the CMakeLists.txt. TESTS become one executable <NAME>_test and one ctest entry
+# per file, named <NAME>.<file>.
+define_property(GLOBAL PROPERTY TROUPE_LIBRARIES BRIEF_DOCS "All troupe_* static libraries")
+
+function(troupe_add_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;TESTS;DEPS;PRIVATE_DEPS" ${ARGN})
+  if(arg_UNPARSED_ARGUMENTS OR NOT arg_SOURCES)
+    message(FATAL_ERROR "troupe_add_library(${name}): give SOURCES; did not understand: ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  set(target troupe_${name})
+  add_library(${target} STATIC ${arg_SOURCES})
+  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
+  if(IS_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/include)
+    target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include)
+  endif()
+  target_link_libraries(${target} PUBLIC ${arg_DEPS} PRIVATE ${arg_PRIVATE_DEPS} PUBLIC troupe_compile_flags)
+  set_property(GLOBAL APPEND PROPERTY TROUPE_LIBRARIES ${target})
+  if(TROUPE_TESTS AND arg_TESTS)
+    troupe_add_test(${name}_test SOURCES ${arg_TESTS} DEPS ${target} ${arg_PRIVATE_DEPS})
+  endif()
+endfunction()
+
+# troupe_add_test(NAME SOURCES <files> DEPS <targets>): one executable, one ctest entry per file.
+function(troupe_add_test name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  if(NOT TARGET troupe_catch_main)
+    add_library(troupe_catch_main STATIC ${PROJECT_SOURCE_DIR}/tests/catch_main.cpp)
+    target_link_libraries(troupe_catch_main PUBLIC Catch2::Catch2 troupe_compile_flags)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_DEPS} troupe_catch_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${name} PRIVATE TROUPE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  string(REGEX REPLACE "_test$" "" prefix ${name})
+  foreach(file ${arg_SOURCES})
+    get_filename_component(stem ${file} NAME)
+    string(REGEX REPLACE "\\.cpp$" "" tag ${stem})
+    string(REGEX REPLACE "\\.test$" "" short ${tag})
+    if(stem MATCHES "\\.test\\.cpp$")
+      add_test(NAME ${prefix}.${short} COMMAND ${name} -\# "[#${tag}]" --warn NoTests)
+      set_tests_properties(${prefix}.${short} PROPERTIES TIMEOUT 600)
+    endif()
+  endforeach()
+endfunction()
