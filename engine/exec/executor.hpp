@@ -1,0 +1,105 @@
+#pragma once
+
+#include "engine/request/step.hpp"
+#include "troupe/base/error.hpp"
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace troupe::engine {
+
+/// What an executor is made from: the resolved engine arguments of one rank of one replica.
+struct executor_options {
+  /// The Hugging Face folder: config.json and *.safetensors.
+  std::filesystem::path model_dir;
+  /// "auto" (the checkpoint's), "float32" or "bfloat16".
+  std::string dtype = "auto";
+  /// "auto" (the compute type's), "float32" or "bfloat16".
+  std::string kv_cache_dtype = "auto";
+  /// "auto", "safetensors" or "dummy" (seeded random weights of the shape in config.json).
+  std::string load_format = "auto";
+  std::uint64_t seed = 0;
+  std::uint32_t block_size = 16;
+  /// 0 takes the model's own limit.
+  std::uint32_t max_model_len = 0;
+  std::uint32_t max_num_seqs = 64;
+  /// Not given: measured at load so that a full step takes at most `step_target`.
+  std::optional<std::uint32_t> max_num_batched_tokens;
+  std::chrono::milliseconds step_target{250};
+  /// Bytes for the KV cache; not given: the policy of config/ decides from the model's needs.
+  std::optional<std::uint64_t> kv_cache_bytes;
+  std::optional<std::uint32_t> num_blocks;
+  /// Compute threads, the caller's included; 0 takes one per core.
+  std::uint32_t threads = 0;
+};
+
+/// What a loaded executor is. Valid after load().
+struct executor_description {
+  /// "cpu", "simulated", "cuda".
+  std::string kind;
+  /// Instruction set or device, e.g. "avx512bf16".
+  std::string device;
+  std::string architecture;
+  std::string dtype;
+  std::string kv_cache_dtype;
+  std::uint32_t block_size = 0;
+  std::uint32_t num_blocks = 0;
+  std::uint64_t kv_bytes_per_block = 0;
+  std::uint64_t weight_bytes = 0;
+  std::uint32_t vocab_size = 0;
+  std::uint32_t max_model_len = 0;
+  std::uint32_t max_num_seqs = 0;
+  std::uint32_t max_num_batched_tokens = 0;
+  /// True when max_num_batched_tokens was measured here and not given.
+  bool batched_tokens_measured = false;
+  /// True when a row's bits do not depend on the batch that it is computed in.
+  bool batch_invariant = false;
+  /// A hash of {weights, dtype, KV dtype, kind, device path, deterministic or not}. Equal numerics
+  /// give equal tokens.
+  std::uint64_t numerics = 0;
+};
+
+/// Called while loading with the share done, 0 to 1, and what is being done. From the loading thread.
+using load_progress = std::function<void(double share, std::string_view what)>;
+
+/// Runs the steps of one rank: holds the weights, the KV memory and what it knows of each sequence.
+///
+/// Used by one thread at a time, which may block. Every step goes prepare, launch, sample, collect,
+/// in the order of step numbers; an executor that works ahead of its caller accepts prepare and
+/// launch of step N+1 before collect of N. An error of a whole step names it; after one, or after
+/// reset(), all sequences are new to the executor. It never ends the process.
+class executor {
+public:
+  virtual ~executor() = default;
+
+  /// Reads weights, sizes and reserves the KV cache, measures what is to be measured.
+  /// @errors not_found, corrupt_data, unsupported, out_of_memory (the note says what would fit)
+  [[nodiscard]] virtual result<void> load(const load_progress& progress) = 0;
+  [[nodiscard]] virtual const executor_description& describe() const = 0;
+
+  /// Learns and forgets sequences, checks the rows against what is known and stages the inputs.
+  /// @errors invalid_argument: an unknown sequence, a gap in positions, a block out of range, a token
+  ///         outside the vocabulary, more rows or tokens than the limits
+  [[nodiscard]] virtual result<void> prepare(const step_batch& step) = 0;
+  /// Starts the forward pass of a prepared step.
+  [[nodiscard]] virtual result<void> launch(step_id step) = 0;
+  /// Chooses the next token of every row that samples. Separate from launch because masks of
+  /// grammars and drafts bind here, late.
+  [[nodiscard]] virtual result<void> sample(step_id step) = 0;
+  /// Waits for the step and hands over what it brought.
+  [[nodiscard]] virtual result<step_result> collect(step_id step) = 0;
+  /// Forgets all sequences and steps. The KV contents are undefined after it.
+  virtual void reset() = 0;
+};
+
+/// Makes an executor of a kind in the table: "cpu" or "simulated".
+/// @errors not_found: names the kinds that there are
+[[nodiscard]] result<std::unique_ptr<executor>> make_executor(std::string_view kind,
+                                                              executor_options options);
+
+} // namespace troupe::engine

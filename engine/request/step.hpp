@@ -1,0 +1,77 @@
+#pragma once
+
+#include "troupe/base/error.hpp"
+#include "troupe/engine/request.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+namespace troupe::engine {
+
+/// A sequence that the executor does not know yet, or knows no more: sent whole.
+struct new_sequence {
+  request_id id{};
+  /// Prompt and, for a resumed request, the tokens generated so far.
+  std::vector<token_id> tokens;
+  /// How many of `tokens` are the prompt; positions from there on are sampled ones.
+  std::uint32_t prompt_tokens = 0;
+  /// The blocks that hold or will hold tokens [0, blocks.size() * block_size).
+  std::vector<block_id> blocks;
+  sampling_params sampling;
+};
+
+/// What one sequence does in one step. A known sequence is sent as this difference.
+struct step_row {
+  request_id id{};
+  /// The first position that is computed here; all before it are in the KV cache or computed by an
+  /// earlier row of the same step, or by an earlier step.
+  std::uint32_t position = 0;
+  /// How many positions are computed: tokens [position, position + tokens). A position whose token
+  /// is not known to the scheduler yet is the one that the executor sampled for this sequence last.
+  std::uint32_t tokens = 0;
+  /// Whether the last of these positions yields the next token.
+  bool samples = false;
+  /// Blocks appended to the sequence's block table, before the row is computed.
+  std::vector<block_id> new_blocks;
+};
+
+/// One step of one replica: planned while the step before it may still run.
+struct step_batch {
+  step_id id{};
+  /// Sequences that the executor forgets before this step: finished, cancelled or preempted.
+  std::vector<request_id> removed;
+  /// Sequences that it learns before this step; one of `removed` may come back here.
+  std::vector<new_sequence> added;
+  std::vector<step_row> rows;
+};
+
+/// One sampled token.
+struct sampled_token {
+  request_id id{};
+  token_id token = 0;
+};
+
+/// A sequence whose row failed alone; the other rows of the step are good.
+struct failed_row {
+  request_id id{};
+  errc code = errc::internal;
+  std::string note;
+};
+
+/// Where the time of a step went, on the device's side.
+struct step_timings {
+  std::chrono::microseconds prepare{0};
+  std::chrono::microseconds forward{0};
+  std::chrono::microseconds sample{0};
+};
+
+/// What a step brought. `tokens` is in the order of the rows that sample.
+struct step_result {
+  step_id id{};
+  std::vector<sampled_token> tokens;
+  std::vector<failed_row> failed;
+  step_timings timings;
+};
+
+} // namespace troupe::engine
