@@ -1,0 +1,72 @@
+#pragma once
+
+#include "troupe/actors/inference.hpp"
+#include "troupe/actors/messages.hpp"
+#include "troupe/base/clock.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::inference_request_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::response_sink_ptr)
+
+CAF_ADD_ATOM(troupe_edge, troupe::actors, execute_atom, "execute")
+CAF_ADD_ATOM(troupe_edge, troupe::actors, abandon_atom, "abandon")
+
+namespace troupe::actors {
+
+/// The front half of a model in this process, as edges use it. `execute` runs the backend's life-cycle
+/// function of that name; every outcome, errors included, arrives at the sink. `abandon` ends the request of
+/// that sink because its client went away; nothing more is sent to the sink.
+using backend_actor = caf::typed_actor<TROUPE_TAKES(execute_atom, inference_request_ptr, response_sink_ptr),
+                                       TROUPE_TAKES(abandon_atom, response_sink_ptr)>;
+
+/// One model as the edges of this process see it.
+struct model_entry {
+  std::string name;
+  /// The names under which clients ask for it; the first is the one that answers carry.
+  std::vector<std::string> served_names;
+  backend_actor backend;
+  /// Unix time of loading, for /v1/models.
+  std::int64_t created = 0;
+  std::uint32_t max_model_len = 0;
+  bool has_chat_template = false;
+  /// "loading", "ready", "failed", "restarting".
+  std::string state;
+  /// With "failed": why.
+  std::string note;
+};
+
+/// What edges know of the cluster: an immutable snapshot that the node actor replaces and any thread reads.
+struct front_view {
+  std::vector<model_entry> models;
+  cluster_status status;
+  bool draining = false;
+};
+
+/// The board between the actors of a process and its edges. Thread-safe.
+class front_desk {
+public:
+  [[nodiscard]] std::shared_ptr<const front_view> view() const;
+  void publish(std::shared_ptr<const front_view> next);
+
+  /// Remembers that a step was completed or that every replica was idle and answered; for /ready.
+  void mark_progress(time_point now) noexcept;
+  /// True when all models are ready, nothing drains and progress was seen within `window`.
+  [[nodiscard]] bool ready(time_point now, duration window) const;
+
+private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const front_view> view_ = std::make_shared<front_view>();
+  std::atomic<time_point::rep> progress_{0};
+};
+
+/// The model that answers to `name`, or none.
+[[nodiscard]] const model_entry* find_model(const front_view& view, std::string_view name);
+
+} // namespace troupe::actors

@@ -1,0 +1,66 @@
+#pragma once
+
+#include "troupe/actors/messages.hpp"
+#include "troupe/base/error.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace troupe::config {
+struct cluster_config;
+}
+
+namespace troupe::actors {
+
+/// How a cluster is started inside an actor system.
+struct start_options {
+  /// The node of the file to be; empty takes the one node that the file has.
+  std::string node;
+  /// Serve the HTTP edges that the file names. An embedder may want the actors alone.
+  bool edges = true;
+  /// Told what is being loaded, and how far: model, share 0 to 1, words. Called from loading threads.
+  std::function<void(std::string_view model, double share, std::string_view what)> progress;
+};
+
+/// A running node of a cluster inside one's actor system. Destroy it, or call stop(), before the
+/// actor system ends.
+class cluster {
+public:
+  cluster(cluster&&) noexcept;
+  cluster& operator=(cluster&&) noexcept;
+  ~cluster();
+
+  /// The typed handle of the router in this process.
+  [[nodiscard]] router_actor router() const;
+  /// Waits until every model is ready, or one has failed for good.
+  /// @errors what the failed model says; timed_out
+  [[nodiscard]] result<void> await_ready(std::chrono::milliseconds limit);
+  /// The port that the HTTP edge listens on, 0 without one.
+  [[nodiscard]] std::uint16_t http_port() const;
+  /// One line per actor and model, as `troupe up` prints it.
+  [[nodiscard]] std::vector<std::string> cast() const;
+  /// Takes no new requests, lets those in flight end until the deadline, then ends them; stops all actors.
+  void stop(std::chrono::milliseconds deadline);
+
+  struct impl;
+  explicit cluster(std::unique_ptr<impl> parts);
+
+private:
+  std::unique_ptr<impl> impl_;
+};
+
+/// Starts the node of `config` in `system`: spawns the cast and returns at once; models load behind it.
+/// The configuration of the system must have had add_messages().
+/// @errors io_failure: a port in use (named); not_found: no such node; whatever config says
+[[nodiscard]] result<cluster> start_cluster(caf::actor_system& system,
+                                            const config::cluster_config& config,
+                                            start_options options = {});
+
+} // namespace troupe::actors

@@ -1,0 +1,83 @@
+#pragma once
+
+#include "troupe/base/error.hpp"
+#include "troupe/base/ids.hpp"
+#include "troupe/engine/request.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe::actors {
+
+/// What a client asked for, as an edge understood it and before a backend looks at it. Fields without a
+/// value were not given: the model's generation_config.json and vLLM's defaults fill them.
+struct inference_request {
+  std::string model;
+  /// Exactly one of the three is given: text, token ids, or a chat as the JSON array of its messages.
+  std::optional<std::string> prompt_text;
+  std::optional<std::vector<token_id>> prompt_ids;
+  std::optional<std::string> messages_json;
+  /// Variables of the chat template beside the messages, as a JSON object; may be empty.
+  std::string template_kwargs_json;
+  bool add_generation_prompt = true;
+  /// Special tokens of the tokenizer's post-processor around a text prompt.
+  bool add_special_tokens = true;
+
+  std::optional<float> temperature;
+  std::optional<std::int32_t> top_k;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<std::uint64_t> seed;
+  std::optional<std::uint32_t> max_tokens;
+  std::optional<bool> ignore_eos;
+  std::vector<token_id> stop_token_ids;
+  std::vector<std::string> stop;
+  bool include_stop_str_in_output = false;
+  bool skip_special_tokens = true;
+
+  std::int32_t priority = 0;
+  std::string cache_salt;
+  std::chrono::milliseconds timeout{0};
+  /// When the edge had read the request; latencies count from here.
+  std::chrono::steady_clock::time_point arrival{};
+};
+
+/// Token counts of one answer.
+struct usage {
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t completion_tokens = 0;
+  std::uint32_t cached_tokens = 0;
+};
+
+/// A piece of an answer. The last one has a finish reason.
+struct response_part {
+  std::string text;
+  std::uint32_t tokens = 0;
+  engine::finish_reason finish = engine::finish_reason::none;
+  /// The stop string that ended the answer, if one did.
+  std::optional<std::string> stop_string;
+  /// The token of stop_token_ids that ended the answer, if one did (not for eos).
+  std::optional<token_id> stop_token;
+  usage counts;
+  /// With finish_reason::error: why.
+  error why;
+};
+
+/// Where the parts of one answer go. Called from the backend's thread, in order; never blocks; holds its
+/// caller for microseconds at most. After a part with a finish reason no call follows.
+class response_sink {
+public:
+  virtual ~response_sink() = default;
+  /// The request was taken: tokens will come, or an error. At most once, before the first part.
+  virtual void on_accepted(request_id id, std::uint32_t prompt_tokens) = 0;
+  virtual void on_part(response_part part) = 0;
+};
+
+using inference_request_ptr = std::shared_ptr<const inference_request>;
+using response_sink_ptr = std::shared_ptr<response_sink>;
+
+} // namespace troupe::actors
