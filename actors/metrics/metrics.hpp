@@ -1,0 +1,78 @@
+#pragma once
+
+#include "engine/request/step.hpp"
+#include "engine/sched/scheduler.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace troupe::actors {
+
+/// What is known of one replica once its executor is loaded; ends in vllm:cache_config_info and in the
+/// buckets of the token histograms.
+struct replica_facts {
+  std::uint32_t block_size = 0;
+  std::uint32_t num_blocks = 0;
+  std::uint32_t max_model_len = 0;
+  std::string cache_dtype;
+  bool enable_prefix_caching = true;
+};
+
+/// Every number that one process shows on /metrics, in Prometheus' text format.
+///
+/// `vllm:*` carries vLLM's names, labels (model_name, engine) and buckets, so that dashboards and gateways
+/// made for vLLM work; `troupe:*` is about the actors. `engine` is the replica as a decimal number; the
+/// latencies that only a front process can see carry engine "0". Thread-safe; an update takes about a
+/// microsecond and never blocks on a scrape for longer than one metric's copy.
+class metrics {
+public:
+  metrics();
+  ~metrics();
+  metrics(const metrics&) = delete;
+  metrics& operator=(const metrics&) = delete;
+
+  /// The text exposition, version 0.0.4.
+  [[nodiscard]] std::string render() const;
+
+  /// Once per load of a replica, before its first numbers.
+  void set_replica(std::string_view model, std::string_view engine, const replica_facts& facts);
+  /// Gauges as they are; the cumulative counters of `stats` are exported by their differences to the last
+  /// call, and a counter that went back (a restarted scheduler) counts from zero again.
+  void set_scheduler(std::string_view model, std::string_view engine,
+                     const engine::scheduler_stats& stats);
+  /// A request ended in the scheduler.
+  void observe_request(std::string_view model, std::string_view engine,
+                       const engine::request_timing& timing);
+  /// A step came back; `tokens` were computed in it, prompt and generated ones together.
+  void observe_step(std::string_view model, std::string_view engine,
+                    const engine::step_timings& timings, std::uint32_t tokens);
+
+  /// From the arrival at the edge to the first token.
+  void observe_first_token(std::string_view model, double seconds);
+  /// Between two parts of one answer.
+  void observe_inter_token(std::string_view model, double seconds);
+  /// From the arrival at the edge to the last token.
+  void observe_e2e(std::string_view model, double seconds);
+  /// The max_tokens that a client asked for.
+  void observe_max_tokens(std::string_view model, std::uint32_t max_tokens);
+
+  /// An actor of this kind ("scheduler", "worker", ...) died and was started again.
+  void actor_restarted(std::string_view kind);
+  void set_mailbox(std::string_view actor, std::uint64_t depth);
+  /// A stream went on at another replica; `exact` when both have equal numerics.
+  void observe_migration(bool exact);
+
+  void http_connections(std::uint64_t open);
+  /// `path` is a route of the edge, never what a client sent, so that labels stay few.
+  void http_request(std::string_view path, unsigned status);
+  void slow_reader_cut();
+
+private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+} // namespace troupe::actors
