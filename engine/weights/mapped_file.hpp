@@ -1,0 +1,39 @@
+#pragma once
+
+#include "troupe/base/error.hpp"
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace troupe::engine {
+
+/// A whole file mapped for reading. Its pages belong to the page cache: they cost no private memory
+/// and the system may drop them. Move-only. Whoever truncates the file while it is mapped takes the
+/// process down with SIGBUS; checkpoints are replaced by renaming, never in place.
+class mapped_file {
+public:
+  /// @errors not_found: there is no such file; io_failure: it cannot be read or is no regular file
+  [[nodiscard]] static result<mapped_file> open(const std::filesystem::path& path);
+
+  mapped_file() noexcept = default;
+  mapped_file(mapped_file&& other) noexcept;
+  mapped_file& operator=(mapped_file&& other) noexcept;
+  mapped_file(const mapped_file&) = delete;
+  mapped_file& operator=(const mapped_file&) = delete;
+  ~mapped_file();
+
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+
+  /// Tells the system that `part` of the file is not needed for now, so that its pages leave the
+  /// resident size. The contents stay readable.
+  void drop(std::span<const std::byte> part) const noexcept;
+
+private:
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::filesystem::path path_;
+};
+
+} // namespace troupe::engine
