@@ -11,8 +11,8 @@
 
 namespace troupe::actors {
 
-/// What is known of one replica once its executor is loaded; ends in vllm:cache_config_info and in the
-/// buckets of the token histograms.
+/// What is known of one replica once its executor is loaded; ends in vllm:cache_config_info and in
+/// the buckets of the token histograms.
 struct replica_facts {
   std::uint32_t block_size = 0;
   std::uint32_t num_blocks = 0;
@@ -23,10 +23,11 @@ struct replica_facts {
 
 /// Every number that one process shows on /metrics, in Prometheus' text format.
 ///
-/// `vllm:*` carries vLLM's names, labels (model_name, engine) and buckets, so that dashboards and gateways
-/// made for vLLM work; `troupe:*` is about the actors. `engine` is the replica as a decimal number; the
-/// latencies that only a front process can see carry engine "0". Thread-safe; an update takes about a
-/// microsecond and never blocks on a scrape for longer than one metric's copy.
+/// `vllm:*` carries vLLM's names, labels (model_name, engine) and buckets, so that dashboards and
+/// gateways made for vLLM work; `troupe:*` is about the actors. `engine` is the replica as a
+/// decimal number; the latencies that only a front process can see carry engine "0". Thread-safe;
+/// an update takes about a microsecond and never blocks on a scrape for longer than one metric's
+/// copy.
 class metrics {
 public:
   metrics();
@@ -39,8 +40,8 @@ public:
 
   /// Once per load of a replica, before its first numbers.
   void set_replica(std::string_view model, std::string_view engine, const replica_facts& facts);
-  /// Gauges as they are; the cumulative counters of `stats` are exported by their differences to the last
-  /// call, and a counter that went back (a restarted scheduler) counts from zero again.
+  /// Gauges as they are; the cumulative counters of `stats` are exported by their differences to
+  /// the last call, and a counter that went back (a restarted scheduler) counts from zero again.
   void set_scheduler(std::string_view model, std::string_view engine,
                      const engine::scheduler_stats& stats);
   /// A request ended in the scheduler.
