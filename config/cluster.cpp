@@ -1,0 +1,43 @@
+#include "troupe/config/cluster.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+namespace troupe::config {
+
+std::string to_string(const address& a) {
+  const bool v6 = a.host.find(':') != std::string::npos;
+  return v6 ? fmt::format("[{}]:{}", a.host, a.port) : fmt::format("{}:{}", a.host, a.port);
+}
+
+std::string to_string(const device& d) {
+  return d.kind == device_kind::cpu ? "cpu" : fmt::format("cuda:{}", d.index);
+}
+
+const node_config* find_node(const cluster_config& cluster, std::string_view name) {
+  for (const auto& node : cluster.nodes) {
+    if (*node.name == name)
+      return &node;
+  }
+  return nullptr;
+}
+
+const model_config* find_model(const cluster_config& cluster, std::string_view name) {
+  for (const auto& model : cluster.models) {
+    const auto& served = *model.engine.served_model_name;
+    if (model.name == name || std::find(served.begin(), served.end(), name) != served.end())
+      return &model;
+  }
+  return nullptr;
+}
+
+engine_args with_measured(engine_args args, std::uint32_t max_num_batched_tokens) {
+  if (*args.max_num_batched_tokens)
+    return args;
+  const auto tokens = std::max(max_num_batched_tokens, *args.max_num_seqs);
+  args.max_num_batched_tokens = {tokens, {origin_kind::measured, "", 0, ""}};
+  return args;
+}
+
+} // namespace troupe::config

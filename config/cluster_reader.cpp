@@ -1,0 +1,94 @@
+#include "config/cluster_reader.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <thread>
+
+#include "config/files.hpp"
+#include "config/reader.hpp"
+
+namespace troupe::config {
+
+namespace {
+
+constexpr std::array<named<troupe::log_level>, 7> log_levels{{
+    {"trace", troupe::log_level::trace},
+    {"debug", troupe::log_level::debug},
+    {"info", troupe::log_level::info},
+    {"warn", troupe::log_level::warn},
+    {"error", troupe::log_level::error},
+    {"critical", troupe::log_level::critical},
+    {"off", troupe::log_level::off},
+}};
+
+constexpr std::array<named<routing_policy>, 3> routing_policies{{
+    {"prefix", routing_policy::prefix},
+    {"least_loaded", routing_policy::least_loaded},
+    {"round_robin", routing_policy::round_robin},
+}};
+
+void read_limits(const json_value& value, cluster_config& out, diagnostic_sink& sink) {
+  object_reader r{value, "limits", sink};
+  r.read("max_queued_requests", out.limits.max_queued_requests, integer_in(1, 1'000'000));
+  r.read("slow_reader_timeout_s", out.limits.slow_reader_timeout, as_seconds);
+  r.read("shutdown_deadline_s", out.limits.shutdown_deadline, as_seconds);
+  r.refuse_unknown();
+}
+
+void read_cpu(const json_value& value, cluster_config& out, diagnostic_sink& sink) {
+  object_reader r{value, "cpu", sink};
+  r.read("threads", out.cpu_threads, integer_in(1, 1024));
+  r.refuse_unknown();
+}
+
+void read_routing(const json_value& value, cluster_config& out, diagnostic_sink& sink) {
+  object_reader r{value, "routing", sink};
+  r.read("policy", out.routing,
+         [](const field& f) { return as_enum<routing_policy>(f, routing_policies); });
+  r.refuse_unknown();
+}
+
+std::optional<std::filesystem::path> as_directory(const field& f) {
+  const auto path = as_path(f);
+  if (!path)
+    return std::nullopt;
+  std::error_code ec;
+  if (!std::filesystem::is_directory(*path, ec))
+    return f.wrong(fmt::format("there is no directory '{}'", path->string()), errc::not_found);
+  return path;
+}
+
+} // namespace
+
+void read_cluster(const json_value& root, const load_options& options, cluster_config& out,
+                  diagnostic_sink& sink) {
+  const auto machine =
+      options.hardware_threads > 0 ? options.hardware_threads : std::thread::hardware_concurrency();
+  out.cpu_threads = {std::max(machine, 1U),
+                     {origin_kind::default_value, "", 0, "all hardware threads"}};
+  object_reader r{root, "", sink};
+  if (!r.is_object())
+    return;
+  r.read("cluster", out.cluster, as_name);
+  r.read("secret_file", out.secret_file, as_secret_path);
+  r.read("model_repository", out.model_repository, as_directory);
+  if (!r.has("model_repository"))
+    sink.error(errc::invalid_argument, root.from(), "model_repository",
+               "is missing; give the directory that holds <model>/<version>/model.json");
+  r.read("log_level", out.log_level,
+         [](const field& f) { return as_enum<troupe::log_level>(f, log_levels); });
+  if (const auto* limits = r.find("limits"))
+    read_limits(*limits, out, sink);
+  if (const auto* cpu = r.find("cpu"))
+    read_cpu(*cpu, out, sink);
+  if (const auto* routing = r.find("routing"))
+    read_routing(*routing, out, sink);
+  for (const auto* name : {"nodes", "models", "edges", "devices"})
+    r.accept(name);
+  read_nodes(root, options, out, sink);
+  r.refuse_unknown();
+}
+
+} // namespace troupe::config

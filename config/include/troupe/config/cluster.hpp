@@ -1,0 +1,105 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "troupe/base/log.hpp"
+#include "troupe/config/model.hpp"
+#include "troupe/config/origin.hpp"
+
+namespace troupe::config {
+
+/// Where a node's transport listens. IPv6 hosts are kept without brackets.
+struct address {
+  std::string host;
+  std::uint16_t port = 0;
+  friend bool operator==(const address&, const address&) = default;
+};
+
+enum class device_kind : std::uint8_t { cpu, cuda };
+/// "cpu" or "cuda:<index>".
+struct device {
+  device_kind kind = device_kind::cpu;
+  std::uint32_t index = 0;
+  friend bool operator==(const device&, const device&) = default;
+};
+
+[[nodiscard]] std::string to_string(const address& a);
+[[nodiscard]] std::string to_string(const device& d);
+
+/// The OpenAI edge; also serves /health, /ready and /metrics.
+struct http_edge {
+  setting<std::string> host{"127.0.0.1", {}};
+  /// 0 lets the system choose; the chosen one is printed.
+  setting<std::uint16_t> port{8000, {}};
+  /// A larger body is answered with 413.
+  setting<std::uint64_t> max_body_bytes{4U << 20U, {}};
+  setting<std::uint32_t> max_header_bytes{16U << 10U, {}};
+  /// Further connections are closed with 503.
+  setting<std::uint32_t> max_connections{1024, {}};
+  /// The time for a whole request, header and body, to arrive.
+  setting<std::chrono::milliseconds> header_timeout{std::chrono::seconds{10}, {}};
+  /// The time that a connection may stay open between requests.
+  setting<std::chrono::milliseconds> idle_timeout{std::chrono::seconds{75}, {}};
+  /// Lines "sha256:<hex>  label"; empty: no key is asked for. The edge parses it.
+  setting<std::optional<std::filesystem::path>> api_keys_file;
+};
+
+/// A port of its own for /metrics.
+struct metrics_edge {
+  setting<std::string> host{"127.0.0.1", {}};
+  setting<std::uint16_t> port{8002, {}};
+};
+
+/// One process of the cluster.
+struct node_config {
+  setting<std::string> name;
+  /// Empty in a cluster of one node.
+  setting<std::optional<config::address>> address;
+  setting<std::vector<device>> devices;
+  /// Requests enter here.
+  setting<bool> router{true, {}};
+  std::optional<http_edge> http;
+  std::optional<metrics_edge> metrics;
+};
+
+/// How a router chooses among replicas.
+enum class routing_policy : std::uint8_t { prefix, least_loaded, round_robin };
+
+/// Bounds on what the cluster holds at once and on how long it waits.
+struct serving_limits {
+  /// Requests that wait in one router at most, over all models, before 503.
+  setting<std::uint32_t> max_queued_requests{4096, {}};
+  /// A reader that takes nothing for so long is cut off.
+  setting<std::chrono::milliseconds> slow_reader_timeout{std::chrono::seconds{30}, {}};
+  /// After SIGTERM, running requests have so long to end.
+  setting<std::chrono::milliseconds> shutdown_deadline{std::chrono::seconds{30}, {}};
+};
+
+/// Everything that one cluster file says, completed. A value: nothing changes it after loading.
+struct cluster_config {
+  std::filesystem::path file;
+  setting<std::string> cluster{"troupe", {}};
+  setting<std::optional<std::filesystem::path>> secret_file;
+  setting<std::filesystem::path> model_repository;
+  setting<troupe::log_level> log_level{troupe::log_level::info, {}};
+  setting<routing_policy> routing{routing_policy::prefix, {}};
+  serving_limits limits;
+  /// Threads of CPU ranks unless a model says otherwise; the machine's by default.
+  setting<std::uint32_t> cpu_threads{1, {}};
+  /// At least one.
+  std::vector<node_config> nodes;
+  /// By name; at least one.
+  std::vector<model_config> models;
+};
+
+/// The node called `name`, or null.
+[[nodiscard]] const node_config* find_node(const cluster_config& cluster, std::string_view name);
+/// The model called or served as `name`, or null.
+[[nodiscard]] const model_config* find_model(const cluster_config& cluster, std::string_view name);
+
+} // namespace troupe::config

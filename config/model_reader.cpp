@@ -1,0 +1,205 @@
+#include "config/model_reader.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+
+#include "config/files.hpp"
+#include "config/merge.hpp"
+#include "config/reader.hpp"
+#include "config/text.hpp"
+#include "troupe/base/check.hpp"
+#include "troupe/config/engine_arguments.hpp"
+
+namespace troupe::config {
+
+namespace {
+
+constexpr std::array<named<scheduling_policy>, 2> policies{{
+    {"fcfs", scheduling_policy::fcfs},
+    {"priority", scheduling_policy::priority},
+}};
+
+constexpr std::size_t most_names = 64;
+
+std::optional<dtype_choice> as_dtype(const field& f) {
+  constexpr std::array<named<dtype_choice>, 6> dtypes{{
+      {"auto", dtype_choice::auto_detect},
+      {"bfloat16", dtype_choice::bfloat16},
+      {"float32", dtype_choice::float32},
+      {"float", dtype_choice::float32},
+      {"float16", dtype_choice::auto_detect},
+      {"half", dtype_choice::auto_detect},
+  }};
+  if (f.value.text == "float16" || f.value.text == "half")
+    return f.wrong("this build does not compute in float16; write bfloat16 or float32",
+                   errc::unsupported);
+  return as_enum<dtype_choice>(f, dtypes);
+}
+
+std::optional<load_format> as_load_format(const field& f) {
+  constexpr std::array<named<load_format>, 3> formats{{
+      {"auto", load_format::auto_detect},
+      {"safetensors", load_format::safetensors},
+      {"dummy", load_format::dummy},
+  }};
+  constexpr std::string_view vllms[] = {"pt",
+                                        "npcache",
+                                        "tensorizer",
+                                        "bitsandbytes",
+                                        "gguf",
+                                        "mistral",
+                                        "hf",
+                                        "sharded_state",
+                                        "fastsafetensors",
+                                        "runai_streamer",
+                                        "runai_streamer_sharded"};
+  if (std::find(std::begin(vllms), std::end(vllms), f.value.text) != std::end(vllms))
+    return f.wrong(fmt::format("the format {} is not supported; convert the weights to safetensors",
+                               in_quotes(f.value.text)),
+                   errc::unsupported);
+  return as_enum<load_format>(f, formats);
+}
+
+std::optional<std::int64_t> as_block_size(const field& f) {
+  const auto n = as_integer(f, 8, 128);
+  if (n && (*n & (*n - 1)) != 0)
+    return f.wrong(fmt::format("must be 8, 16, 32, 64 or 128, not {}", *n));
+  return n;
+}
+
+std::optional<std::vector<std::string>> as_names(const field& f) {
+  if (f.value.kind != json_kind::array) {
+    const auto name = as_string(f);
+    if (name && name->empty())
+      return f.wrong("must not be empty");
+    return name ? std::optional{std::vector<std::string>{*name}} : std::nullopt;
+  }
+  if (f.value.items.empty() || f.value.items.size() > most_names)
+    return f.wrong(fmt::format("must hold 1 to {} names", most_names));
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < f.value.items.size(); ++i) {
+    const auto name = as_string({f.value.items[i], join_path(f.path, std::to_string(i)), f.sink});
+    if (name && !name->empty())
+      names.push_back(*name);
+  }
+  return names.size() == f.value.items.size() ? std::optional{names} : std::nullopt;
+}
+
+/// The range of an argument as its table's row says.
+auto in_row(std::string_view name) {
+  const auto rows = honoured_arguments();
+  const auto row =
+      std::find_if(rows.begin(), rows.end(), [&](const auto& r) { return r.name == name; });
+  TROUPE_CHECK(row != rows.end(), "no row for argument {}", name);
+  return integer_in(static_cast<std::int64_t>(row->least), static_cast<std::int64_t>(row->most));
+}
+
+void read_engine(object_reader& r, engine_args& out) {
+  const auto read_integer = [&](std::string_view name, auto& into) {
+    r.read(name, into, in_row(name));
+  };
+  r.read("model", out.model, as_path);
+  r.read("tokenizer", out.tokenizer, as_path);
+  r.read("served_model_name", out.served_model_name, as_names);
+  r.read("chat_template", out.chat_template, as_string);
+  r.read("dtype", out.dtype, as_dtype);
+  r.read("load_format", out.load_format, as_load_format);
+  read_integer("max_model_len", out.max_model_len);
+  read_integer("max_num_seqs", out.max_num_seqs);
+  read_integer("max_num_batched_tokens", out.max_num_batched_tokens);
+  r.read("block_size", out.block_size, as_block_size);
+  read_integer("kv_cache_memory_bytes", out.kv_cache_memory_bytes);
+  read_integer("num_gpu_blocks_override", out.num_gpu_blocks_override);
+  r.read("enable_prefix_caching", out.enable_prefix_caching, as_bool);
+  r.read("enable_chunked_prefill", out.enable_chunked_prefill, as_bool);
+  read_integer("long_prefill_token_threshold", out.long_prefill_token_threshold);
+  r.read("scheduling_policy", out.scheduling_policy,
+         [](const field& f) { return as_enum<scheduling_policy>(f, policies); });
+  read_integer("seed", out.seed);
+  read_integer("tensor_parallel_size", out.tensor_parallel_size);
+  read_integer("cpu_threads", out.cpu_threads);
+}
+
+/// Where the weights stand: config.json must be there, because everything else depends on it.
+std::optional<json_value> read_hf_config(const model_config& model, diagnostic_sink& sink) {
+  const auto& directory = model.engine.model;
+  std::error_code ec;
+  if (!std::filesystem::is_directory(*directory, ec)) {
+    sink.error(errc::not_found, directory.from, fmt::format("models.{}.model", model.name),
+               fmt::format("there is no directory '{}'; models are not downloaded, so fetch it "
+                           "first and give its path, relative to the file that names it",
+                           directory->string()));
+    return std::nullopt;
+  }
+  return read_json(*directory / "config.json", origin_kind::model_file, sink);
+}
+
+void complete_length(const json_value& config, model_config& model, diagnostic_sink& sink) {
+  const auto* text = config.find("text_config");
+  const auto* length = config.find("max_position_embeddings");
+  if (length == nullptr && text != nullptr)
+    length = text->find("max_position_embeddings");
+  auto& wanted = model.engine.max_model_len;
+  if (length == nullptr || length->kind == json_kind::null)
+    return;
+  const auto most = as_integer({*length, "max_position_embeddings", sink}, 1, 1 << 28U);
+  if (!most)
+    return;
+  if (!*wanted)
+    wanted = {static_cast<std::uint32_t>(*most), length->from()};
+  else if (**wanted > *most)
+    sink.error(errc::conflict, wanted.from, fmt::format("models.{}.max_model_len", model.name),
+               fmt::format("{} (by {}) is more than max_position_embeddings {} (by {}); lower it, "
+                           "or leave it out",
+                           **wanted, to_string(wanted.from), *most, to_string(length->from())));
+}
+
+void complete(model_config& model, const setting<std::uint32_t>& cpu_threads) {
+  auto& e = model.engine;
+  const auto unset = [](const auto& s) { return s.from.kind == origin_kind::default_value; };
+  if (unset(e.model))
+    e.model = {model.model_json.parent_path(),
+               {origin_kind::default_value, "", 0, "beside model.json"}};
+  if (unset(e.tokenizer))
+    e.tokenizer = {*e.model, {origin_kind::default_value, "", 0, "the model's directory"}};
+  if (unset(e.served_model_name))
+    e.served_model_name = {{model.name}, {origin_kind::default_value, "", 0, "the model's name"}};
+  if (unset(e.cpu_threads))
+    e.cpu_threads = cpu_threads;
+}
+
+} // namespace
+
+model_config read_model(const repository_entry& entry, const model_context& context,
+                        diagnostic_sink& sink) {
+  model_config model;
+  model.name = entry.name;
+  model.version = entry.version;
+  model.model_json = entry.model_json;
+  const auto before = sink.size();
+  const auto file = read_json(entry.model_json, origin_kind::user_file, sink);
+  if (!file && sink.size() == before)
+    return model;
+  const json_value nothing = empty_object(entry.model_json.string());
+  auto merged = merge_sections(file ? *file : nothing, context.section, model, sink);
+  const auto path = join_path("models", model.name);
+  object_reader r{merged, path, sink};
+  read_engine(r, model.engine);
+  r.read("generation_config", model.generation_config, as_string);
+  const auto* overrides = r.find("override_generation_config");
+  refuse_by_tables(r, model, sink);
+  complete(model, context.cpu_threads);
+  // Without a readable model.json nobody has said where the model is.
+  if (file) {
+    const auto config = read_hf_config(model, sink);
+    if (config)
+      complete_length(*config, model, sink);
+    read_generation(overrides, config ? &*config : nullptr, model, sink);
+  }
+  check_arguments(model, context.options.capabilities, sink);
+  return model;
+}
+
+} // namespace troupe::config

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/json_tree.hpp"
+#include "config/sink.hpp"
+#include "troupe/config/cluster.hpp"
+#include "troupe/config/load.hpp"
+
+namespace troupe::config {
+
+/// One model of the repository as it lies on disk.
+struct repository_entry {
+  std::string name;
+  std::uint64_t version = 0;
+  std::filesystem::path model_json;
+  /// Where Triton's description of the model stands, if there is one.
+  std::optional<std::filesystem::path> config_pbtxt;
+};
+
+/// Lists <repository>/<model>/<version>/model.json, by name, the highest numeric version of each.
+/// A directory that holds no version is reported and left out.
+[[nodiscard]] std::vector<repository_entry> scan_repository(const std::filesystem::path& repository,
+                                                            diagnostic_sink& sink);
+
+/// What the reading of one model needs besides its entry.
+struct model_context {
+  /// `models.<name>` of the cluster file with overrides, or null.
+  const json_value* section = nullptr;
+  const load_options& options;
+  setting<std::uint32_t> cpu_threads;
+};
+
+/// Merges model.json with the cluster file's section, checks every argument against the three
+/// tables and completes the rest from the model's own files.
+[[nodiscard]] model_config read_model(const repository_entry& entry, const model_context& context,
+                                      diagnostic_sink& sink);
+
+/// Reads generation_config.json and override_generation_config into `model.generation`.
+/// `overrides` may be null; `config` is the parsed config.json or null.
+void read_generation(const json_value* overrides, const json_value* config, model_config& model,
+                     diagnostic_sink& sink);
+
+/// Checks that hold between arguments, after all have been read.
+void check_arguments(model_config& model, const build_capabilities& can, diagnostic_sink& sink);
+
+} // namespace troupe::config
