@@ -81,10 +81,17 @@ struct kernel_table {
   void (*value_f32)(const value_args&);
   /// Sum of squares of x[0 .. n).
   float (*sum_squares)(const float* x, std::int64_t n);
+  /// x += y.
+  void (*add)(float* x, const float* y, std::int64_t n);
   /// out = x * scale * weight.
   void (*scale_f32)(const float* x, const float* weight, float scale, float* out, std::int64_t n);
   void (*scale_bf16)(const float* x, const float* weight, float scale, std::uint16_t* out,
                      std::int64_t n);
+  /// out = x * scale, with 0 for -0.
+  void (*write_f32)(const float* x, float scale, float* out, std::int64_t n);
+  void (*write_bf16)(const float* x, float scale, std::uint16_t* out, std::int64_t n);
+  /// Rope of one head, in place: its first `half` dimensions against the next `half`.
+  void (*rotate)(float* head, const float* cos, const float* sin, std::int64_t half);
   /// out = silu(gate) * up.
   void (*silu_f32)(const float* gate, const float* up, float* out, std::int64_t n);
   void (*silu_bf16)(const float* gate, const float* up, std::uint16_t* out, std::int64_t n);
