@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/exec/executor.hpp"
 #include "troupe/actors/inference.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/clock.hpp"
@@ -35,11 +36,13 @@ struct model_entry {
   /// Unix time of loading, for /v1/models.
   std::int64_t created = 0;
   std::uint32_t max_model_len = 0;
-  bool has_chat_template = false;
   /// "loading", "ready", "failed", "restarting".
   std::string state;
   /// With "failed": why.
   std::string note;
+  /// Of the replica that was loaded last.
+  engine::executor_description description;
+  std::chrono::milliseconds loading{0};
 };
 
 /// What edges know of the cluster: an immutable snapshot that the node actor replaces and any thread reads.

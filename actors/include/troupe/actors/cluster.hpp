@@ -25,6 +25,10 @@ struct start_options {
   std::string node;
   /// Serve the HTTP edges that the file names. An embedder may want the actors alone.
   bool edges = true;
+  /// The kind of executor that workers make: "cpu", or "simulated" for tests without weights.
+  std::string executor = "cpu";
+  /// Lets the HTTP edge kill actors by name; for tests alone.
+  bool fault_injection = false;
   /// Told what is being loaded, and how far: model, share 0 to 1, words. Called from loading threads.
   std::function<void(std::string_view model, double share, std::string_view what)> progress;
 };
@@ -46,6 +50,9 @@ public:
   [[nodiscard]] std::uint16_t http_port() const;
   /// One line per actor and model, as `troupe up` prints it.
   [[nodiscard]] std::vector<std::string> cast() const;
+  /// Fault injection for tests: ends one actor by kind ("router", "scheduler", "worker", "kv_manager",
+  /// "backend", "edge") as if it had died.
+  void kill(const std::string& kind);
   /// Takes no new requests, lets those in flight end until the deadline, then ends them; stops all actors.
   void stop(std::chrono::milliseconds deadline);
 

@@ -1,0 +1,141 @@
+#include "actors/backend/backend_actor.hpp"
+
+#include "troupe/base/log.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace troupe::actors {
+
+namespace {
+
+constexpr std::chrono::minutes submit_limit{5};
+
+void end_with_error(response_sink& sink, error why) {
+  response_part last;
+  last.finish = engine::finish_reason::error;
+  last.why = std::move(why);
+  sink.on_part(std::move(last));
+}
+
+} // namespace
+
+backend_state::~backend_state() {
+  if (backend_)
+    backend_->finalize();
+  fail_all({errc::peer_down, "the backend of model '" + options_.model.name + "' has stopped"});
+}
+
+caf::result<caf::unit_t> backend_state::initialize() {
+  auto made = options_.make();
+  auto completed = made->auto_complete_config(options_.model);
+  if (!completed)
+    return to_caf(completed.error());
+  if (auto ready = made->initialize(*completed, *this); !ready)
+    return to_caf(ready.error());
+  options_.model = std::move(*completed);
+  backend_ = std::move(made);
+  return caf::unit;
+}
+
+void backend_state::execute(inference_request_ptr request, response_sink_ptr sink) {
+  if (!backend_) {
+    end_with_error(*sink, {errc::busy, "model '" + options_.model.name + "' is still loading"});
+    return;
+  }
+  backend_->execute(std::move(request), std::move(sink));
+}
+
+void backend_state::submit(engine::submission request, std::shared_ptr<token_stream> stream,
+                           response_sink_ptr owner) {
+  if (!router_) {
+    stream->on_failed({errc::peer_down, "the router is restarting; send the request again"});
+    return;
+  }
+  pending_[owner] = stream;
+  ask(self_, router_, submit_limit, submit_atom::value, std::move(request),
+      caf::actor_cast<token_sink>(self_))
+    .then(
+      [this, stream, owner](const accepted& taken) {
+        if (pending_.erase(owner) > 0)
+          take_accepted(taken, {stream, owner});
+        else
+          tell(self_, router_, cancel_atom::value, taken.id);
+      },
+      [this, stream, owner](const caf::error& why) {
+        if (pending_.erase(owner) > 0)
+          stream->on_failed(from_caf(why));
+      });
+}
+
+void backend_state::take_accepted(const accepted& taken, live_stream stream) {
+  stream.tokens->on_accepted(taken);
+  streams_.emplace(taken.id, std::move(stream));
+}
+
+void backend_state::take_tokens(const engine::token_batch& batch) {
+  for (const auto& chunk : batch.chunks) {
+    const auto found = streams_.find(chunk.request);
+    if (found == streams_.end())
+      continue;
+    const bool goes_on = found->second.tokens->on_chunk(chunk);
+    const bool ended = chunk.finish != engine::finish_reason::none;
+    if (!goes_on && !ended)
+      tell(self_, router_, cancel_atom::value, chunk.request);
+    if (!goes_on || ended)
+      streams_.erase(found);
+  }
+}
+
+void backend_state::abandon(const response_sink_ptr& owner) {
+  pending_.erase(owner);
+  for (auto at = streams_.begin(); at != streams_.end();) {
+    if (at->second.owner != owner) {
+      ++at;
+      continue;
+    }
+    tell(self_, router_, cancel_atom::value, at->first);
+    at = streams_.erase(at);
+  }
+}
+
+void backend_state::use_router(const router_actor& router) {
+  router_ = router;
+  self_->monitor(router_);
+}
+
+void backend_state::fail_all(const error& why) {
+  auto streams = std::exchange(streams_, {});
+  auto pending = std::exchange(pending_, {});
+  for (auto& [id, stream] : streams)
+    stream.tokens->on_failed(why);
+  for (auto& [owner, stream] : pending)
+    stream->on_failed(why);
+}
+
+backend_core::behavior_type backend_state::make_behavior(backend_options options) {
+  options_ = std::move(options);
+  self_->set_down_handler([this](const caf::down_msg& down) {
+    if (!router_ || down.source != router_->address())
+      return;
+    router_ = nullptr;
+    fail_all({errc::peer_down, "the router stopped; send the request again"});
+  });
+  return {
+    [this](execute_atom, inference_request_ptr request, response_sink_ptr sink) {
+      execute(std::move(request), std::move(sink));
+    },
+    [this](abandon_atom, const response_sink_ptr& owner) { abandon(owner); },
+    [this](const engine::token_batch& batch) { take_tokens(batch); },
+    [this](load_atom) { return initialize(); },
+    [this](attach_atom, const router_actor& router) { use_router(router); },
+  };
+}
+
+backend_core::behavior_type run_backend(backend_core::stateful_pointer<backend_state> self,
+                                        backend_options options) {
+  return state(self).make_behavior(std::move(options));
+}
+
+} // namespace troupe::actors

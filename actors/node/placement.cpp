@@ -1,0 +1,78 @@
+#include "actors/node/placement.hpp"
+
+#include <fstream>
+#include <iterator>
+
+namespace troupe::actors {
+
+namespace {
+
+std::string dtype_name(config::dtype_choice choice) {
+  switch (choice) {
+  case config::dtype_choice::bfloat16:
+    return "bfloat16";
+  case config::dtype_choice::float32:
+    return "float32";
+  case config::dtype_choice::auto_detect:
+    break;
+  }
+  return "auto";
+}
+
+std::string format_name(config::load_format format) {
+  switch (format) {
+  case config::load_format::safetensors:
+    return "safetensors";
+  case config::load_format::dummy:
+    return "dummy";
+  case config::load_format::auto_detect:
+    break;
+  }
+  return "auto";
+}
+
+/// FNV-1a: spreads the secret over the key. The key protects nothing by itself.
+std::uint64_t fold(std::string_view text) {
+  std::uint64_t hash = 0xCBF29CE484222325U;
+  for (const unsigned char c : text)
+    hash = (hash ^ c) * 0x100000001B3U;
+  return hash;
+}
+
+} // namespace
+
+executor_factory make_executor_factory(std::string kind, const config::model_config& model) {
+  const auto& args = model.engine;
+  engine::executor_options options{
+    .model_dir = *args.model,
+    .dtype = dtype_name(*args.dtype),
+    .load_format = format_name(*args.load_format),
+    .seed = *args.seed,
+    .block_size = *args.block_size,
+    .max_model_len = args.max_model_len->value_or(0),
+    .max_num_seqs = *args.max_num_seqs,
+    .max_num_batched_tokens = *args.max_num_batched_tokens,
+    .kv_cache_bytes = *args.kv_cache_memory_bytes,
+    .num_blocks = *args.num_gpu_blocks_override,
+    .threads = *args.cpu_threads,
+  };
+  return [kind = std::move(kind), options = std::move(options)] {
+    return engine::make_executor(kind, options);
+  };
+}
+
+std::uint64_t block_hash_key(const config::cluster_config& cluster) {
+  if (const auto& file = *cluster.secret_file) {
+    std::ifstream in{*file, std::ios::binary};
+    return fold(std::string{std::istreambuf_iterator<char>{in}, {}});
+  }
+  return fold(*cluster.cluster);
+}
+
+engine::routing_policy routing_of(const config::cluster_config& cluster) {
+  return *cluster.routing == config::routing_policy::round_robin
+           ? engine::routing_policy::round_robin
+           : engine::routing_policy::least_loaded;
+}
+
+} // namespace troupe::actors

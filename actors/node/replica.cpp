@@ -1,0 +1,227 @@
+#include "actors/node/replica.hpp"
+
+#include "actors/kv_manager/kv_manager.hpp"
+#include "actors/scheduler/scheduler.hpp"
+#include "troupe/base/log.hpp"
+
+namespace troupe::actors {
+
+namespace {
+
+constexpr std::chrono::milliseconds report_interval{100};
+constexpr std::chrono::hours load_limit{24};
+constexpr std::chrono::seconds status_limit{10};
+
+time_point now() { return std::chrono::steady_clock::now(); }
+
+/// An error of loading that a second try would meet again.
+bool is_permanent(errc code) {
+  return code != errc::peer_down && code != errc::busy && code != errc::timed_out;
+}
+
+template <class Handle>
+void end(Handle& handle, const caf::error& reason) {
+  if (!handle)
+    return;
+  caf::anon_send_exit(handle, reason);
+  handle = nullptr;
+}
+
+} // namespace
+
+replica_state::~replica_state() {
+  end_cast();
+  end(worker_, caf::exit_reason::user_shutdown);
+}
+
+void replica_state::start_worker() {
+  restart_pending_ = false;
+  load_began_ = now();
+  report_.status.state = report_.status.restarts == 0 ? "loading" : "restarting";
+  worker_ = self_->spawn<caf::detached + caf::monitored>(worker, options_.worker);
+  ask(self_, worker_, load_limit, load_atom::value)
+    .then([this](const engine::executor_description& loaded) { build(loaded); },
+          [this](const caf::error& why) { on_load_failed(from_caf(why)); });
+  publish();
+}
+
+void replica_state::on_load_failed(const error& why) {
+  if (!is_permanent(why.code))
+    return; // The worker's death is told apart, and restarts it.
+  log_error("model {}: {}", options_.model.name, to_string(why));
+  report_.status.state = "failed";
+  report_.why = why.code;
+  report_.note = why.note;
+  publish();
+}
+
+engine::scheduler_config replica_state::limits() const {
+  const auto& args = options_.model.engine;
+  const auto& loaded = report_.loaded;
+  return {
+    .block_size = loaded.block_size,
+    .num_blocks = loaded.num_blocks,
+    .max_model_len = loaded.max_model_len,
+    .max_num_seqs = loaded.max_num_seqs,
+    .max_num_batched_tokens = loaded.max_num_batched_tokens,
+    .long_prefill_token_threshold = *args.long_prefill_token_threshold,
+    .max_waiting = *options_.model.max_queued_requests,
+    .enable_prefix_caching = *args.enable_prefix_caching,
+    .enable_chunked_prefill = *args.enable_chunked_prefill,
+    .policy = *args.scheduling_policy == config::scheduling_policy::priority
+                ? engine::scheduling_policy::priority
+                : engine::scheduling_policy::fcfs,
+    .hash_key = options_.hash_key,
+  };
+}
+
+void replica_state::build(const engine::executor_description& loaded) {
+  restart_pending_ = false;
+  report_.loaded = loaded;
+  kv_manager_ = self_->spawn<caf::monitored>(kv_manager, loaded.num_blocks, loaded.block_size);
+  scheduler_ = self_->spawn<caf::monitored>(
+    scheduler, scheduler_options{.model = options_.model.name,
+                                 .replica = options_.id,
+                                 .limits = limits(),
+                                 .worker = worker_,
+                                 .kv_manager = kv_manager_,
+                                 .metrics = options_.metrics});
+  options_.metrics->set_replica(options_.model.name, std::to_string(value(options_.id)),
+                                {.block_size = loaded.block_size,
+                                 .num_blocks = loaded.num_blocks,
+                                 .max_model_len = loaded.max_model_len,
+                                 .cache_dtype = loaded.kv_cache_dtype,
+                                 .enable_prefix_caching
+                                 = *options_.model.engine.enable_prefix_caching});
+  attach_to_routers();
+  report_.status.state = "ready";
+  report_.loading = std::chrono::duration_cast<std::chrono::milliseconds>(now() - load_began_);
+  options_.desk->mark_progress(now());
+  publish();
+}
+
+void replica_state::attach_to_routers() {
+  if (!scheduler_)
+    return;
+  for (const auto& [hub, router] : routers_) {
+    tell(self_, scheduler_, attach_atom::value, hub, caf::actor_cast<hub_actor>(router));
+    tell(self_, router, attach_atom::value, options_.id, options_.model.name, scheduler_);
+  }
+}
+
+void replica_state::end_cast() {
+  end(scheduler_, caf::exit_reason::user_shutdown);
+  end(kv_manager_, caf::exit_reason::user_shutdown);
+}
+
+void replica_state::restart(const char* kind) {
+  if (restart_pending_)
+    return;
+  restart_pending_ = true;
+  end_cast();
+  const error lost{errc::peer_down, fmt::format("the {} of model '{}' stopped; it is being restarted",
+                                                kind, options_.model.name)};
+  for (const auto& [hub, router] : routers_)
+    tell(self_, router, detach_atom::value, options_.id, to_caf(lost));
+  ++report_.status.restarts;
+  report_.status.state = "restarting";
+  options_.metrics->actor_restarted(kind);
+  const auto delay = backoff_.next(now());
+  log_warn("{}; back in {} ms", lost.note, delay.count());
+  tell_later(self_, delay, load_atom::value);
+  publish();
+}
+
+void replica_state::on_down(const caf::down_msg& down) {
+  if (worker_ && down.source == worker_->address()) {
+    worker_ = nullptr;
+    restart("worker");
+  } else if (scheduler_ && down.source == scheduler_->address()) {
+    scheduler_ = nullptr;
+    restart("scheduler");
+  } else if (kv_manager_ && down.source == kv_manager_->address()) {
+    kv_manager_ = nullptr;
+    restart("kv_manager");
+  }
+}
+
+void replica_state::kill(const std::string& kind) {
+  if (kind == "worker" && worker_)
+    caf::anon_send_exit(worker_, caf::exit_reason::kill);
+  else if (kind == "scheduler" && scheduler_)
+    caf::anon_send_exit(scheduler_, caf::exit_reason::kill);
+  else if (kind == "kv_manager" && kv_manager_)
+    caf::anon_send_exit(kv_manager_, caf::exit_reason::kill);
+}
+
+void replica_state::ping_worker() {
+  if (ping_pending_ || !worker_ || report_.status.state != "ready")
+    return;
+  ping_pending_ = true;
+  ask(self_, worker_, load_limit, status_atom::value)
+    .then(
+      [this](caf::unit_t) {
+        ping_pending_ = false;
+        options_.desk->mark_progress(now());
+      },
+      [this](const caf::error&) { ping_pending_ = false; });
+}
+
+void replica_state::tick() {
+  tell_later(self_, report_interval, tick_atom::value);
+  ping_worker();
+  if (!scheduler_)
+    return;
+  ask(self_, scheduler_, status_limit, status_atom::value)
+    .then(
+      [this](const load_report& load) {
+        report_.stats = load.stats;
+        options_.metrics->set_scheduler(options_.model.name, std::to_string(value(options_.id)),
+                                        load.stats);
+        options_.metrics->set_mailbox("scheduler", load.mailbox);
+        publish();
+      },
+      [](const caf::error&) {}); // Its death is told apart.
+}
+
+void replica_state::publish() {
+  auto& s = report_.status;
+  s.running = report_.stats.running;
+  s.waiting = report_.stats.waiting;
+  s.blocks_used = report_.stats.blocks_used;
+  s.blocks_total = report_.stats.blocks_total;
+  s.prompt_tokens = report_.stats.prompt_tokens;
+  s.generation_tokens = report_.stats.generation_tokens;
+  tell(self_, options_.node, report_);
+}
+
+replica_actor::behavior_type replica_state::make_behavior(replica_options options) {
+  options_ = std::move(options);
+  report_.status.model = options_.model.name;
+  report_.status.replica = options_.id;
+  report_.status.node = options_.node_name;
+  self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
+  start_worker();
+  tell_later(self_, report_interval, tick_atom::value);
+  return {
+    [this](tick_atom) { tick(); },
+    [this](load_atom) {
+      if (!worker_)
+        return start_worker();
+      ask(self_, worker_, load_limit, reset_atom::value)
+        .then([this](caf::unit_t) { build(report_.loaded); }, [](const caf::error&) {});
+    },
+    [this](kill_atom, const std::string& kind) { kill(kind); },
+    [this](attach_atom, hub_id hub, const router_core& router) {
+      routers_ = {{hub, router}};
+      attach_to_routers();
+    },
+  };
+}
+
+replica_actor::behavior_type run_replica(replica_actor::stateful_pointer<replica_state> self,
+                                         replica_options options) {
+  return state(self).make_behavior(std::move(options));
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,72 @@
+#pragma once
+
+#include "actors/front_desk.hpp"
+#include "actors/metrics/metrics.hpp"
+#include "actors/node/backoff.hpp"
+#include "actors/protocol.hpp"
+#include "actors/worker/worker.hpp"
+#include "troupe/config/cluster.hpp"
+
+#include <map>
+#include <memory>
+#include <string>
+
+namespace troupe::actors {
+
+struct replica_options {
+  config::model_config model;
+  replica_id id{};
+  std::string node_name;
+  worker_options worker;
+  std::uint64_t hash_key = 0;
+  node_core node;
+  std::shared_ptr<class metrics> metrics;
+  std::shared_ptr<front_desk> desk;
+};
+
+/// Supervises one replica. Its actors live and die together, except that a worker survives the death of the
+/// others: its weights stay loaded. The death of any ends every stream of the replica with an
+/// error and leads to a restart with back-off.
+class replica_state {
+public:
+  static inline const char* name = "troupe.replica";
+
+  explicit replica_state(replica_actor::pointer self) : self_{self} {}
+  ~replica_state();
+  replica_state(const replica_state&) = delete;
+  replica_state& operator=(const replica_state&) = delete;
+
+  [[nodiscard]] replica_actor::behavior_type make_behavior(replica_options options);
+
+private:
+  void start_worker();
+  void build(const engine::executor_description& loaded);
+  void attach_to_routers();
+  void on_down(const caf::down_msg& down);
+  void on_load_failed(const error& why);
+  void restart(const char* kind);
+  void end_cast();
+  void tick();
+  void ping_worker();
+  void publish();
+  void kill(const std::string& kind);
+  [[nodiscard]] engine::scheduler_config limits() const;
+
+  replica_actor::pointer self_;
+  replica_options options_;
+  worker_actor worker_;
+  kv_manager_actor kv_manager_;
+  scheduler_actor scheduler_;
+  std::map<hub_id, router_core> routers_;
+  replica_report report_;
+  backoff backoff_;
+  time_point load_began_{};
+  bool ping_pending_ = false;
+  bool restart_pending_ = false;
+};
+
+/// The behaviour of a replica's supervisor.
+replica_actor::behavior_type run_replica(replica_actor::stateful_pointer<replica_state> self,
+                                         replica_options options);
+
+} // namespace troupe::actors

@@ -1,0 +1,147 @@
+#pragma once
+
+/// The messages inside Troupe: between router, schedulers, workers, kv_managers and the node. Each can be
+/// serialised, so that any of these actors may live in another process.
+
+#include "engine/exec/executor.hpp"
+#include "engine/kv/messages.hpp"
+#include "engine/request/step.hpp"
+#include "engine/sched/scheduler.hpp"
+#include "troupe/actors/messages.hpp"
+
+namespace troupe::engine {
+
+TROUPE_INSPECT(new_sequence, id, tokens, prompt_tokens, blocks, sampling)
+TROUPE_INSPECT(step_row, id, position, tokens, samples, new_blocks)
+TROUPE_INSPECT(step_batch, id, removed, added, rows)
+TROUPE_INSPECT(sampled_token, id, token)
+TROUPE_INSPECT(failed_row, id, code, note)
+TROUPE_INSPECT(step_timings, prepare, forward, sample)
+TROUPE_INSPECT(step_result, id, tokens, failed, timings)
+TROUPE_INSPECT(kv_admit, request, hashes, tokens, blocks_wanted)
+TROUPE_INSPECT(kv_admitted, request, cached, granted, exhausted)
+TROUPE_INSPECT(kv_want, blocks)
+TROUPE_INSPECT(kv_grant, granted, exhausted)
+TROUPE_INSPECT(committed_block, block, hash, parent, tokens)
+TROUPE_INSPECT(kv_commit, step, blocks)
+TROUPE_INSPECT(released_block, block, last_step)
+TROUPE_INSPECT(kv_release, blocks)
+TROUPE_INSPECT(kv_event, number, what, hash, parent)
+TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache_dtype, block_size,
+               num_blocks, kv_bytes_per_block, weight_bytes, vocab_size, max_model_len, max_num_seqs,
+               max_num_batched_tokens, batched_tokens_measured, batch_invariant, numerics)
+TROUPE_INSPECT(scheduler_stats, running, waiting, steps_in_flight, blocks_used, blocks_total, steps,
+               prompt_tokens, prompt_tokens_cached, generation_tokens, preemptions,
+               prefix_cache_queries, prefix_cache_hits)
+
+} // namespace troupe::engine
+
+namespace troupe::actors {
+
+/// scheduler -> routers and node: what the replica has to do.
+struct load_report {
+  replica_id replica{};
+  engine::scheduler_stats stats;
+  /// Messages that wait in the scheduler's mailbox.
+  std::uint64_t mailbox = 0;
+  /// When the last step was completed, as an age; negative when none was yet.
+  std::chrono::milliseconds last_step_age{-1};
+};
+TROUPE_INSPECT(load_report, replica, stats, mailbox, last_step_age)
+
+/// kv_manager -> node.
+struct kv_report {
+  std::uint32_t free_blocks = 0;
+  std::uint32_t total_blocks = 0;
+  std::uint64_t mailbox = 0;
+};
+TROUPE_INSPECT(kv_report, free_blocks, total_blocks, mailbox)
+
+} // namespace troupe::actors
+
+CAF_ADD_ATOM(troupe_core, troupe::actors, load_atom, "load")
+CAF_ADD_ATOM(troupe_core, troupe::actors, reset_atom, "reset")
+CAF_ADD_ATOM(troupe_core, troupe::actors, tick_atom, "tick")
+CAF_ADD_ATOM(troupe_core, troupe::actors, attach_atom, "attach")
+CAF_ADD_ATOM(troupe_core, troupe::actors, detach_atom, "detach")
+CAF_ADD_ATOM(troupe_core, troupe::actors, drain_atom, "drain")
+CAF_ADD_ATOM(troupe_core, troupe::actors, kill_atom, "kill")
+
+namespace troupe::actors {
+
+/// The hub of a front process takes the chunks of a step exactly as a sink does.
+using hub_actor = token_sink;
+
+/// One rank: `load` blocks its own thread and is answered with what was loaded; every step is answered with
+/// its result or an error; `reset` forgets all sequences;
+/// an answer to `status` proves that no step hangs.
+using worker_actor = caf::typed_actor<TROUPE_ANSWERS(engine::executor_description, load_atom),
+                                      TROUPE_ANSWERS(engine::step_result, engine::step_batch),
+                                      TROUPE_ANSWERS(caf::unit_t, reset_atom),
+                                      TROUPE_ANSWERS(caf::unit_t, status_atom)>;
+
+/// The block pool and prefix index of one replica.
+using kv_manager_actor
+  = caf::typed_actor<TROUPE_ANSWERS(engine::kv_admitted, engine::kv_admit),
+                     TROUPE_ANSWERS(engine::kv_grant, engine::kv_want),
+                     TROUPE_TAKES(engine::kv_commit), TROUPE_TAKES(engine::kv_release),
+                     TROUPE_ANSWERS(kv_report, status_atom)>;
+
+/// The scheduler of one replica. `submit` is answered `accepted` or an error at once.
+using scheduler_actor
+  = caf::typed_actor<TROUPE_ANSWERS(accepted, submit_atom, engine::submission),
+                     TROUPE_TAKES(cancel_atom, request_id), TROUPE_TAKES(attach_atom, hub_id, hub_actor),
+                     TROUPE_ANSWERS(load_report, status_atom), TROUPE_TAKES(tick_atom)>;
+
+/// What the node tells its router beyond the public part. `attach` adds a replica that serves;
+/// `detach` removes one and ends its streams with the error given; `drain` refuses new requests and is
+/// answered with the number of streams that still run.
+using router_core
+  = router_actor::extend<TROUPE_TAKES(engine::token_batch),
+                         TROUPE_TAKES(attach_atom, replica_id, std::string, scheduler_actor),
+                         TROUPE_TAKES(detach_atom, replica_id, caf::error),
+                         TROUPE_TAKES(load_report), TROUPE_ANSWERS(std::uint64_t, drain_atom),
+                         TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
+
+/// What a replica tells its node whenever something changed, and at every tick.
+struct replica_report {
+  replica_status status;
+  /// With state "failed": why.
+  std::string note;
+  errc why = errc::none;
+  engine::executor_description loaded;
+  engine::scheduler_stats stats;
+  std::chrono::milliseconds loading{0};
+};
+TROUPE_INSPECT(replica_report, status, note, why, loaded, stats, loading)
+
+using node_core = caf::typed_actor<TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom),
+                                   TROUPE_TAKES(kill_atom, std::string),
+                                   TROUPE_TAKES(attach_atom, std::string), TROUPE_ANSWERS(std::uint64_t, drain_atom),
+                                   TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
+
+/// Supervises the cast of one replica: worker, kv_manager, scheduler.
+using replica_actor = caf::typed_actor<TROUPE_TAKES(tick_atom), TROUPE_TAKES(load_atom),
+                                       TROUPE_TAKES(kill_atom, std::string),
+                                       TROUPE_TAKES(attach_atom, hub_id, router_core)>;
+
+} // namespace troupe::actors
+
+CAF_BEGIN_TYPE_ID_BLOCK(troupe_core, caf::first_custom_type_id + 1100)
+CAF_ADD_TYPE_ID(troupe_core, (troupe::hub_id))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::replica_id))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::step_batch))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::step_result))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_admit))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_admitted))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_want))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_grant))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_commit))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_release))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::executor_description))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::load_report))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::kv_report))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::scheduler_actor))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::router_core))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::replica_report))
+CAF_END_TYPE_ID_BLOCK(troupe_core)

@@ -1,0 +1,147 @@
+#include "actors/scheduler/scheduler.hpp"
+
+namespace troupe::actors {
+
+namespace {
+
+using self_ptr = scheduler_actor::stateful_pointer<scheduler_state>;
+
+/// How exactly deadlines are kept.
+constexpr std::chrono::milliseconds deadline_tick{20};
+constexpr auto no_limit = std::chrono::hours{24 * 365};
+
+void pump(self_ptr self);
+
+time_point now() { return std::chrono::steady_clock::now(); }
+
+void on_step_done(self_ptr self, const engine::step_result& done) {
+  auto& st = state(self);
+  st.last_step = now();
+  st.core->step_done(done, *st.last_step);
+  if (st.options.metrics)
+    st.options.metrics->observe_step(st.options.model, st.engine_label, done.timings,
+                                     done.tokens.size());
+  pump(self);
+}
+
+void on_step_failed(self_ptr self, const caf::error& why) {
+  const auto reason = from_caf(why);
+  log_error("model {} replica {}: {}", state(self).options.model,
+            value(state(self).options.replica), to_string(reason));
+  state(self).core->step_failed(reason, now());
+  pump(self);
+}
+
+void send_step(self_ptr self, engine::step_batch step) {
+  ask(self, state(self).options.worker, no_limit, std::move(step))
+    .then([self](const engine::step_result& done) { on_step_done(self, done); },
+          [self](const caf::error& why) { on_step_failed(self, why); });
+}
+
+/// The kv_manager lives and dies with its scheduler: without it nothing can go on.
+void lose_kv_manager(self_ptr self, const caf::error& why) { self->quit(why); }
+
+void send_admit(self_ptr self, engine::kv_admit admit) {
+  ask(self, state(self).options.kv_manager, no_limit, std::move(admit))
+    .then(
+      [self](const engine::kv_admitted& answer) {
+        state(self).core->admitted(answer, now());
+        pump(self);
+      },
+      [self](const caf::error& why) { lose_kv_manager(self, why); });
+}
+
+void send_want(self_ptr self, engine::kv_want want) {
+  ask(self, state(self).options.kv_manager, no_limit, want)
+    .then(
+      [self](const engine::kv_grant& answer) {
+        state(self).core->granted(answer);
+        pump(self);
+      },
+      [self](const caf::error& why) { lose_kv_manager(self, why); });
+}
+
+void send_actions(self_ptr self) {
+  auto& st = state(self);
+  auto actions = st.core->take_actions();
+  for (auto& commit : actions.commits)
+    tell(self, st.options.kv_manager, std::move(commit));
+  for (auto& release : actions.releases)
+    tell(self, st.options.kv_manager, std::move(release));
+  for (auto& admit : actions.admits)
+    send_admit(self, std::move(admit));
+  if (actions.want)
+    send_want(self, *actions.want);
+  for (auto& [hub, chunks] : actions.tokens) {
+    const auto known = st.hubs.find(hub);
+    if (known != st.hubs.end())
+      tell(self, known->second, engine::token_batch{st.options.replica, std::move(chunks)});
+  }
+}
+
+void report_finished(scheduler_state& st) {
+  for (const auto& ended : st.core->take_finished())
+    if (st.options.metrics)
+      st.options.metrics->observe_request(st.options.model, st.engine_label, ended);
+}
+
+void keep_deadlines(self_ptr self) {
+  auto& st = state(self);
+  if (st.tick_pending || !st.core->next_deadline())
+    return;
+  st.tick_pending = true;
+  tell_later(self, deadline_tick, tick_atom::value);
+}
+
+/// Plans as many steps as may be in flight, then sends what the core wants sent. Steps go first: the
+/// device waits for them, the other receivers wait less dearly.
+void pump(self_ptr self) {
+  while (auto step = state(self).core->plan(now()))
+    send_step(self, std::move(*step));
+  send_actions(self);
+  report_finished(state(self));
+  keep_deadlines(self);
+}
+
+caf::result<accepted> take(self_ptr self, const engine::submission& request) {
+  auto& st = state(self);
+  if (auto taken = st.core->submit(request, now()); !taken)
+    return to_caf(taken.error());
+  pump(self);
+  return accepted{request.id, st.options.replica};
+}
+
+load_report report(self_ptr self) {
+  auto& st = state(self);
+  load_report made{.replica = st.options.replica,
+                   .stats = st.core->stats(),
+                   .mailbox = self->mailbox().size()};
+  if (st.last_step)
+    made.last_step_age = std::chrono::duration_cast<std::chrono::milliseconds>(now() - *st.last_step);
+  return made;
+}
+
+} // namespace
+
+scheduler_actor::behavior_type scheduler(self_ptr self, scheduler_options options) {
+  auto& st = state(self);
+  st.core = std::make_unique<engine::scheduler>(options.limits);
+  st.engine_label = std::to_string(value(options.replica));
+  st.options = std::move(options);
+  return {
+    [self](submit_atom, const engine::submission& request) { return take(self, request); },
+    [self](cancel_atom, request_id id) {
+      state(self).core->cancel(id, engine::finish_reason::abort, now());
+      pump(self);
+    },
+    [self](attach_atom, hub_id hub, const hub_actor& actor) { state(self).hubs[hub] = actor; },
+    [self](status_atom) { return report(self); },
+    [self](tick_atom) {
+      state(self).tick_pending = false;
+      state(self).core->expire(now());
+      pump(self);
+    },
+  };
+}
+
+} // namespace troupe::actors
