@@ -20,13 +20,14 @@ import subprocess
 import sys
 import time
 
-import numpy as np
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-SPLIT_REGEX = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-SPECIALS = [END_OF_TEXT, IM_START, IM_END]
+from model import Model
+from text import END_OF_TEXT, SPECIALS, SampledText, read_split, train_tokenizer
 
 
 @dataclasses.dataclass
@@ -55,215 +56,6 @@ class Config:
     soft: float = 0.9
 
 
-# ---- text and tokenizer ----------------------------------------------------------------------
-
-
-def read_split(path):
-    """Returns (train, held_out): the first nine tenths of the characters, and the rest."""
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    cut = int(len(text) * 0.9)
-    return text[:cut], text[cut:]
-
-
-def train_tokenizer(text, vocab, path):
-    """Trains the byte-level BPE on the training split alone and writes tokenizer.json."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    tok = Tokenizer(models.BPE())
-    tok.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(SPLIT_REGEX), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tok.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab, special_tokens=SPECIALS, show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
-    tok.train_from_iterator([text], trainer)
-    tok.save(path, pretty=False)
-
-
-class SampledText:
-    """The training text, cut into tokens differently each time it is asked for.
-
-    BPE dropout skips each merge with some probability, so that the model sees many spellings of
-    each word and cannot learn the text by heart. A word's spellings are drawn once, from the seed;
-    a pass over the text then picks one for each occurrence.
-    """
-    SPELLINGS = 24
-
-    def __init__(self, tok, text, drop, seed):
-        self.rng = np.random.default_rng(seed)
-        self.tok = tok
-        self.words = {}
-        speeches = [s for s in text.split("\n\n") if s]
-        self.plain = [self._word_ids(s + "\n\n") for s in speeches]
-        self.bare = [self._word_ids(s.strip()) for s in speeches]
-        self.newline = self._word_ids("\n")
-        self.eot, self.start, self.end = (np.array([self._word(s)]) for s in SPECIALS)
-        self._build_spellings(drop)
-
-    def _word(self, word):
-        return self.words.setdefault(word, len(self.words))
-
-    def _word_ids(self, text):
-        pieces = self.tok.pre_tokenizer.pre_tokenize_str(text)
-        return np.array([self._word(piece) for piece, _ in pieces], dtype=np.int64)
-
-    def _build_spellings(self, drop):
-        model = json.loads(self.tok.to_str())["model"]
-        ranks = {tuple(m): i for i, m in enumerate(model["merges"])}
-        spell = lambda word, p: [model["vocab"][s] for s in self._merge(list(word), ranks, p)]
-        flat, lengths = [], []
-        for word in self.words:
-            fixed = [self.tok.token_to_id(word)] if word in SPECIALS else spell(word, 0.0)
-            for k in range(self.SPELLINGS):
-                # Spelling 0 is always the tokenizer's own.
-                ids = fixed if k == 0 or word in SPECIALS or drop == 0 else spell(word, drop)
-                flat.extend(ids)
-                lengths.append(len(ids))
-        self.flat = np.array(flat, dtype=np.int64)
-        self.lengths = np.array(lengths, dtype=np.int64)
-        self.offsets = np.cumsum(self.lengths) - self.lengths
-
-    def _merge(self, parts, ranks, drop):
-        while len(parts) > 1:
-            pairs = [(ranks[p], i) for i, p in enumerate(zip(parts, parts[1:])) if p in ranks]
-            if drop:
-                keep = self.rng.random(len(pairs)) >= drop
-                pairs = [p for p, k in zip(pairs, keep) if k]
-            if not pairs:
-                break
-            _, i = min(pairs)
-            parts[i:i + 2] = [parts[i] + parts[i + 1]]
-        return parts
-
-    def _tokens(self, chunks, sampled):
-        """Spells a list of word arrays; `sampled` is the share of words not spelt canonically."""
-        word = np.concatenate(chunks)
-        choice = self.rng.integers(self.SPELLINGS, size=len(word))
-        choice = np.where(self.rng.random(len(word)) < sampled, choice, 0)
-        row = word * self.SPELLINGS + choice
-        size = self.lengths[row]
-        first = np.cumsum(size) - size
-        return self.flat[np.repeat(self.offsets[row] - first, size) + np.arange(size.sum())]
-
-    def play(self, sampled=1.0, ends=0.02):
-        """The text as it stands, now and then with an end of text after a speech."""
-        stop = self.rng.random(len(self.plain)) < ends
-        chunks = []
-        for speech, last in zip(self.plain, stop):
-            chunks.append(speech)
-            if last:
-                chunks.append(self.eot)
-        return self._tokens(chunks, sampled)
-
-    def chat(self, sampled=1.0):
-        """The same speeches as chat turns: one speech asks, one to three speeches answer."""
-        chunks, at, turn = [], int(self.rng.integers(4)), 0
-        while at < len(self.plain):
-            if turn % 6 == 0:
-                chunks.append(self.eot)
-            count = 1 if turn % 2 == 0 else int(self.rng.integers(1, 4))
-            group = range(at, min(at + count, len(self.plain)))
-            chunks.append(self.start)
-            chunks += [self.plain[i] for i in group[:-1]] + [self.bare[group[-1]]]
-            chunks += [self.end, self.newline]
-            at, turn = at + count, turn + 1
-        return self._tokens(chunks, sampled)
-
-
-# ---- model -----------------------------------------------------------------------------------
-
-
-def make_model(cfg):
-    """A Llama whose parameter names are those of transformers' LlamaForCausalLM."""
-    import torch
-    from torch import nn
-    import torch.nn.functional as F
-
-    class Norm(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(cfg.hidden))
-
-        def forward(self, x):
-            return F.rms_norm(x, (cfg.hidden,), self.weight.to(x.dtype), 1e-5)
-
-    def rotate(x, cos, sin):
-        a, b = x.chunk(2, dim=-1)
-        return x * cos + torch.cat((-b, a), dim=-1) * sin
-
-    class Attention(nn.Module):
-        def __init__(self):
-            super().__init__()
-            q, kv = cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
-            self.q_proj = nn.Linear(cfg.hidden, q, bias=False)
-            self.k_proj = nn.Linear(cfg.hidden, kv, bias=False)
-            self.v_proj = nn.Linear(cfg.hidden, kv, bias=False)
-            self.o_proj = nn.Linear(q, cfg.hidden, bias=False)
-
-        def forward(self, x, cos, sin):
-            rows, length, _ = x.shape
-            split = lambda y: y.view(rows, length, -1, cfg.head_dim).transpose(1, 2)
-            q, k, v = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-            group = cfg.heads // cfg.kv_heads
-            k, v = (y.repeat_interleave(group, dim=1) for y in (k, v))
-            drop = cfg.dropout if self.training else 0.0
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=drop)
-            return self.o_proj(y.transpose(1, 2).reshape(rows, length, -1))
-
-    class Mlp(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gate_proj = nn.Linear(cfg.hidden, cfg.ffn, bias=False)
-            self.up_proj = nn.Linear(cfg.hidden, cfg.ffn, bias=False)
-            self.down_proj = nn.Linear(cfg.ffn, cfg.hidden, bias=False)
-
-        def forward(self, x):
-            return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-
-    class Layer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.self_attn, self.mlp = Attention(), Mlp()
-            self.input_layernorm, self.post_attention_layernorm = Norm(), Norm()
-
-        def forward(self, x, cos, sin):
-            drop = lambda y: F.dropout(y, cfg.dropout, self.training)
-            x = x + drop(self.self_attn(self.input_layernorm(x), cos, sin))
-            return x + drop(self.mlp(self.post_attention_layernorm(x)))
-
-    class Body(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed_tokens = nn.Embedding(cfg.vocab, cfg.hidden)
-            self.layers = nn.ModuleList(Layer() for _ in range(cfg.layers))
-            self.norm = Norm()
-
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = Body()
-            for name, p in self.named_parameters():
-                if p.dim() == 2:
-                    out = name.endswith(("o_proj.weight", "down_proj.weight"))
-                    nn.init.normal_(p, std=0.02 / (math.sqrt(2 * cfg.layers) if out else 1))
-            inverse = 10000.0 ** (-torch.arange(0, cfg.head_dim, 2).float() / cfg.head_dim)
-            angle = torch.outer(torch.arange(cfg.positions).float(), inverse).repeat(1, 2)
-            self.register_buffer("cos", angle.cos(), persistent=False)
-            self.register_buffer("sin", angle.sin(), persistent=False)
-
-        def forward(self, ids):
-            body, length = self.model, ids.shape[1]
-            x = F.dropout(body.embed_tokens(ids).bfloat16(), cfg.dropout, self.training)
-            cos, sin = self.cos[:length].bfloat16(), self.sin[:length].bfloat16()
-            for layer in body.layers:
-                x = layer(x, cos, sin)
-            return F.linear(body.norm(x), body.embed_tokens.weight)
-
-    return Model()
-
-
 # ---- loss, training --------------------------------------------------------------------------
 
 
@@ -273,8 +65,6 @@ def held_out_nats(forward, ids, eot, chars, window, batch=16):
     `forward` maps ids [rows, window] to logits [rows, window, vocab]. An end of text stands before
     the first token, so that every token is predicted.
     """
-    import torch
-    import torch.nn.functional as F
     ids = torch.cat([torch.tensor([eot], device=ids.device), ids])
     half, total, rows, scored = window // 2, 0.0, [], 1
     while scored < len(ids):
@@ -305,7 +95,6 @@ class Batches:
         assert check == tok.encode(text[:40000]).ids[:5000], "spelling 0 is not the tokenizer's"
 
     def __call__(self, step):
-        import torch
         cfg = self.cfg
         if step % 20 == 0:
             left = 1 - step / cfg.steps
@@ -323,7 +112,6 @@ class Batches:
 
 
 def make_optimizer(cfg, model):
-    import torch
     matrices = [p for p in model.parameters() if p.dim() == 2]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": cfg.weight_decay},
@@ -333,8 +121,6 @@ def make_optimizer(cfg, model):
 
 def distilled_loss(logits, target, teachers, x, soft):
     """Cross entropy, mixed with the divergence from the teachers' averaged prediction."""
-    import torch
-    import torch.nn.functional as F
     flat = logits.float().flatten(0, 1)
     hard = F.cross_entropy(flat, target.flatten())
     if not teachers:
@@ -346,15 +132,13 @@ def distilled_loss(logits, target, teachers, x, soft):
 
 def train(cfg, args, teachers=()):
     """Trains one model; returns (best held-out loss, its weights on the CPU in float32)."""
-    import torch
-    from tokenizers import Tokenizer
     device = torch.device("cuda")
     torch.manual_seed(cfg.seed)
     train_text, held_out = read_split(args.text)
     tok = Tokenizer.from_file(os.path.join(args.out, "tokenizer.json"))
     batches = Batches(cfg, train_text, tok, device)
     held_ids = torch.tensor(tok.encode(held_out).ids, device=device)
-    model = make_model(cfg).to(device)
+    model = Model(cfg).to(device)
     shadow = {n: p.detach().clone() for n, p in model.named_parameters()}
     optimizer = make_optimizer(cfg, model)
     best, best_weights, began, running = math.inf, None, time.time(), 0.0
@@ -406,8 +190,6 @@ def write_json(path, value):
 
 def export(cfg, weights, out):
     """Writes what transformers and Troupe load; weights in bfloat16, the output head tied."""
-    import torch
-    from safetensors.torch import save_file
     halves = {n: w.to(torch.bfloat16).contiguous() for n, w in weights.items()}
     save_file(halves, os.path.join(out, "model.safetensors"), metadata={"format": "pt"})
     write_json(os.path.join(out, "config.json"), {
@@ -433,8 +215,6 @@ def export(cfg, weights, out):
 
 def report(cfg, args):
     """Loads what was written as transformers does; prints held-out losses and samples."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
     tok = AutoTokenizer.from_pretrained(args.out)
     _, held_out = read_split(args.text)
     ids = torch.tensor(tok(held_out, add_special_tokens=False).input_ids, device="cuda")
@@ -453,16 +233,16 @@ def report(cfg, args):
     for prompt in prompts:
         set_seed(7)
         start = tok(prompt, add_special_tokens=False, return_tensors="pt").input_ids.cuda()
-        made = model.generate(start, do_sample=True, temperature=0.8, top_p=0.95, top_k=50,
-                              max_new_tokens=220, eos_token_id=[0, 2], pad_token_id=0)
+        made = model.generate(start, attention_mask=torch.ones_like(start), do_sample=True,
+                              temperature=0.8, top_p=0.95, top_k=50, max_new_tokens=220,
+                              eos_token_id=[0, 2], pad_token_id=0)
         print("SAMPLE " + json.dumps(prompt) + "\n" + tok.decode(made[0, start.shape[1]:]))
 
 
 def load_teacher(path):
-    import torch
     saved = torch.load(path, weights_only=True)
     cfg = Config(**saved["config"])
-    model = make_model(cfg).cuda().eval()
+    model = Model(cfg).cuda().eval()
     model.load_state_dict(saved["weights"])
     return model.bfloat16()
 
@@ -518,7 +298,6 @@ def main():
     best, weights = train(cfg, args, [load_teacher(p) for p in paths])
     print(f"{args.name} best held-out {best:.4f} nats/char", flush=True)
     if args.save:
-        import torch
         torch.save({"config": dataclasses.asdict(cfg), "best": best, "weights": weights},
                    args.save)
         return
