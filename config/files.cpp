@@ -23,14 +23,16 @@ result<std::string> read_file(const std::filesystem::path& file, std::size_t mos
   std::ifstream in{file, std::ios::binary};
   if (!in)
     return fail(errc::io_failure, fmt::format("cannot be opened: {}", std::strerror(errno)));
-  // One byte more than allowed tells a file that is too large, even one that grows meanwhile.
-  std::string text(most_bytes + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  // Read in pieces, so that memory follows the file's size, even of one that grows meanwhile.
+  std::string text;
+  char piece[16'384];
+  while (in.read(piece, sizeof piece), in.gcount() > 0) {
+    text.append(piece, static_cast<std::size_t>(in.gcount()));
+    if (text.size() > most_bytes)
+      return fail(errc::limit_exceeded, fmt::format("is larger than {} bytes", most_bytes));
+  }
   if (in.bad())
     return fail(errc::io_failure, "cannot be read to its end");
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > most_bytes)
-    return fail(errc::limit_exceeded, fmt::format("is larger than {} bytes", most_bytes));
   return text;
 }
 

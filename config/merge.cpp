@@ -31,8 +31,7 @@ void merge_member(json_value& merged, std::string key, const json_value& value,
   if (is_file(value) && is_file(*other) && !same_value(value, *other))
     sink.error(errc::conflict, value.from(), join_path(path, key),
                fmt::format("{} here, but {} at {}; what is said twice must agree, so remove one",
-                           in_quotes(to_text(value)), in_quotes(to_text(*other)),
-                           to_string(other->from())));
+                           to_text(value), to_text(*other), to_string(other->from())));
   // A person's override of one source stays; among overrides the section's is the later one.
   if (!is_file(value) || is_file(*other))
     *other = value;
@@ -66,9 +65,9 @@ std::string wanted(const engine_argument& row) {
   case argument_kind::boolean:
     return "true or false";
   case argument_kind::integer:
-    return fmt::format("an integer from {} to {}", row.least, row.most);
+    return fmt::format("an integer from {} to {}", number_text(row.least), number_text(row.most));
   case argument_kind::number:
-    return fmt::format("a number from {} to {}", row.least, row.most);
+    return fmt::format("a number from {} to {}", number_text(row.least), number_text(row.most));
   case argument_kind::string:
     return "a string";
   case argument_kind::string_or_list:
@@ -109,7 +108,7 @@ void list_ineffective(object_reader& r, model_config& model, diagnostic_sink& si
       continue;
     if (!right_kind(*v, row))
       sink.error(errc::invalid_argument, v->from(), r.path_of(row.name),
-                 fmt::format("must be {}, not {}", wanted(row), in_quotes(to_text(*v))));
+                 fmt::format("must be {}, not {}", wanted(row), to_text(*v)));
     else
       model.without_effect.push_back(
           {std::string{row.name}, to_text(*v), v->from(), std::string{row.help}});
@@ -126,11 +125,11 @@ void refuse_unsupported(object_reader& r, model_config& model, diagnostic_sink& 
           {std::string{row.name}, to_text(*v), v->from(), "asks for nothing"});
     else if (right_kind(*v, row))
       sink.error(errc::unsupported, v->from(), r.path_of(row.name),
-                 fmt::format("{} is not supported: {}", in_quotes(to_text(*v)), row.help));
+                 fmt::format("{} is not supported: {}", to_text(*v), row.help));
     else
       sink.error(errc::invalid_argument, v->from(), r.path_of(row.name),
                  fmt::format("must be {}, not {}; and it is not supported: {}", wanted(row),
-                             in_quotes(to_text(*v)), row.help));
+                             to_text(*v), row.help));
   }
 }
 

@@ -87,6 +87,36 @@ std::optional<std::vector<std::string>> as_names(const field& f) {
   return names.size() == f.value.items.size() ? std::optional{names} : std::nullopt;
 }
 
+/// The text itself when it looks like a template, else the text of the file it names.
+std::optional<std::string> as_template(const field& f) {
+  auto text = as_string(f);
+  if (!text || text->find_first_of("{\n") != std::string::npos)
+    return text;
+  const auto file = as_path(f);
+  if (!file)
+    return std::nullopt;
+  auto content = read_file(*file, json_limits{}.bytes);
+  if (!content)
+    return f.wrong(fmt::format("the template file '{}': {}", file->string(), content.error().note),
+                   content.error().code);
+  return std::move(*content);
+}
+
+/// A KV cache of another type than the computation's cannot be had, so naming a type is only right
+/// when it is the type of the computation.
+void check_kv_dtype(object_reader& r, const engine_args& args) {
+  const auto* v = r.find("kv_cache_dtype");
+  if (v == nullptr || (v->text != "bfloat16" && v->text != "float32"))
+    return;
+  const auto same = v->text == "float32" ? dtype_choice::float32 : dtype_choice::bfloat16;
+  if (*args.dtype != same)
+    (void)r.at("kv_cache_dtype", *v)
+        .wrong(fmt::format("'{}' is not the type of the computation (dtype by {}); write auto, or "
+                           "give both the same type",
+                           v->text, to_string(args.dtype.from)),
+               errc::conflict);
+}
+
 /// The range of an argument as its table's row says.
 auto in_row(std::string_view name) {
   const auto rows = honoured_arguments();
@@ -103,7 +133,7 @@ void read_engine(object_reader& r, engine_args& out) {
   r.read("model", out.model, as_path);
   r.read("tokenizer", out.tokenizer, as_path);
   r.read("served_model_name", out.served_model_name, as_names);
-  r.read("chat_template", out.chat_template, as_string);
+  r.read("chat_template", out.chat_template, as_template);
   r.read("dtype", out.dtype, as_dtype);
   r.read("load_format", out.load_format, as_load_format);
   read_integer("max_model_len", out.max_model_len);
@@ -178,21 +208,19 @@ model_config read_model(const repository_entry& entry, const model_context& cont
   model.name = entry.name;
   model.version = entry.version;
   model.model_json = entry.model_json;
-  const auto before = sink.size();
   const auto file = read_json(entry.model_json, origin_kind::user_file, sink);
-  if (!file && sink.size() == before)
-    return model;
-  const json_value nothing = empty_object(entry.model_json.string());
-  auto merged = merge_sections(file ? *file : nothing, context.section, model, sink);
+  auto merged = merge_sections(file ? *file : empty_object(entry.model_json.string()),
+                               context.section, model, sink);
   const auto path = join_path("models", model.name);
   object_reader r{merged, path, sink};
   read_engine(r, model.engine);
   r.read("generation_config", model.generation_config, as_string);
   const auto* overrides = r.find("override_generation_config");
+  check_kv_dtype(r, model.engine);
   refuse_by_tables(r, model, sink);
   complete(model, context.cpu_threads);
   // Without a readable model.json nobody has said where the model is.
-  if (file) {
+  if (merged.kind == json_kind::object && file) {
     const auto config = read_hf_config(model, sink);
     if (config)
       complete_length(*config, model, sink);

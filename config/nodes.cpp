@@ -160,7 +160,7 @@ node_config read_node(const json_value& value, std::size_t index, bool alone,
   if (const auto* edges = r.find("edges"))
     read_edges(r.at("edges", *edges), can, node);
   if (node.http && !*node.router)
-    sink.error(errc::conflict, node.http->port.from, r.path_of("edges.http"),
+    sink.error(errc::conflict, node.http->port.from, r.path_of("edges") + ".http",
                fmt::format("an http edge needs \"router\": true on the same node (router is false "
                            "by {})",
                            to_string(node.router.from)));
@@ -185,7 +185,8 @@ void check_unique(const std::vector<node_config>& nodes, diagnostic_sink& sink) 
   }
 }
 
-void complete_nodes(const json_value& list, cluster_config& out, diagnostic_sink& sink) {
+void complete_nodes(const json_value& list, bool has_secret, cluster_config& out,
+                    diagnostic_sink& sink) {
   const bool any_devices =
       std::any_of(out.nodes.begin(), out.nodes.end(), [](const node_config& n) {
         return n.devices.from.kind != origin_kind::default_value;
@@ -198,8 +199,7 @@ void complete_nodes(const json_value& list, cluster_config& out, diagnostic_sink
                    [](const node_config& n) { return *n.router; }))
     sink.error(errc::invalid_argument, list.from(), "nodes",
                "no node is a router; write \"router\": true on the node where requests enter");
-  if (out.nodes.size() > 1 && !*out.secret_file &&
-      out.secret_file.from.kind == origin_kind::default_value)
+  if (out.nodes.size() > 1 && !has_secret)
     sink.error(errc::invalid_argument, list.from(), "secret_file",
                "is missing; several nodes prove to each other that they belong together with it");
 }
@@ -237,7 +237,7 @@ void read_nodes(const json_value& root, const load_options& options, cluster_con
   for (std::size_t i = 0; i < nodes->items.size() && !sink.full(); ++i)
     out.nodes.push_back(read_node(nodes->items[i], i, alone, options.capabilities, sink));
   check_unique(out.nodes, sink);
-  complete_nodes(*nodes, out, sink);
+  complete_nodes(*nodes, r.has("secret_file"), out, sink);
 }
 
 } // namespace troupe::config

@@ -17,15 +17,14 @@ bool unquoted_source(const json_value& v) {
                       v.source->kind == origin_kind::environment);
 }
 
-std::string got(const json_value& v) { return in_quotes(to_text(v)); }
+std::string got(const json_value& v) { return to_text(v); }
 
-/// Numbers in messages: whole ones without exponent, since people type them so.
+} // namespace
+
 std::string number_text(double n) {
   const bool whole = std::abs(n) < 1e15 && n == std::floor(n);
   return whole ? fmt::format("{}", static_cast<std::int64_t>(n)) : fmt::format("{}", n);
 }
-
-} // namespace
 
 std::nullopt_t field::wrong(std::string message, errc code) const {
   sink.error(code, value.from(), path, std::move(message));

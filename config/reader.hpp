@@ -16,6 +16,9 @@
 
 namespace troupe::config {
 
+/// Numbers in messages: whole ones without exponent, since people type them so.
+[[nodiscard]] std::string number_text(double n);
+
 /// One value on its way into a setting: where it stands and whom to tell when it is wrong.
 struct field {
   const json_value& value;

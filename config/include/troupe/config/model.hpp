@@ -39,7 +39,7 @@ struct engine_args {
   setting<std::filesystem::path> model;
   /// The directory with tokenizer.json; the model's directory by default.
   setting<std::filesystem::path> tokenizer;
-  /// A Jinja template, its text or a file that holds it; empty: the model's own.
+  /// The text of a Jinja template; empty: the model's own.
   setting<std::optional<std::string>> chat_template;
   /// The names clients use; never empty, the model's name by default.
   setting<std::vector<std::string>> served_model_name;

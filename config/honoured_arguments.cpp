@@ -1,0 +1,48 @@
+#include "troupe/config/engine_arguments.hpp"
+
+namespace troupe::config {
+
+namespace {
+
+using enum argument_kind;
+
+constexpr double most_tokens = 1 << 28;
+constexpr double most_bytes = 1LL << 50;
+
+constexpr engine_argument honoured[] = {
+    {"model", string, 0, 0, "the version's own directory",
+     "directory with config.json, tokenizer and weights; relative to the file that names it"},
+    {"tokenizer", string, 0, 0, "model", "directory with tokenizer.json"},
+    {"served_model_name", string_or_list, 0, 0, "the model's name in the repository",
+     "the names that clients use"},
+    {"chat_template", string, 0, 0, "the model's own", "a Jinja template or a file that holds one"},
+    {"dtype", string, 0, 0, "auto", "the type to compute in: auto, bfloat16, float32 or float"},
+    {"load_format", string, 0, 0, "auto", "auto, safetensors, or dummy for random weights"},
+    {"max_model_len", integer, 1, most_tokens, "max_position_embeddings",
+     "tokens of prompt and answer together"},
+    {"max_num_seqs", integer, 1, 4096, "64", "sequences that run at once"},
+    {"max_num_batched_tokens", integer, 1, most_tokens, "measured", "tokens of one step"},
+    {"block_size", integer, 8, 128, "16", "tokens of one KV block: 8, 16, 32, 64 or 128"},
+    {"kv_cache_memory_bytes", integer, 1, most_bytes,
+     "max_num_seqs full sequences, at most 1/4 of the free memory", "bytes of the KV cache"},
+    {"num_gpu_blocks_override", integer, 1, 1 << 28, "from kv_cache_memory_bytes",
+     "the number of KV blocks itself"},
+    {"enable_prefix_caching", boolean, 0, 0, "true", "reuse the KV blocks of equal prefixes"},
+    {"enable_chunked_prefill", boolean, 0, 0, "true", "split long prompts over steps"},
+    {"long_prefill_token_threshold", integer, 0, most_tokens, "0",
+     "tokens of one prompt in one step at most; 0 is no limit"},
+    {"scheduling_policy", string, 0, 0, "fcfs", "fcfs or priority"},
+    {"seed", integer, 0, 9.0e18, "0", "seed of dummy weights and of requests' own seeds"},
+    {"tensor_parallel_size", integer, 1, 64, "1", "ranks of one replica"},
+    {"cpu_threads", integer, 1, 1024, "cpu.threads of the cluster file",
+     "threads of one CPU rank (Troupe's own)"},
+    {"generation_config", string, 0, 0, "auto",
+     "auto: the model's file; vllm: none; or a directory with generation_config.json"},
+    {"override_generation_config", object, 0, 0, "{}", "beats generation_config.json, key by key"},
+};
+
+} // namespace
+
+std::span<const engine_argument> honoured_arguments() noexcept { return honoured; }
+
+} // namespace troupe::config
