@@ -16,7 +16,8 @@ MULTILINGUAL = "\n".join((
     "नमस्ते दुनिया, आप कैसे हैं? १२३",
     "สวัสดีชาวโลก วันนี้อากาศดี",
     "Tiếng Việt có dấu: thủ đô Hà Nội rất đẹp.",
-    "\U0001f600 \U0001f680 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \u2764\ufe0f \U0001f1eb\U0001f1f7 \U0001f44d\U0001f3fd",
+    "\U0001f600 \U0001f680 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 "
+    "\u2764\ufe0f \U0001f1eb\U0001f1f7 \U0001f44d\U0001f3fd",
     "for (int i = 0; i < n; ++i) {\n\treturn a[i] != b[i] ? x->y : *p++;\n}\n",
     "{\"name\": \"f\", \"arguments\": {\"city\": \"Paris\", \"days\": 3.14e-10}}",
 )) + "\n"

@@ -116,7 +116,7 @@ def random_ids(tok, rng):
     """Sequences that no text gives: cut characters, stray bytes, special tokens, unknown ids."""
     size = tok.get_vocab_size()
     vocab = tok.get_vocab()
-    short = [i for t, i in vocab.items() if len(t) == 1]
+    short = sorted(i for t, i in vocab.items() if len(t) == 1)
     for n in range(RANDOM_SEQUENCES):
         pool = (range(size), short, range(size - 8, size + 3))[n % 3]
         yield [rng.choice(pool) for _ in range(rng.randint(1, 14))]
@@ -152,7 +152,7 @@ def make(data, bard, text):
                 old_merges(path)
             # What is on disk is what must agree, so that is what is used.
             tok = Tokenizer.from_file(path)
-        added = [t.content for t in tok.get_added_tokens_decoder().values()]
+        added = [t.content for _, t in sorted(tok.get_added_tokens_decoder().items())]
         strings = fuzz_text.strings(random.Random(f"strings {name}"), FUZZ_STRINGS, added)
         encoded = write_lines(os.path.join(folder, "encode.jsonl"), encode_cases(tok, strings))
         ids = random_ids(tok, random.Random(f"ids {name}"))
