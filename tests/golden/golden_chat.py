@@ -3,6 +3,7 @@
 The templates are ours, in the idioms of popular models; every template is rendered over every
 conversation. Time stands still: strftime_now is replaced by one that reads a fixed clock.
 """
+import collections
 import datetime
 import json
 import os
@@ -133,6 +134,5 @@ def make(data, bard):
                  for key, talk in CONVERSATIONS.items() for prompt in (False, True)]
         dump(os.path.join(folder, name + ".json"),
              {"name": name, "template": template, "cases": cases})
-        failed = [c for c in cases if "error" in c]
-        kinds = {k: sum(c["error"] == k for c in failed) for k in sorted({c["error"] for c in failed})}
+        kinds = dict(collections.Counter(c["error"] for c in cases if "error" in c))
         print(f"{name}: {len(cases)} cases, errors {kinds}")
