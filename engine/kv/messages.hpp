@@ -55,6 +55,8 @@ struct committed_block {
 struct kv_commit {
   step_id step{};
   std::vector<committed_block> blocks;
+  /// The device forgot the contents of all blocks: nothing that was committed before may be found.
+  bool contents_lost = false;
 };
 
 /// A block that its holder needs no more.

@@ -21,6 +21,8 @@ struct scheduler_config {
   /// Blocks in the pool of the kv_manager.
   std::uint32_t num_blocks = 0;
   std::uint32_t max_model_len = 0;
+  /// Tokens outside [0, vocab_size) are refused at submission; 0: only negative ones are.
+  std::uint32_t vocab_size = 0;
   std::uint32_t max_num_seqs = 64;
   std::uint32_t max_num_batched_tokens = 2048;
   /// 0: a prompt may fill the whole budget of a step.
@@ -77,9 +79,10 @@ struct scheduler_stats {
 
 /// The scheduler of one replica as a pure state machine: events in, actions out, time passed in.
 ///
-/// One token budget per step and no phases: every request gets tokens so that what is computed catches
-/// up with what is known. Chunked prefill, preemption by recompute, prefix caching. Steps are planned
-/// ahead of the device: a position whose token is still being sampled is scheduled as a placeholder.
+/// One token budget per step and no phases: every request gets tokens so that what is computed
+/// catches up with what is known. Chunked prefill, preemption by recompute, prefix caching. Steps
+/// are planned ahead of the device: a position whose token is still being sampled is scheduled as a
+/// placeholder.
 /// @source the semantics of vLLM's V1 scheduler
 class scheduler {
 public:
@@ -89,9 +92,10 @@ public:
   scheduler& operator=(const scheduler&) = delete;
 
   /// Takes a request into the waiting queue.
-  /// @errors invalid_argument: empty prompt, or prompt and answer cannot fit max_model_len (the note
-  ///         says both numbers); pool_exhausted: it could never fit the pool, even alone; busy: the queue is full;
-  ///         conflict: the id is known
+  /// @errors invalid_argument: empty prompt, or prompt and answer cannot fit max_model_len (the
+  /// note
+  ///         says both numbers); pool_exhausted: it could never fit the pool, even alone; busy: the
+  ///         queue is full; conflict: the id is known
   [[nodiscard]] result<void> submit(submission request, time_point now);
   /// Ends a request; unknown ids are ignored. Its blocks go back at the end of the steps in flight.
   void cancel(request_id id, finish_reason reason, time_point now);
@@ -102,8 +106,8 @@ public:
   [[nodiscard]] std::optional<step_batch> plan(time_point now);
   /// A step came back. Steps come back in order.
   void step_done(const step_result& done, time_point now);
-  /// A step failed as a whole, and with it every sequence that the executor knew: each request ends with
-  /// finish_reason::error and `why`. Nothing is committed, all blocks are released.
+  /// A step failed as a whole, and with it every sequence that the executor knew: each request ends
+  /// with finish_reason::error and `why`. Nothing is committed, all blocks are released.
   void step_failed(const error& why, time_point now);
   /// Ends requests whose deadline has passed.
   void expire(time_point now);
@@ -115,7 +119,8 @@ public:
   /// Hands over the requests that ended since the last call.
   [[nodiscard]] std::vector<request_timing> take_finished();
   [[nodiscard]] scheduler_stats stats() const;
-  /// True when no request is known and no step is in flight: then it holds no block but its account.
+  /// True when no request is known and no step is in flight: then it holds no block but its
+  /// account.
   [[nodiscard]] bool idle() const;
   /// Gives the whole account back; for drain, so that all blocks are home.
   void return_account();

@@ -1,0 +1,465 @@
+#include "engine/exec/simulated.hpp"
+
+#include "engine/kv/block_hash.hpp"
+#include "troupe/base/check.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <new>
+#include <thread>
+
+namespace troupe::engine {
+
+struct simulated_executor::sequence {
+  request_id id{};
+  /// Known tokens and those sampled here.
+  std::vector<token_id> tokens;
+  std::vector<block_id> blocks;
+  sampling_params sampling;
+  /// The position of its next row; unset for a new sequence, whose first row says it.
+  std::optional<std::uint32_t> next;
+  /// Rows that are prepared and will sample.
+  std::uint32_t samples_pending = 0;
+  /// Leading blocks that are counted in holders_.
+  std::size_t held = 0;
+  bool broken = false;
+};
+
+struct simulated_executor::staged_row {
+  sequence* who = nullptr;
+  std::uint32_t position = 0;
+  std::uint32_t tokens = 0;
+  bool samples = false;
+  /// Blocks to be wiped before the row runs.
+  std::vector<block_id> fresh;
+  std::uint64_t history = 0;
+  token_id sampled = -1;
+  std::string failure;
+};
+
+struct simulated_executor::staged_step {
+  step_id id{};
+  std::vector<staged_row> rows;
+  /// Sequences removed by this step; rows of earlier steps may still point to them.
+  std::vector<std::unique_ptr<sequence>> retired;
+  std::uint32_t tokens = 0;
+  bool launched = false;
+  bool sampled = false;
+};
+
+namespace {
+
+/// A number of a JSON object within [low, high], or why there is none; `fallback` when absent.
+template <class Number>
+result<Number> number_in(const nlohmann::json& object, const char* key, Number fallback,
+                         std::pair<double, double> range) {
+  const auto found = object.find(key);
+  if (found == object.end() || found->is_null())
+    return fallback;
+  const auto given = found->is_number() ? found->get<double>() : std::nan("");
+  if (!(given >= range.first && given <= range.second))
+    return fail(errc::corrupt_data,
+                fmt::format("config.json: \"{}\" must be a number from {} to {}", key, range.first,
+                            range.second));
+  return static_cast<Number>(given);
+}
+
+constexpr std::uint32_t most_blocks = 1U << 24;
+constexpr std::uint32_t default_blocks = 1024;
+/// A policy that gives gigabytes to a real model is not followed here.
+constexpr std::uint64_t most_blocks_from_bytes = 1U << 16;
+
+} // namespace
+
+simulated_executor::simulated_executor(executor_options options) : options_{std::move(options)} {}
+
+simulated_executor::simulated_executor(executor_options options, simulated_model model)
+    : options_{std::move(options)}, model_{model}, model_given_{true} {}
+
+simulated_executor::~simulated_executor() = default;
+
+result<void> simulated_executor::load(const load_progress& progress) {
+  if (!model_given_) {
+    if (auto ok = read_config(); !ok)
+      return ok;
+  }
+  if (model_.vocab_size == 0 || model_.eos_token_id < 0 ||
+      static_cast<std::uint32_t>(model_.eos_token_id) >= model_.vocab_size)
+    return fail(errc::invalid_argument,
+                fmt::format("the simulated model's end token {} is outside its vocabulary of {}",
+                            model_.eos_token_id, model_.vocab_size));
+  if (options_.block_size == 0 || options_.max_num_seqs == 0)
+    return fail(errc::invalid_argument, "block_size and max_num_seqs must be at least 1");
+  if (auto ok = size_cache(); !ok)
+    return ok;
+  keyed_hash numerics{options_.seed, 0x74726f757065U};
+  for (const std::uint64_t word :
+       {std::uint64_t{model_.vocab_size}, static_cast<std::uint64_t>(model_.eos_token_id),
+        static_cast<std::uint64_t>(model_.eos_probability * 1e15)})
+    numerics.add(word);
+  description_.numerics = numerics.finish();
+  key_ = description_.numerics;
+  if (progress)
+    progress(1.0, "simulated model");
+  return {};
+}
+
+result<void> simulated_executor::read_config() {
+  const auto path = options_.model_dir / "config.json";
+  std::error_code ignored;
+  if (options_.model_dir.empty() || !std::filesystem::exists(path, ignored))
+    return {};
+  std::ifstream in{path};
+  const auto config = nlohmann::json::parse(in, nullptr, false);
+  if (!config.is_object())
+    return fail(errc::corrupt_data, fmt::format("{} is not a JSON object", path.string()));
+  constexpr double largest = std::numeric_limits<std::int32_t>::max();
+  const auto vocab = number_in(config, "vocab_size", model_.vocab_size, {1, largest});
+  const auto length =
+      number_in(config, "max_position_embeddings", model_.max_model_len, {2, largest});
+  if (!vocab || !length)
+    return fail(vocab ? length.error() : vocab.error());
+  model_.vocab_size = *vocab;
+  model_.max_model_len = *length;
+  model_.eos_token_id = static_cast<token_id>(*vocab - 1);
+  auto ends = config.value("eos_token_id", nlohmann::json{});
+  if (ends.is_array() && !ends.empty())
+    ends = nlohmann::json(ends.front());
+  const auto end = number_in(nlohmann::json{{"eos_token_id", ends}}, "eos_token_id",
+                             model_.eos_token_id, {0, *vocab - 1.0});
+  const auto more = config.value("simulated", nlohmann::json::object());
+  if (!more.is_object())
+    return fail(errc::corrupt_data, "config.json: \"simulated\" must be an object");
+  const auto share = number_in(more, "eos_probability", model_.eos_probability, {0, 1});
+  const auto step = number_in<std::int64_t>(more, "step_us", 0, {0, 1e9});
+  const auto token = number_in<std::int64_t>(more, "token_us", 0, {0, 1e9});
+  if (!end || !share)
+    return fail(end ? share.error() : end.error());
+  if (!step || !token)
+    return fail(step ? token.error() : step.error());
+  model_.eos_token_id = *end;
+  model_.eos_probability = *share;
+  model_.step_cost = std::chrono::microseconds{*step};
+  model_.token_cost = std::chrono::microseconds{*token};
+  return {};
+}
+
+result<void> simulated_executor::size_cache() {
+  const auto length = options_.max_model_len == 0 ? model_.max_model_len : options_.max_model_len;
+  const std::uint64_t bytes_per_block = std::uint64_t{options_.block_size} * sizeof(slot);
+  const auto needed = (std::uint64_t{length} + options_.block_size - 1) / options_.block_size;
+  std::uint64_t blocks = std::max<std::uint64_t>(default_blocks, needed);
+  if (options_.kv_cache_bytes)
+    blocks = std::min(*options_.kv_cache_bytes / bytes_per_block,
+                      std::max(most_blocks_from_bytes, needed));
+  if (options_.num_blocks)
+    blocks = *options_.num_blocks;
+  if (blocks < needed || blocks > most_blocks)
+    return fail(errc::out_of_memory,
+                fmt::format("{} KV blocks of {} tokens: one sequence of max_model_len {} needs {}, "
+                            "and at most {} are possible; the largest max_model_len that would fit "
+                            "is {}",
+                            blocks, options_.block_size, length, needed, most_blocks,
+                            std::min<std::uint64_t>(blocks, most_blocks) * options_.block_size));
+  try {
+    slots_.assign(blocks * options_.block_size, slot{});
+    holders_.assign(blocks, 0);
+  } catch (const std::bad_alloc&) {
+    return fail(errc::out_of_memory,
+                fmt::format("no memory for {} simulated KV blocks; lower num_blocks", blocks));
+  }
+  description_ = {.kind = "simulated",
+                  .device = "none",
+                  .architecture = "Simulated",
+                  .dtype = "float32",
+                  .kv_cache_dtype = "float32",
+                  .block_size = options_.block_size,
+                  .num_blocks = static_cast<std::uint32_t>(blocks),
+                  .kv_bytes_per_block = bytes_per_block,
+                  .weight_bytes = 0,
+                  .vocab_size = model_.vocab_size,
+                  .max_model_len = length,
+                  .max_num_seqs = options_.max_num_seqs,
+                  .max_num_batched_tokens = options_.max_num_batched_tokens.value_or(2048),
+                  .batched_tokens_measured = false,
+                  .batch_invariant = true,
+                  .numerics = 0};
+  return {};
+}
+
+result<void> simulated_executor::prepare(const step_batch& step) {
+  if (auto ok = check_limits(step); !ok)
+    return give_up(step.id, ok.error());
+  staged_step staged{.id = step.id, .rows = {}, .retired = {}};
+  for (const auto id : step.removed) {
+    auto found = sequences_.extract(id);
+    if (found.empty())
+      continue;
+    auto& seq = *found.mapped();
+    for (; seq.held > 0; --seq.held)
+      --holders_[value(seq.blocks[seq.held - 1])];
+    staged.retired.push_back(std::move(found.mapped()));
+  }
+  for (const auto& added : step.added) {
+    if (auto ok = learn(added); !ok)
+      return give_up(step.id, ok.error());
+  }
+  for (const auto& row : step.rows) {
+    if (auto ok = stage_row(row, staged); !ok)
+      return give_up(step.id, ok.error());
+  }
+  last_prepared_ = step.id;
+  staged_.push_back(std::move(staged));
+  return {};
+}
+
+result<void> simulated_executor::check_limits(const step_batch& step) const {
+  if (slots_.empty())
+    return fail(errc::invalid_argument, "the executor is not loaded");
+  if (step.id <= last_prepared_)
+    return fail(errc::invalid_argument,
+                fmt::format("step {} was prepared before it", value(last_prepared_)));
+  std::uint64_t tokens = 0;
+  for (const auto& row : step.rows)
+    tokens += row.tokens;
+  if (step.rows.size() > description_.max_num_seqs || tokens > description_.max_num_batched_tokens)
+    return fail(errc::invalid_argument,
+                fmt::format("{} rows of {} tokens are more than {} rows and {} tokens",
+                            step.rows.size(), tokens, description_.max_num_seqs,
+                            description_.max_num_batched_tokens));
+  return {};
+}
+
+result<void> simulated_executor::learn(const new_sequence& added) {
+  const auto name = fmt::format("sequence {}", value(added.id));
+  if (sequences_.contains(added.id))
+    return fail(errc::invalid_argument, name + " is known already");
+  if (added.tokens.empty() || added.tokens.size() > description_.max_model_len ||
+      added.prompt_tokens == 0 || added.prompt_tokens > added.tokens.size())
+    return fail(errc::invalid_argument,
+                fmt::format("{} has {} tokens, {} of them prompt; max_model_len is {}", name,
+                            added.tokens.size(), added.prompt_tokens, description_.max_model_len));
+  for (const auto token : added.tokens) {
+    if (token < 0 || static_cast<std::uint32_t>(token) >= model_.vocab_size)
+      return fail(errc::invalid_argument,
+                  fmt::format("{}: token {} is outside the vocabulary of {}", name, token,
+                              model_.vocab_size));
+  }
+  auto seq = std::make_unique<sequence>();
+  seq->id = added.id;
+  seq->tokens = added.tokens;
+  seq->sampling = added.sampling;
+  for (const auto block : added.blocks) {
+    if (value(block) >= description_.num_blocks)
+      return fail(errc::invalid_argument,
+                  fmt::format("{}: block {} of {}", name, value(block), description_.num_blocks));
+    seq->blocks.push_back(block);
+  }
+  sequences_.emplace(added.id, std::move(seq));
+  return {};
+}
+
+result<void> simulated_executor::stage_row(const step_row& row, staged_step& staged) {
+  const auto found = sequences_.find(row.id);
+  if (found == sequences_.end())
+    return fail(errc::invalid_argument, fmt::format("sequence {} is unknown", value(row.id)));
+  auto& seq = *found->second;
+  const auto end = std::uint64_t{row.position} + row.tokens;
+  const auto expected = seq.tokens.size() + seq.samples_pending;
+  const bool twice = std::ranges::find(staged.rows, &seq, &staged_row::who) != staged.rows.end();
+  if (twice || row.tokens == 0 || end > expected || (row.samples && end != expected) ||
+      end > description_.max_model_len || row.position != seq.next.value_or(row.position))
+    return fail(
+        errc::invalid_argument,
+        fmt::format("sequence {}: a row of {} tokens at {} does not follow position {} of {} "
+                    "known tokens, or is the second of the step",
+                    value(row.id), row.tokens, row.position, seq.next.value_or(0), expected));
+  // The blocks behind a cached prefix are the sequence's own, as are all that come later.
+  const auto prefix =
+      seq.next ? seq.blocks.size() : (row.position + options_.block_size - 1) / options_.block_size;
+  if (auto ok = hold_blocks(seq, row, prefix); !ok)
+    return ok;
+  staged_row out{.who = &seq,
+                 .position = row.position,
+                 .tokens = row.tokens,
+                 .samples = row.samples,
+                 .fresh = {},
+                 .failure = {}};
+  if (prefix < seq.blocks.size())
+    out.fresh.assign(seq.blocks.begin() + static_cast<std::ptrdiff_t>(prefix), seq.blocks.end());
+  seq.next = static_cast<std::uint32_t>(end);
+  seq.samples_pending += row.samples ? 1 : 0;
+  staged.tokens += row.tokens;
+  staged.rows.push_back(std::move(out));
+  return {};
+}
+
+/// Appends the row's blocks to the table and checks that those from `prefix` on are nobody else's.
+result<void> simulated_executor::hold_blocks(sequence& seq, const step_row& row,
+                                             std::size_t prefix) {
+  seq.blocks.insert(seq.blocks.end(), row.new_blocks.begin(), row.new_blocks.end());
+  for (; seq.held < seq.blocks.size(); ++seq.held) {
+    const auto block = value(seq.blocks[seq.held]);
+    if (block >= description_.num_blocks)
+      return fail(errc::invalid_argument, fmt::format("sequence {}: block {} of {}", value(row.id),
+                                                      block, description_.num_blocks));
+    if (seq.held >= prefix && holders_[block] > 0)
+      return fail(errc::invalid_argument,
+                  fmt::format("sequence {}: block {} is given to it, but another sequence has it",
+                              value(row.id), block));
+    ++holders_[block];
+  }
+  const auto end = std::uint64_t{row.position} + row.tokens;
+  if (end > std::uint64_t{seq.blocks.size()} * options_.block_size)
+    return fail(errc::invalid_argument,
+                fmt::format("sequence {}: {} blocks of {} tokens have no room for position {}",
+                            value(row.id), seq.blocks.size(), options_.block_size, end - 1));
+  return {};
+}
+
+result<simulated_executor::staged_step*> simulated_executor::find_staged(step_id step) {
+  const auto found = std::ranges::find(staged_, step, &staged_step::id);
+  if (found == staged_.end())
+    return fail(errc::invalid_argument, "it is not prepared");
+  return &*found;
+}
+
+result<void> simulated_executor::launch(step_id step) {
+  auto found = find_staged(step);
+  if (!found)
+    return give_up(step, found.error());
+  for (const auto& earlier : staged_) {
+    if (earlier.id < step && !earlier.sampled)
+      return give_up(step, {errc::invalid_argument, "the step before it is not sampled"});
+  }
+  for (auto& row : (*found)->rows)
+    run_row(row, step);
+  (*found)->launched = true;
+  return {};
+}
+
+/// Reads the history through the block table, writes the row's positions, and hashes both.
+void simulated_executor::run_row(staged_row& row, step_id step) {
+  auto& seq = *row.who;
+  for (const auto block : row.fresh)
+    std::fill_n(slots_.begin() + std::ptrdiff_t{value(block)} * options_.block_size,
+                options_.block_size, slot{});
+  const bool asked_to_fail = failing_rows_.erase({step, seq.id}) > 0;
+  if (asked_to_fail || seq.broken) {
+    row.failure = asked_to_fail ? "the test asked the row to fail" : "an earlier row of it failed";
+    seq.broken = true;
+    return;
+  }
+  std::uint64_t history = 0;
+  for (std::uint32_t p = 0; p < row.position; ++p) {
+    const auto& cell = slot_at(seq, p);
+    history = extend(history, seq.tokens[p]);
+    if (cell.token == seq.tokens[p] && cell.history == history)
+      continue;
+    row.failure = fmt::format("position {} of sequence {}: block {} holds {}", p, value(seq.id),
+                              value(seq.blocks[p / options_.block_size]),
+                              cell.token < 0 ? "nothing" : "another history");
+    seq.broken = true;
+    return;
+  }
+  for (auto p = row.position; p < row.position + row.tokens; ++p) {
+    history = extend(history, seq.tokens[p]);
+    slot_at(seq, p) = {.history = history, .token = seq.tokens[p]};
+  }
+  row.history = history;
+}
+
+result<void> simulated_executor::sample(step_id step) {
+  auto found = find_staged(step);
+  if (!found || !(*found)->launched)
+    return give_up(step, {errc::invalid_argument, "it is not launched"});
+  for (auto& row : (*found)->rows) {
+    if (!row.samples)
+      continue;
+    --row.who->samples_pending;
+    // A broken sequence gets a token too, so that rows prepared ahead keep their positions.
+    row.sampled = row.failure.empty() ? choose(row.history, row.who->sampling) : token_id{0};
+    row.who->tokens.push_back(row.sampled);
+  }
+  (*found)->sampled = true;
+  return {};
+}
+
+result<step_result> simulated_executor::collect(step_id step) {
+  if (staged_.empty() || staged_.front().id != step || !staged_.front().sampled)
+    return give_up(step, {errc::invalid_argument, "it is not the next sampled step"});
+  if (failing_steps_.erase(step) > 0)
+    return give_up(step, {errc::internal, "the test asked the step to fail"});
+  auto done = std::move(staged_.front());
+  staged_.pop_front();
+  step_result out{.id = step, .tokens = {}, .failed = {}, .timings = {}};
+  for (const auto& row : done.rows) {
+    if (!row.failure.empty())
+      out.failed.push_back({.id = row.who->id, .code = errc::internal, .note = row.failure});
+    else if (row.samples)
+      out.tokens.push_back({.id = row.who->id, .token = row.sampled});
+  }
+  out.timings.forward = model_.step_cost + model_.token_cost * done.tokens;
+  if (model_.sleeps && out.timings.forward.count() > 0)
+    std::this_thread::sleep_for(out.timings.forward);
+  return out;
+}
+
+void simulated_executor::reset() {
+  staged_.clear();
+  sequences_.clear();
+  std::ranges::fill(holders_, 0);
+  std::ranges::fill(slots_, slot{});
+  last_prepared_ = {};
+}
+
+token_id simulated_executor::next_token(std::span<const token_id> tokens,
+                                        const sampling_params& sampling) const {
+  std::uint64_t history = 0;
+  for (const auto token : tokens)
+    history = extend(history, token);
+  return choose(history, sampling);
+}
+
+simulated_executor::slot& simulated_executor::slot_at(const sequence& seq, std::uint32_t position) {
+  const auto block = value(seq.blocks[position / options_.block_size]);
+  return slots_[std::size_t{block} * options_.block_size + position % options_.block_size];
+}
+
+/// One multiply and two shifts a token, because a decode step reads the whole history.
+std::uint64_t simulated_executor::extend(std::uint64_t history, token_id token) const {
+  auto x = (history ^ key_) + (static_cast<std::uint32_t>(token) + 1) * 0x9E3779B97F4A7C15U;
+  x = (x ^ (x >> 32)) * 0xD6E8FEB86659FD93U;
+  return x ^ (x >> 29);
+}
+
+token_id simulated_executor::choose(std::uint64_t history, const sampling_params& sampling) const {
+  keyed_hash hash{key_, history};
+  if (sampling.temperature >= 1e-5F) {
+    hash.add(sampling.seed);
+    hash.add(sampling.choice);
+  }
+  const auto drawn = hash.finish();
+  // The upper half decides between end and word, the lower half on the word.
+  if (static_cast<double>(drawn >> 32) < model_.eos_probability * 4294967296.0)
+    return model_.eos_token_id;
+  const auto word = static_cast<token_id>((drawn & 0xFFFFFFFFU) % model_.vocab_size);
+  if (word != model_.eos_token_id || model_.vocab_size == 1)
+    return word;
+  return static_cast<token_id>((static_cast<std::uint32_t>(word) + 1) % model_.vocab_size);
+}
+
+/// A step that fails takes all sequences with it.
+tl::unexpected<error> simulated_executor::give_up(step_id step, error why) {
+  const auto last = std::max(step, last_prepared_);
+  reset();
+  last_prepared_ = last;
+  return fail(why.code, fmt::format("step {}: {}", value(step), why.note));
+}
+
+} // namespace troupe::engine

@@ -1,0 +1,107 @@
+#include "engine/sched/scheduler_impl.hpp"
+
+#include <algorithm>
+
+namespace troupe::engine {
+
+std::uint32_t scheduler::impl::blocks_for(std::uint32_t tokens) const {
+  return tokens / config.block_size + (tokens % config.block_size != 0 ? 1 : 0);
+}
+
+/// The blocks that the next two steps take in the worst case, never more than the account may hold.
+std::uint32_t scheduler::impl::demand() const {
+  std::uint64_t budget = std::uint64_t{config.max_num_batched_tokens} * 2;
+  std::uint32_t blocks = 0;
+  const auto add = [&](const sequence& seq, std::uint32_t position) {
+    const auto last = std::min<std::uint64_t>(
+        config.max_model_len, std::uint64_t{seq.prompt_tokens} + seq.request.sampling.max_tokens);
+    const auto left = seq.expected() - position + 1;
+    const auto take = static_cast<std::uint32_t>(std::min<std::uint64_t>(left, budget));
+    const auto end = std::min<std::uint64_t>(std::uint64_t{position} + take, last - 1);
+    budget -= take;
+    const auto have = static_cast<std::uint32_t>(seq.blocks.size());
+    const auto needed = blocks_for(static_cast<std::uint32_t>(end));
+    blocks += needed > have ? needed - have : 0;
+  };
+  for (const auto* seq : running)
+    add(*seq, seq->scheduled);
+  auto places = config.max_num_seqs - static_cast<std::uint32_t>(running.size());
+  for (auto i = waiting.begin(); i != waiting.end() && places > 0; ++i, --places) {
+    if (budget == 0 || blocks >= account_cap)
+      break;
+    add(*i->second, static_cast<std::uint32_t>(i->second->blocks.size()) * config.block_size);
+  }
+  return std::min(blocks, account_cap);
+}
+
+std::uint32_t scheduler::impl::open_wants() const {
+  return admits_wanted + (open_want ? open_want->wanted : 0);
+}
+
+/// How many ids to ask for now: none while there are enough for two steps.
+std::uint32_t scheduler::impl::refill() const {
+  const auto have = ledger.account() + open_wants();
+  const auto needed = demand();
+  if (have >= needed || exhausted_epoch == ledger.epoch())
+    return 0;
+  // Somewhat more than needed, so that decoding does not ask at every step.
+  return std::min(account_cap, needed + needed / 2 + 1) - have;
+}
+
+void scheduler::impl::top_up() {
+  if (open_want)
+    return;
+  const auto wanted = refill();
+  if (wanted == 0)
+    return;
+  want = kv_want{.blocks = wanted};
+  open_want = open_admit{.ticket = 0, .wanted = wanted, .epoch = ledger.epoch()};
+}
+
+/// Asks for what is lacking and gives back what is more than twice the need.
+void scheduler::impl::settle_account() {
+  const auto needed = demand();
+  const auto most = needed == 0 ? 0 : std::min(account_cap, 2 * needed + 2);
+  if (ledger.account() > most)
+    ledger.give_back(ledger.account() - most);
+  top_up();
+}
+
+/// How many of `tokens` positions from `position` on the present blocks and the account have room
+/// for.
+std::uint32_t scheduler::impl::covered(std::uint32_t blocks, std::uint32_t position,
+                                       std::uint32_t tokens) const {
+  const auto room = (std::uint64_t{blocks} + ledger.account()) * config.block_size;
+  if (room <= position)
+    return 0;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(tokens, room - position));
+}
+
+bool scheduler::impl::stuck() const {
+  return exhausted_epoch == ledger.epoch() && !ledger.releases_pending() && open_wants() == 0;
+}
+
+/// Lets waiting sequences give up their pins, the last in turn first.
+/// @return how many blocks nobody holds any more
+std::uint32_t scheduler::impl::give_up_pins(std::uint32_t wanted, const sequence* except) {
+  std::uint32_t freed = 0;
+  for (auto i = waiting.rbegin(); i != waiting.rend() && freed < wanted; ++i) {
+    auto& seq = *i->second;
+    if (&seq == except || seq.blocks.empty())
+      continue;
+    const auto before = ledger.held();
+    drop_blocks(seq);
+    seq.admitted = admission::none;
+    freed += before - ledger.held();
+  }
+  return freed;
+}
+
+void scheduler::impl::drop_blocks(sequence& seq) {
+  for (auto i = seq.blocks.size(); i > 0; --i)
+    (void)ledger.drop(seq.blocks[i - 1], seq.last_step);
+  seq.blocks.clear();
+  seq.last_step = {};
+}
+
+} // namespace troupe::engine

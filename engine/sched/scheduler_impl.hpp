@@ -1,0 +1,159 @@
+#pragma once
+
+#include "engine/kv/block_hash.hpp"
+#include "engine/sched/block_ledger.hpp"
+#include "engine/sched/scheduler.hpp"
+#include "engine/sched/sequence.hpp"
+
+#include <deque>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <unordered_map>
+
+namespace troupe::engine {
+
+/// One row of the step that is being planned.
+struct planned_row {
+  sequence* who = nullptr;
+  std::uint32_t position = 0;
+  std::uint32_t tokens = 0;
+  bool samples = false;
+  /// Index of the first block that this row appends to the block table.
+  std::uint32_t first_new_block = 0;
+};
+
+/// The step that is being planned.
+struct step_plan {
+  std::uint32_t budget = 0;
+  bool preempted = false;
+  std::vector<planned_row> rows;
+};
+
+/// What is remembered of a row until its step comes back.
+struct flying_row {
+  request_id id{};
+  std::uint64_t ticket = 0;
+  /// One past the last position of the row.
+  std::uint32_t end = 0;
+  bool samples = false;
+};
+
+struct flying_step {
+  step_id id{};
+  std::vector<flying_row> rows;
+};
+
+/// A kv_admit that is not answered yet. Answers come in the order of the questions.
+struct open_admit {
+  std::uint64_t ticket = 0;
+  std::uint32_t wanted = 0;
+  std::uint64_t epoch = 0;
+};
+
+/// How an answer ends, for finish().
+struct ending {
+  finish_reason reason = finish_reason::none;
+  token_id stop_token = -1;
+  std::string note;
+};
+
+struct scheduler::impl {
+  /// Waiting sequences in the order of their turn: {priority or 0, arrival}. A preempted sequence
+  /// keeps its arrival, so under fcfs it stands before all that never ran.
+  using turn = std::pair<std::int32_t, std::uint64_t>;
+
+  explicit impl(scheduler_config given);
+
+  // submit.cpp: requests come in and are looked up.
+  [[nodiscard]] result<void> check(const submission& request) const;
+  void enter(submission request, time_point now);
+  void extend_hashes(sequence& seq) const;
+  void ask(sequence& seq);
+  void admitted(const kv_admitted& answer);
+  void granted(const kv_grant& answer);
+  void refresh_head();
+
+  // account.cpp: the account of granted ids, and what is done when it is short.
+  [[nodiscard]] std::uint32_t blocks_for(std::uint32_t tokens) const;
+  [[nodiscard]] std::uint32_t demand() const;
+  [[nodiscard]] std::uint32_t open_wants() const;
+  [[nodiscard]] std::uint32_t refill() const;
+  void top_up();
+  void settle_account();
+  [[nodiscard]] std::uint32_t covered(std::uint32_t blocks, std::uint32_t position,
+                                      std::uint32_t tokens) const;
+  /// The account is short, the last answer said exhausted, and no release is on its way.
+  [[nodiscard]] bool stuck() const;
+  [[nodiscard]] std::uint32_t give_up_pins(std::uint32_t wanted, const sequence* except);
+  void drop_blocks(sequence& seq);
+
+  // planner.cpp: one step.
+  [[nodiscard]] std::optional<step_batch> plan(time_point now);
+  void running_pass(step_plan& plan);
+  void waiting_pass(step_plan& plan, time_point now);
+  [[nodiscard]] bool admit_head(step_plan& plan, time_point now);
+  [[nodiscard]] std::uint32_t tokens_wanted(const sequence& seq) const;
+  [[nodiscard]] std::vector<block_id> shareable(const sequence& seq) const;
+  void schedule(step_plan& plan, sequence& seq, std::uint32_t tokens);
+  void unschedule(step_plan& plan, sequence& seq);
+  void publish(sequence& seq);
+  [[nodiscard]] bool make_room(step_plan& plan, const sequence& asking);
+  [[nodiscard]] sequence* pick_victim() const;
+  void preempt(sequence& victim);
+  [[nodiscard]] step_batch emit(step_plan& plan);
+
+  // results.cpp: steps come back.
+  void step_done(const step_result& done, time_point now);
+  void step_failed(const error& why, time_point now);
+  void row_failed(const failed_row& row, const flying_step& step, time_point now);
+  void disown(std::uint64_t ticket);
+  void row_done(sequence& seq, const flying_row& row, const sampled_token* sampled, time_point now);
+  void commit_blocks(sequence& seq);
+  [[nodiscard]] sequence* find(request_id id, std::uint64_t ticket) const;
+
+  // finish.cpp: tokens and endings.
+  [[nodiscard]] ending check_stop(const sequence& seq) const;
+  void deliver(sequence& seq, std::span<const token_id> fresh, const ending& how);
+  void finish(sequence& seq, const ending& how, time_point now);
+  void forget(sequence& seq, finish_reason reason, time_point now);
+  void expire(time_point now);
+
+  scheduler_config config;
+  block_hasher hasher;
+  block_ledger ledger;
+  /// The most ids that the account may hold.
+  std::uint32_t account_cap = 0;
+
+  /// Never iterated; `waiting` and `running` have the order.
+  std::unordered_map<request_id, std::unique_ptr<sequence>> sequences;
+  std::map<turn, sequence*> waiting;
+  std::vector<sequence*> running;
+  std::set<std::pair<time_point, std::uint64_t>> deadlines;
+  std::unordered_map<std::uint64_t, request_id> by_arrival;
+  std::deque<flying_step> in_flight;
+  step_id last_step{};
+  step_id ended_step{};
+  std::uint64_t last_arrival = 0;
+  std::uint64_t last_ticket = 0;
+  /// Sequences that the executor knows and is to forget with the next step.
+  std::vector<request_id> removed;
+
+  std::unordered_map<request_id, std::deque<open_admit>> open_admits;
+  std::uint32_t admits_wanted = 0;
+  std::optional<open_admit> open_want;
+  /// The ledger's epoch at the last question that was answered `exhausted`.
+  std::optional<std::uint64_t> exhausted_epoch;
+  /// A running sequence lacks blocks: nobody new is looked up meanwhile.
+  bool pressed = false;
+
+  std::vector<kv_commit> commits;
+  std::vector<kv_admit> admits;
+  std::optional<kv_want> want;
+  std::vector<std::pair<hub_id, std::vector<token_chunk>>> chunks;
+  std::vector<request_timing> finished;
+  scheduler_stats counters;
+};
+
+} // namespace troupe::engine
