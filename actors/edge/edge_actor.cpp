@@ -1,0 +1,36 @@
+#include "actors/edge/edge_actor.hpp"
+
+#include "actors/edge/http_server.hpp"
+
+#include <utility>
+
+namespace troupe::actors {
+
+namespace {
+
+/// Owns the server: it closes when the state goes, however the actor ends.
+struct edge_state {
+  std::unique_ptr<http_server> server;
+};
+
+caf::behavior edge_behavior(caf::stateful_actor<edge_state>* self,
+                            std::shared_ptr<std::unique_ptr<http_server>> server) {
+  state(self).server = std::move(*server);
+  return {[self](caf::close_atom) { state(self).server->stop_accepting(); }};
+}
+
+} // namespace
+
+result<spawned_edge> spawn_edge(caf::actor_system& system, http_options options,
+                                std::shared_ptr<front_desk> desk,
+                                std::shared_ptr<metrics> numbers) {
+  auto server = http_server::start(std::move(options), std::move(desk), std::move(numbers));
+  if (!server)
+    return fail(server.error());
+  const auto port = (*server)->port();
+  auto handle = system.spawn(edge_behavior,
+                             std::make_shared<std::unique_ptr<http_server>>(std::move(*server)));
+  return spawned_edge{std::move(handle), port};
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "actors/edge/api_error.hpp"
+#include "troupe/actors/inference.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace troupe::actors {
+
+/// A request to /v1/completions or /v1/chat/completions, understood and checked.
+struct api_request {
+  bool chat = false;
+  bool stream = false;
+  /// stream_options.include_usage: a last chunk with the counts.
+  bool include_usage = false;
+  std::string model;
+  /// One per choice of the answer, in the order of their index; at least one.
+  std::vector<inference_request> prompts;
+};
+
+/// Reads the body of POST /v1/completions.
+///
+/// Every field is checked for type and range. A field that OpenAI or vLLM knows and Troupe cannot
+/// honour yet is accepted with the value that asks for nothing and refused by name otherwise; a
+/// field that nobody knows is refused with the nearest known name. null always means "not given".
+[[nodiscard]] checked<api_request> parse_completion(std::string_view body,
+                                                    std::uint32_t max_prompts);
+/// Reads the body of POST /v1/chat/completions.
+[[nodiscard]] checked<api_request> parse_chat(std::string_view body);
+
+} // namespace troupe::actors

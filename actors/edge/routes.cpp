@@ -1,0 +1,76 @@
+#include "actors/edge/routes.hpp"
+
+#include <array>
+#include <cctype>
+
+namespace troupe::actors {
+
+namespace {
+
+constexpr std::string_view get = "GET, HEAD, OPTIONS";
+constexpr std::string_view post = "POST, OPTIONS";
+
+struct row {
+  std::string_view path;
+  route_id id;
+  std::string_view allow;
+  bool guarded;
+};
+
+constexpr std::array rows = {
+    row{"/v1/completions", route_id::completions, post, true},
+    row{"/v1/chat/completions", route_id::chat, post, true},
+    row{"/v1/models", route_id::models, get, true},
+    row{"/health", route_id::health, get, false},
+    row{"/ready", route_id::ready, get, false},
+    row{"/metrics", route_id::metrics, get, false},
+    row{"/version", route_id::version, get, false},
+    row{"/troupe/v1/status", route_id::status, get, true},
+    row{"/troupe/v1/debug/kill", route_id::kill, post, true},
+};
+
+int digit(char c) {
+  const auto u = static_cast<unsigned char>(c);
+  if (std::isdigit(u) != 0)
+    return c - '0';
+  return std::isxdigit(u) != 0 ? std::tolower(u) - 'a' + 10 : -1;
+}
+
+std::string decode(std::string_view s) {
+  std::string out;
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    const bool escape =
+        s[i] == '%' && i + 2 < s.size() && digit(s[i + 1]) >= 0 && digit(s[i + 2]) >= 0;
+    out += escape ? static_cast<char>(digit(s[i + 1]) * 16 + digit(s[i + 2])) : s[i];
+    i += escape ? 2 : 0;
+  }
+  return out;
+}
+
+} // namespace
+
+route find_route(std::string_view target) {
+  constexpr std::string_view models = "/v1/models/";
+  auto path = target.substr(0, target.find_first_of("?#"));
+  if (path.size() > 1 && path.back() == '/')
+    path.remove_suffix(1);
+  for (const auto& r : rows)
+    if (r.path == path)
+      return {r.id, r.path, r.allow, r.guarded, {}};
+  if (path.substr(0, models.size()) == models)
+    return {route_id::model, "/v1/models/{id}", get, true, decode(path.substr(models.size()))};
+  return {};
+}
+
+bool takes(const route& r, std::string_view method) {
+  auto left = r.allow;
+  while (!left.empty()) {
+    const auto comma = left.find(", ");
+    if (left.substr(0, comma) == method)
+      return true;
+    left = comma == std::string_view::npos ? std::string_view{} : left.substr(comma + 2);
+  }
+  return false;
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace troupe::actors {
+
+enum class route_id {
+  completions,
+  chat,
+  models,
+  model,
+  health,
+  ready,
+  metrics,
+  version,
+  status,
+  kill,
+  unknown,
+};
+
+/// Where a request goes.
+struct route {
+  route_id id = route_id::unknown;
+  /// The path as metrics and logs know it; never what a client sent.
+  std::string_view label = "unknown";
+  /// The Allow header: the methods of this path.
+  std::string_view allow;
+  /// Whether a key is needed when the edge has keys.
+  bool guarded = true;
+  /// What follows the path of a prefix route, percent-decoded.
+  std::string rest;
+};
+
+/// Finds the route of a request target; the query is ignored. The target's host form is not known.
+[[nodiscard]] route find_route(std::string_view target);
+
+/// Whether the route takes this method. HEAD goes wherever GET goes.
+[[nodiscard]] bool takes(const route& r, std::string_view method);
+
+} // namespace troupe::actors

@@ -1,0 +1,93 @@
+#include "actors/edge/sink.hpp"
+
+#include "actors/edge/openai_response.hpp"
+
+#include <utility>
+
+namespace troupe::actors {
+
+namespace {
+
+double seconds(duration d) { return std::chrono::duration<double>(d).count(); }
+
+} // namespace
+
+inbox::inbox(std::size_t choices, std::function<void()> wake)
+    : pending_(choices), wake_{std::move(wake)} {}
+
+void inbox::put(std::size_t choice, response_part part) {
+  {
+    const std::lock_guard lock{mutex_};
+    if (closed_)
+      return;
+    auto& slot = pending_[choice];
+    if (slot)
+      merge(*slot, std::move(part));
+    else
+      slot = std::move(part);
+    if (woken_)
+      return;
+    woken_ = true;
+  }
+  wake_();
+}
+
+std::vector<inbox::entry> inbox::take() {
+  std::vector<entry> all;
+  const std::lock_guard lock{mutex_};
+  woken_ = false;
+  for (std::size_t i = 0; i < pending_.size(); ++i)
+    if (pending_[i]) {
+      all.push_back({i, std::move(*pending_[i])});
+      pending_[i].reset();
+    }
+  return all;
+}
+
+void inbox::close() {
+  const std::lock_guard lock{mutex_};
+  closed_ = true;
+  for (auto& slot : pending_)
+    slot.reset();
+}
+
+choice_sink::choice_sink(std::shared_ptr<inbox> to, std::size_t choice, sink_origin origin)
+    : to_{std::move(to)}, choice_{choice}, origin_{std::move(origin)} {}
+
+choice_sink::~choice_sink() {
+  if (finished_)
+    return;
+  response_part lost;
+  lost.finish = engine::finish_reason::error;
+  lost.why = {
+      errc::peer_down,
+      "the actor that held this request ended; it is being restarted, send the request again"};
+  to_->put(choice_, std::move(lost));
+}
+
+void choice_sink::on_accepted(request_id, std::uint32_t) {}
+
+void choice_sink::on_part(response_part part) {
+  if (finished_)
+    return;
+  observe(part);
+  finished_ = part.finish != engine::finish_reason::none;
+  to_->put(choice_, std::move(part));
+}
+
+void choice_sink::observe(const response_part& part) {
+  if (!origin_.numbers || part.finish == engine::finish_reason::error)
+    return;
+  const auto now = std::chrono::steady_clock::now();
+  if (part.tokens > 0) {
+    if (last_)
+      origin_.numbers->observe_inter_token(origin_.model, seconds(now - *last_));
+    else
+      origin_.numbers->observe_first_token(origin_.model, seconds(now - origin_.arrival));
+    last_ = now;
+  }
+  if (part.finish != engine::finish_reason::none)
+    origin_.numbers->observe_e2e(origin_.model, seconds(now - origin_.arrival));
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,75 @@
+#pragma once
+
+#include "actors/front_desk.hpp"
+#include "actors/metrics/metrics.hpp"
+#include "troupe/base/clock.hpp"
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe::actors {
+
+/// Where the backends' threads leave the parts of one HTTP answer and the edge's thread finds them.
+///
+/// Holds at most one part per choice: what arrives before the edge looks again is merged, so its
+/// memory is bounded by the answer however slowly the client reads. Thread-safe.
+class inbox {
+public:
+  /// `wake` is called from any thread, once after each empty-to-full change; it must not block.
+  inbox(std::size_t choices, std::function<void()> wake);
+
+  /// From a backend's thread.
+  void put(std::size_t choice, response_part part);
+
+  struct entry {
+    std::size_t choice;
+    response_part part;
+  };
+  /// What has come since the last call, in the order of the choices.
+  [[nodiscard]] std::vector<entry> take();
+  /// Nobody will look again: what comes is dropped.
+  void close();
+
+private:
+  std::mutex mutex_;
+  std::vector<std::optional<response_part>> pending_;
+  std::function<void()> wake_;
+  bool woken_ = false;
+  bool closed_ = false;
+};
+
+/// What a sink needs to know for the latencies.
+struct sink_origin {
+  std::string model;
+  time_point arrival;
+  std::shared_ptr<metrics> numbers;
+};
+
+/// The sink of one choice. When the last reference goes without a finished answer (the backend died
+/// with it), the client gets an error instead of silence.
+class choice_sink final : public response_sink {
+public:
+  choice_sink(std::shared_ptr<inbox> to, std::size_t choice, sink_origin origin);
+  ~choice_sink() override;
+  choice_sink(const choice_sink&) = delete;
+  choice_sink& operator=(const choice_sink&) = delete;
+
+  void on_accepted(request_id id, std::uint32_t prompt_tokens) override;
+  void on_part(response_part part) override;
+
+private:
+  void observe(const response_part& part);
+
+  std::shared_ptr<inbox> to_;
+  std::size_t choice_;
+  sink_origin origin_;
+  std::optional<time_point> last_;
+  bool finished_ = false;
+};
+
+} // namespace troupe::actors
