@@ -20,27 +20,33 @@ struct row_place {
   std::int64_t position;
 };
 
-/// Reads one head, norms it if there is a weight, turns it, and leaves f32 in `head`.
-void finish_head(const kernel_table& kernels, const rope_store_args& args, const row_place& place,
-                 const float* x, const float* norm, float* head) {
+/// One head of q or k as the product left it, and the weight of its norm or nullptr.
+struct raw_head {
+  const float* x;
+  const float* norm;
+};
+
+/// Norms a head if there is a weight, turns it, and leaves f32 in `head`.
+void finish_head(const kernel_table& kernels, const rope_store_args& args, std::int64_t position,
+                 const raw_head& raw, float* head) {
   const std::int64_t dim = args.cache.dim;
-  if (norm != nullptr) {
-    const float mean = kernels.sum_squares(x, dim) / static_cast<float>(dim);
-    kernels.scale_f32(x, norm, 1.0F / std::sqrt(mean + args.eps), head, dim);
+  if (raw.norm != nullptr) {
+    const float mean = kernels.sum_squares(raw.x, dim) / static_cast<float>(dim);
+    kernels.scale_f32(raw.x, raw.norm, 1.0F / std::sqrt(mean + args.eps), head, dim);
   } else {
-    std::copy_n(x, dim, head);
+    std::copy_n(raw.x, dim, head);
   }
   const std::int64_t half = args.rotary_dim / 2;
   if (half > 0)
-    kernels.rotate(head, args.cos + place.position * half, args.sin + place.position * half, half);
+    kernels.rotate(head, args.cos + position * half, args.sin + position * half, half);
 }
 
-void write_row(const kernel_table& kernels, dtype type, const float* x, void* out,
-               std::int64_t index, std::int64_t n) {
-  if (type == dtype::f32)
-    kernels.write_f32(x, 1.0F, static_cast<float*>(out) + index, n);
+void store_q(const kernel_table& kernels, const rope_store_args& args, std::int64_t index,
+             const float* head) {
+  if (args.cache.type == dtype::f32)
+    kernels.write_f32(head, 1.0F, static_cast<float*>(args.q) + index, args.cache.dim);
   else
-    kernels.write_bf16(x, 1.0F, static_cast<std::uint16_t*>(out) + index, n);
+    kernels.write_bf16(head, 1.0F, static_cast<std::uint16_t*>(args.q) + index, args.cache.dim);
 }
 
 /// `head` holds padded_dim values, the padding zero.
@@ -84,14 +90,14 @@ void finish_group(const kernel_table& kernels, const rope_store_args& args, cons
   const float* row = args.qkv + place.row * args.qkv_stride;
   alignas(64) float head[max_head_dim];
   for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-    finish_head(kernels, args, place, row + h * dim, args.q_norm, head);
-    write_row(kernels, cache.type, head, args.q, place.row * args.q_stride + h * dim, dim);
+    finish_head(kernels, args, place.position, {row + h * dim, args.q_norm}, head);
+    store_q(kernels, args, place.row * args.q_stride + h * dim, head);
   }
   const std::int64_t slab = slab_offset(cache, *place.sequence, place.position, kv_head);
   const std::int64_t offset = place.position % slab_positions;
   std::fill(head + dim, head + padded_dim(cache.dim), 0.0F);
   const float* k = row + (args.heads + kv_head) * dim;
-  finish_head(kernels, args, place, k, args.k_norm, head);
+  finish_head(kernels, args, place.position, {k, args.k_norm}, head);
   store_k(kernels, cache, slab, offset, head);
   std::copy_n(k + cache.kv_heads * dim, dim, head);
   store_v(kernels, cache, slab, offset, head);
