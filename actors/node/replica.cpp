@@ -20,10 +20,10 @@ bool is_permanent(errc code) {
 }
 
 template <class Handle>
-void end(Handle& handle, const caf::error& reason) {
+void end(Handle& handle) {
   if (!handle)
     return;
-  caf::anon_send_exit(handle, reason);
+  caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
   handle = nullptr;
 }
 
@@ -31,7 +31,7 @@ void end(Handle& handle, const caf::error& reason) {
 
 replica_state::~replica_state() {
   end_cast();
-  end(worker_, caf::exit_reason::user_shutdown);
+  end(worker_);
 }
 
 void replica_state::start_worker() {
@@ -83,6 +83,7 @@ void replica_state::build(const engine::executor_description& loaded) {
     scheduler, scheduler_options{.model = options_.model.name,
                                  .replica = options_.id,
                                  .limits = limits(),
+                                 .vocab_size = loaded.vocab_size,
                                  .worker = worker_,
                                  .kv_manager = kv_manager_,
                                  .metrics = options_.metrics});
@@ -110,8 +111,8 @@ void replica_state::attach_to_routers() {
 }
 
 void replica_state::end_cast() {
-  end(scheduler_, caf::exit_reason::user_shutdown);
-  end(kv_manager_, caf::exit_reason::user_shutdown);
+  end(scheduler_);
+  end(kv_manager_);
 }
 
 void replica_state::restart(const char* kind) {

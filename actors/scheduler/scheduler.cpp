@@ -1,5 +1,9 @@
 #include "actors/scheduler/scheduler.hpp"
 
+#include "troupe/base/log.hpp"
+
+#include <fmt/core.h>
+
 namespace troupe::actors {
 
 namespace {
@@ -103,8 +107,19 @@ void pump(self_ptr self) {
   keep_deadlines(self);
 }
 
+result<void> check_tokens(const engine::submission& request, std::uint32_t vocab_size) {
+  for (const auto* tokens : {&request.prompt, &request.delivered})
+    for (const auto id : *tokens)
+      if (id < 0 || static_cast<std::uint32_t>(id) >= vocab_size)
+        return fail(errc::invalid_argument,
+                    fmt::format("the prompt holds token {}; the vocabulary has {} tokens", id, vocab_size));
+  return {};
+}
+
 caf::result<accepted> take(self_ptr self, const engine::submission& request) {
   auto& st = state(self);
+  if (auto good = check_tokens(request, st.options.vocab_size); !good)
+    return to_caf(good.error());
   if (auto taken = st.core->submit(request, now()); !taken)
     return to_caf(taken.error());
   pump(self);

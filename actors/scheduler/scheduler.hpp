@@ -14,6 +14,8 @@ struct scheduler_options {
   std::string model;
   replica_id replica{};
   engine::scheduler_config limits;
+  /// Tokens outside [0, vocab_size) are refused before they reach a step.
+  std::uint32_t vocab_size = 0;
   worker_actor worker;
   kv_manager_actor kv_manager;
   std::shared_ptr<class metrics> metrics;

@@ -1,5 +1,7 @@
 #include "actors/worker/worker.hpp"
 
+#include <fmt/core.h>
+
 namespace troupe::actors {
 
 namespace {

@@ -1,0 +1,144 @@
+#include "actors/backend/front_half.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+
+namespace troupe::actors {
+
+namespace {
+
+/// The value of the request, or the model's.
+template <class T, class U>
+T or_default(const std::optional<T>& asked, const U& fallback) {
+  return asked ? *asked : static_cast<T>(fallback);
+}
+
+result<void> check_ranges(const engine::sampling_params& s) {
+  if (!std::isfinite(s.temperature) || s.temperature < 0)
+    return fail(errc::invalid_argument, fmt::format("temperature is {}; give 0 or more", s.temperature));
+  if (!(s.top_p > 0 && s.top_p <= 1))
+    return fail(errc::invalid_argument, fmt::format("top_p is {}; give a number in (0, 1]", s.top_p));
+  if (!(s.min_p >= 0 && s.min_p <= 1))
+    return fail(errc::invalid_argument, fmt::format("min_p is {}; give a number in [0, 1]", s.min_p));
+  if (s.top_k < -1)
+    return fail(errc::invalid_argument,
+                fmt::format("top_k is {}; give -1 or 0 for all tokens, or a count", s.top_k));
+  if (s.max_tokens == 0)
+    return fail(errc::invalid_argument, "max_tokens is 0; give at least 1");
+  return {};
+}
+
+} // namespace
+
+result<std::shared_ptr<const front_half>> front_half::load(const config::model_config& model) {
+  auto made = std::make_shared<front_half>();
+  const auto& folder = *model.engine.tokenizer;
+  auto tokenizer = engine::text::tokenizer::load(folder / "tokenizer.json");
+  if (!tokenizer)
+    return fail(tokenizer.error());
+  auto settings = engine::text::tokenizer_config::load(folder);
+  if (!settings)
+    return fail(settings.error());
+  made->model_ = model;
+  made->max_model_len_ = model.engine.max_model_len->value_or(0);
+  made->bos_token_ = settings->bos_token;
+  made->eos_token_ = settings->eos_token;
+  made->tokenizer_ = std::make_shared<engine::text::tokenizer>(std::move(*tokenizer));
+  const auto source = *model.engine.chat_template ? *model.engine.chat_template : settings->chat_template;
+  if (source) {
+    auto parsed = engine::text::chat_template::parse(*source, model.name + " chat_template");
+    if (!parsed)
+      return fail(parsed.error());
+    made->template_.emplace(std::move(*parsed));
+  }
+  return made;
+}
+
+result<std::string> front_half::render(const inference_request& request) const {
+  if (!template_)
+    return fail(errc::unsupported,
+                fmt::format("model '{}' has no chat template; use /v1/completions, or give one as "
+                            "chat_template in its model.json",
+                            model_.name));
+  engine::text::chat_template_input input;
+  input.messages_json = *request.messages_json;
+  input.kwargs_json = request.template_kwargs_json;
+  input.add_generation_prompt = request.add_generation_prompt;
+  input.bos_token = bos_token_;
+  input.eos_token = eos_token_;
+  input.now = std::chrono::system_clock::now();
+  return template_->render(input);
+}
+
+result<std::vector<token_id>> front_half::prompt_of(const inference_request& request) const {
+  if (request.prompt_ids) {
+    const auto vocabulary = tokenizer_->vocab_size();
+    for (const auto id : *request.prompt_ids)
+      if (id < 0 || static_cast<std::size_t>(id) >= vocabulary)
+        return fail(errc::invalid_argument,
+                    fmt::format("prompt holds token {}; the vocabulary of '{}' has {} tokens", id,
+                                model_.name, vocabulary));
+    return *request.prompt_ids;
+  }
+  if (request.prompt_text)
+    return tokenizer_->encode(*request.prompt_text, {.add_special_tokens = request.add_special_tokens});
+  auto text = render(request);
+  if (!text)
+    return fail(text.error());
+  return tokenizer_->encode(*text, {.add_special_tokens = false});
+}
+
+result<engine::sampling_params> front_half::sampling_of(const inference_request& request,
+                                                        std::uint32_t room) const {
+  const auto& defaults = model_.generation;
+  engine::sampling_params s;
+  s.temperature = or_default(request.temperature, *defaults.temperature);
+  s.top_k = or_default(request.top_k, *defaults.top_k);
+  s.top_p = or_default(request.top_p, *defaults.top_p);
+  s.min_p = or_default(request.min_p, *defaults.min_p);
+  s.ignore_eos = request.ignore_eos.value_or(false);
+  s.eos_token_ids = *defaults.eos_token_ids;
+  s.stop_token_ids = request.stop_token_ids;
+  const auto most = defaults.max_tokens->value_or(~0U);
+  s.max_tokens = std::min(request.max_tokens.value_or(room), most);
+  if (auto good = check_ranges(s); !good)
+    return fail(good.error());
+  return s;
+}
+
+result<engine::submission> front_half::prepare(const inference_request& request,
+                                               std::uint64_t fresh_seed) const {
+  auto prompt = prompt_of(request);
+  if (!prompt)
+    return fail(prompt.error());
+  if (prompt->empty())
+    return fail(errc::invalid_argument, "the prompt has no tokens; give at least one");
+  const auto length = static_cast<std::uint32_t>(prompt->size());
+  if (max_model_len_ > 0 && length >= max_model_len_)
+    return fail(errc::limit_exceeded,
+                fmt::format("the prompt has {} tokens, and model '{}' holds {} for prompt and answer "
+                            "together; shorten the prompt",
+                            length, model_.name, max_model_len_));
+  const auto room = max_model_len_ > 0 ? max_model_len_ - length : ~0U;
+  auto sampling = sampling_of(request, room);
+  if (!sampling)
+    return fail(sampling.error());
+  if (sampling->max_tokens > room)
+    return fail(errc::limit_exceeded,
+                fmt::format("the prompt has {} tokens and max_tokens is {}: together more than the {} of "
+                            "model '{}'; give max_tokens of at most {}",
+                            length, sampling->max_tokens, max_model_len_, model_.name, room));
+  sampling->seed = request.seed.value_or(fresh_seed);
+  engine::submission made;
+  made.model = model_.name;
+  made.prompt = std::move(*prompt);
+  made.sampling = std::move(*sampling);
+  made.timeout = request.timeout;
+  made.priority = request.priority;
+  made.cache_salt = request.cache_salt;
+  return made;
+}
+
+} // namespace troupe::actors

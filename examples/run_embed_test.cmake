@@ -1,0 +1,14 @@
+# Installs Troupe into a prefix, builds the example against it as a project of its own, and runs it.
+set(prefix ${BUILD_DIR}/embed-prefix)
+set(build ${BUILD_DIR}/embed-io-${WITH_IO})
+if(SANITIZE)
+  set(flags -DCMAKE_CXX_FLAGS=-fsanitize=${SANITIZE})
+endif()
+function(run)
+  execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+run(${CMAKE_COMMAND} --install ${BUILD_DIR} --prefix ${prefix})
+run(${CMAKE_COMMAND} -S ${SOURCE_DIR} -B ${build} -G Ninja -DCMAKE_PREFIX_PATH=${prefix}
+    -DEMBED_WITH_CAF_IO=${WITH_IO} ${flags})
+run(${CMAKE_COMMAND} --build ${build})
+run(${build}/embed_in_caf_app ${CLUSTER})

@@ -1,0 +1,115 @@
+#include "tests/cluster/fixture.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <functional>
+#include <thread>
+
+using namespace troupe;
+using namespace troupe::testing;
+
+namespace {
+
+/// Waits until `what` holds; a test that gives up here fails with the description of the caller.
+bool eventually(const std::function<bool()>& what) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{60};
+  while (std::chrono::steady_clock::now() < end) {
+    if (what())
+      return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  }
+  return false;
+}
+
+std::vector<engine::submission> long_requests(std::size_t count) {
+  std::vector<engine::submission> made;
+  for (std::size_t i = 0; i < count; ++i)
+    made.push_back(request_for({5, 6, 7}, {.temperature = 1.0F,
+                                           .seed = i,
+                                           .max_tokens = 400,
+                                           .ignore_eos = true}));
+  return made;
+}
+
+} // namespace
+
+TEST_CASE("the death of each engine actor ends its requests with an error, and service returns") {
+  const std::string kind = GENERATE("scheduler", "kv_manager", "worker");
+  running_cluster running{{.engine_keys = R"("max_model_len": 512)"}};
+  INFO("killed: " << kind);
+  std::thread killer{[&] {
+    eventually([&] { return running.status().replicas.front().running > 0; });
+    running.cluster().kill(kind);
+  }};
+  const auto outcomes = running.run(long_requests(6));
+  killer.join();
+  std::size_t failed = 0;
+  for (const auto& o : outcomes)
+    failed += o.refused || o.finish == engine::finish_reason::error ? 1 : 0;
+  CHECK(failed == outcomes.size());
+  REQUIRE(eventually([&] {
+    const auto o = running.run_one(request_for({5}, {.temperature = 0, .max_tokens = 3}));
+    return !o.refused && o.finish == engine::finish_reason::length;
+  }));
+  CHECK(running.status().replicas.front().restarts == 1);
+}
+
+TEST_CASE("a sink that dies frees its blocks") {
+  running_cluster running{{.engine_keys = R"("max_model_len": 512)"}};
+  const auto used = [&] { return running.status().replicas.front().running; };
+  {
+    caf::scoped_actor self{running.system()};
+    const auto sink = running.system().spawn(
+      [](actors::token_sink::pointer) -> actors::token_sink::behavior_type {
+        return {[](const engine::token_batch&) {}};
+      });
+    for (auto& request : long_requests(3))
+      self->request(running.cluster().router(), std::chrono::seconds{10},
+                    actors::submit_atom::value, request, sink)
+        .receive([](const actors::accepted&) {},
+                 [](const caf::error& why) { FAIL(actors::from_caf(why).note); });
+    REQUIRE(eventually([&] { return used() > 0; }));
+    self->send_exit(sink, caf::exit_reason::kill);
+  }
+  CHECK(eventually([&] { return used() == 0; }));
+}
+
+TEST_CASE("requests beyond the queue are refused as busy, the others are served") {
+  running_cluster small{
+    {.engine_keys = R"("max_num_seqs": 1)", .cluster_keys = R"("models": {"m": {"max_queued_requests": 2}})"}};
+  const auto outcomes = small.run(long_requests(8));
+  std::size_t refused = 0;
+  for (const auto& o : outcomes) {
+    if (o.refused)
+      CHECK(o.refused->code == errc::busy);
+    else
+      CHECK(o.finish == engine::finish_reason::length);
+    refused += o.refused ? 1 : 0;
+  }
+  CHECK(refused >= 5);
+  CHECK(refused < 8);
+}
+
+TEST_CASE("an unknown model, an empty prompt and a prompt too long are refused by name") {
+  running_cluster running{{}};
+  auto unknown = request_for({1, 2}, {});
+  unknown.model = "hamlet";
+  const auto first = running.run_one(unknown);
+  REQUIRE(first.refused);
+  CHECK(first.refused->code == errc::not_found);
+  CHECK(first.refused->note.find("hamlet") != std::string::npos);
+  CHECK(running.run_one(request_for({}, {})).refused->code == errc::invalid_argument);
+  const auto far = running.run_one(request_for(std::vector<token_id>(100'000, 7), {}));
+  REQUIRE(far.refused);
+  CHECK(far.refused->note.find("100000") != std::string::npos);
+}
+
+TEST_CASE("a token outside the vocabulary ends its own request and no other") {
+  running_cluster running{{}};
+  std::vector<engine::submission> mixed;
+  mixed.push_back(request_for({1, 2, 3}, {.temperature = 0, .max_tokens = 20, .ignore_eos = true}));
+  mixed.push_back(request_for({1, 1'000'000, 3}, {.temperature = 0, .max_tokens = 20}));
+  const auto outcomes = running.run(std::move(mixed));
+  CHECK(outcomes[0].finish == engine::finish_reason::length);
+  CHECK((outcomes[1].refused || outcomes[1].finish == engine::finish_reason::error));
+}
