@@ -6,8 +6,10 @@ get_property(libraries GLOBAL PROPERTY TROUPE_LIBRARIES)
 add_library(troupe_shared SHARED ${PROJECT_SOURCE_DIR}/cmake/version.cpp)
 set_target_properties(troupe_shared PROPERTIES
   OUTPUT_NAME troupe EXPORT_NAME troupe VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+list(JOIN libraries "," archives)
+set_target_properties(troupe_shared PROPERTIES LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${archives}")
 target_link_libraries(troupe_shared
-  PRIVATE $<LINK_LIBRARY:WHOLE_ARCHIVE,${libraries}>
+  PRIVATE ${libraries}
   INTERFACE CAF::core fmt::fmt tl::expected)
 target_include_directories(troupe_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 
