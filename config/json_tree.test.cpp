@@ -129,6 +129,14 @@ TEST_CASE("the nearest name is found by edits, not by luck") {
   CHECK(nearest_name(std::string(1 << 20, 'm'), names).empty());
 }
 
+TEST_CASE("clean text is UTF-8 without control characters") {
+  for (const std::string text : {"", "bard", "caf\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x8e\xad"})
+    CHECK(is_clean_text(text));
+  for (const std::string text : {"\n", "\x7f", "\x80", "\xc3", "\xc0\xaf", "\xed\xa0\x80",
+                                 "\xf4\x90\x80\x80", "\xe2\x82", "\xff", "\xe0\x80\x80"})
+    CHECK_FALSE(is_clean_text(text));
+}
+
 TEST_CASE("hostile text in messages is cut and made printable") {
   CHECK(in_quotes("a\nb\x1b[31m") == "'a?b?[31m'");
   CHECK(in_quotes(std::string(1000, 'x')).size() < 70);

@@ -8,6 +8,7 @@
 #include "config/files.hpp"
 #include "config/model_reader.hpp"
 #include "config/overrides.hpp"
+#include "config/reader.hpp"
 #include "config/text.hpp"
 
 namespace troupe::config {
@@ -36,7 +37,7 @@ void refuse_strangers(const json_value& models, const std::vector<repository_ent
       continue;
     auto at = m.value.from();
     at.line = m.line == 0 ? at.line : m.line;
-    sink.error(errc::not_found, at, fmt::format("models.{}", m.key),
+    sink.error(errc::not_found, at, join_path("models", m.key),
                fmt::format("the repository '{}' has no such model{}",
                            cluster.model_repository->string(), did_you_mean(m.key, known)));
   }
@@ -52,7 +53,7 @@ void refuse_equal_names(const std::vector<model_config>& models, diagnostic_sink
         const auto& from = models[i].engine.served_model_name.from;
         const origin file{origin_kind::user_file, models[i].model_json.string(), 1, {}};
         sink.error(errc::conflict, is_explicit(from) ? from : file,
-                   fmt::format("models.{}.served_model_name", models[i].name),
+                   join_path(join_path("models", models[i].name), "served_model_name"),
                    fmt::format("{} is also the name of the model '{}' (by {}); names are unique",
                                in_quotes(name), models[j].name,
                                to_string(models[j].engine.served_model_name.from)));
@@ -84,7 +85,10 @@ void read_models(const json_value& root, const std::optional<std::vector<std::st
     const auto* section = models == nullptr ? nullptr : models->find(entry.name);
     out.models.push_back(read_model(entry, {section, options, out.cpu_threads}, sink));
   }
-  if (out.models.empty() && !sink.failed())
+  if (out.models.empty() && listed && listed->empty())
+    sink.error(errc::invalid_argument, models->from(), "models",
+               "names no model; leave it out to serve all of the repository");
+  else if (out.models.empty() && !sink.failed())
     sink.error(errc::not_found, out.model_repository.from, "model_repository",
                fmt::format("'{}' holds no model to serve; expected <model>/<version>/model.json",
                            out.model_repository->string()));

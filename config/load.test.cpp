@@ -211,6 +211,27 @@ TEST_CASE("a flood of mistakes is cut off, and that is said") {
   CHECK(loaded.diagnostics.size() <= 101);
 }
 
+TEST_CASE("addresses are unique") {
+  test_repository repo;
+  repo.write("cluster.json", R"({"model_repository": "models", "nodes": [
+    {"name": "a", "address": "h:1", "router": true},
+    {"name": "b", "address": "h:2"},
+    {"name": "c", "address": "h:1"}]})");
+  const auto loaded = repo.check();
+  REQUIRE(about(loaded, "nodes.2.address") != nullptr);
+  CHECK(about(loaded, "nodes.2.address")->code == errc::conflict);
+  CHECK(contains(about(loaded, "nodes.2.address")->message, "cluster.json:2"));
+  CHECK(about(loaded, "nodes.1.address") == nullptr);
+}
+
+TEST_CASE("a list of no models is not all models") {
+  test_repository repo;
+  repo.write("cluster.json", R"({"model_repository": "models", "models": {}})");
+  REQUIRE(about(repo.check(), "models") != nullptr);
+  repo.write("cluster.json", R"({"model_repository": "models", "models": null})");
+  CHECK(repo.load().models.size() == 1);
+}
+
 TEST_CASE("an empty repository is an error") {
   test_repository repo;
   fs::remove_all(repo.at("models/bard"));

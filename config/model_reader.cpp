@@ -69,20 +69,26 @@ std::optional<std::int64_t> as_block_size(const field& f) {
   return n;
 }
 
+std::optional<std::string> as_served_name(const field& f) {
+  auto name = as_string(f);
+  if (name && (name->empty() || name->size() > 256 || !is_clean_text(*name)))
+    return f.wrong(
+        fmt::format("{} is not a name; use 1 to 256 printable characters", in_quotes(*name)));
+  return name;
+}
+
 std::optional<std::vector<std::string>> as_names(const field& f) {
   if (f.value.kind != json_kind::array) {
-    const auto name = as_string(f);
-    if (name && name->empty())
-      return f.wrong("must not be empty");
-    return name ? std::optional{std::vector<std::string>{*name}} : std::nullopt;
+    auto name = as_served_name(f);
+    return name ? std::optional{std::vector<std::string>{std::move(*name)}} : std::nullopt;
   }
   if (f.value.items.empty() || f.value.items.size() > most_names)
     return f.wrong(fmt::format("must hold 1 to {} names", most_names));
   std::vector<std::string> names;
   for (std::size_t i = 0; i < f.value.items.size(); ++i) {
-    const auto name = as_string({f.value.items[i], join_path(f.path, std::to_string(i)), f.sink});
-    if (name && !name->empty())
-      names.push_back(*name);
+    auto name = as_served_name({f.value.items[i], join_path(f.path, std::to_string(i)), f.sink});
+    if (name)
+      names.push_back(std::move(*name));
   }
   return names.size() == f.value.items.size() ? std::optional{names} : std::nullopt;
 }
@@ -157,7 +163,7 @@ std::optional<json_value> read_hf_config(const model_config& model, diagnostic_s
   const auto& directory = model.engine.model;
   std::error_code ec;
   if (!std::filesystem::is_directory(*directory, ec)) {
-    sink.error(errc::not_found, directory.from, fmt::format("models.{}.model", model.name),
+    sink.error(errc::not_found, directory.from, join_path(join_path("models", model.name), "model"),
                fmt::format("there is no directory '{}'; models are not downloaded, so fetch it "
                            "first and give its path, relative to the file that names it",
                            directory->string()));
@@ -180,7 +186,8 @@ void complete_length(const json_value& config, model_config& model, diagnostic_s
   if (!*wanted)
     wanted = {static_cast<std::uint32_t>(*most), length->from()};
   else if (**wanted > *most)
-    sink.error(errc::conflict, wanted.from, fmt::format("models.{}.max_model_len", model.name),
+    sink.error(errc::conflict, wanted.from,
+               join_path(join_path("models", model.name), "max_model_len"),
                fmt::format("{} (by {}) is more than max_position_embeddings {} (by {}); lower it, "
                            "or leave it out",
                            **wanted, to_string(wanted.from), *most, to_string(length->from())));

@@ -112,6 +112,13 @@ void make_object(json_value& v, const override_text& o) {
 }
 
 void apply(json_value& root, const override_text& o, diagnostic_sink& sink) {
+  const origin here{o.source->kind, o.source->file, 0, o.source->text};
+  const bool clean = is_clean_text(o.value) &&
+                     std::all_of(o.path.begin(), o.path.end(),
+                                 [](const auto& segment) { return is_clean_text(segment); });
+  if (!clean)
+    return sink.error(errc::corrupt_data, here, "",
+                      "is not UTF-8 text without control characters; type it anew");
   auto value = parse_value(o, sink);
   if (!value)
     return;
@@ -120,7 +127,7 @@ void apply(json_value& root, const override_text& o, diagnostic_sink& sink) {
     if (at->kind == json_kind::array) {
       at = find_item(*at, segment);
       if (at == nullptr)
-        return sink.error(errc::not_found, {o.source->kind, o.source->file, 0, o.source->text}, "",
+        return sink.error(errc::not_found, here, "",
                           fmt::format("the list has no element {}", in_quotes(segment)));
       continue;
     }

@@ -85,6 +85,9 @@ TEST_CASE("a wrong override is an error that names it") {
       {"cpu.threads=NaN", errc::invalid_argument, "integer"},
       {"log_level.x=1", errc::invalid_argument, "string"},
       {"model_repository=", errc::invalid_argument, "path"},
+      {"cluster=\xff", errc::corrupt_data, "UTF-8"},
+      {"models.bard.served_model_name=a\nb", errc::corrupt_data, "control"},
+      {"models.bard.served_model_name=\"a\\u0000\"", errc::invalid_argument, "printable"},
   }));
   CAPTURE(set);
   const auto loaded = repo.check(with_set({set}));

@@ -72,6 +72,12 @@ std::vector<repository_entry> scan_repository(const std::filesystem::path& repos
                  fmt::format("holds more than {} models", most_models));
       break;
     }
+    if (!is_clean_text(name)) {
+      sink.error(
+          errc::invalid_argument, {origin_kind::user_file, repository.string(), 0, {}}, "",
+          fmt::format("the name of the directory {} is not UTF-8; rename it", in_quotes(name)));
+      continue;
+    }
     if (auto entry = entry_at(repository / name, name, sink))
       entries.push_back(std::move(*entry));
   }

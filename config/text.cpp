@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <numeric>
 
 namespace troupe::config {
@@ -60,6 +61,26 @@ std::string in_quotes(std::string_view text) {
       shown.begin(), shown.end(),
       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
   return fmt::format("'{}{}'", shown, end < text.size() ? "..." : "");
+}
+
+bool is_clean_text(std::string_view text) noexcept {
+  constexpr std::uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i++]);
+    const int more = lead < 0x80 ? 0 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
+    if (lead < 0x20 || lead == 0x7F || (lead >= 0x80 && lead < 0xC2) || lead > 0xF4 ||
+        text.size() - i < static_cast<std::size_t>(more))
+      return false;
+    std::uint32_t code = more == 0 ? lead : lead & (0x3FU >> static_cast<unsigned>(more));
+    for (int k = 0; k < more; ++k, ++i) {
+      if (!is_continuation(text[i]))
+        return false;
+      code = (code << 6U) | (static_cast<unsigned char>(text[i]) & 0x3FU);
+    }
+    if (code < least[more] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
+      return false;
+  }
+  return true;
 }
 
 std::string choices(const std::vector<std::string_view>& names) {

@@ -10,6 +10,9 @@ namespace troupe::config {
 /// UTF-8 when `text` is.
 [[nodiscard]] std::string in_quotes(std::string_view text);
 
+/// True for well-formed UTF-8 without control characters: what a name on the wire must be.
+[[nodiscard]] bool is_clean_text(std::string_view text) noexcept;
+
 /// "a, b or c", for messages that name the choices.
 [[nodiscard]] std::string choices(const std::vector<std::string_view>& names);
 

@@ -50,7 +50,7 @@ struct load_result {
 
 /// The same for those who only go on or stop: the note holds all errors, one line each.
 /// @errors the code of the first finding: invalid_argument, not_found, unsupported, conflict,
-///         corrupt_data, io_failure, limit_exceeded
+///         corrupt_data, io_failure, limit_exceeded, unauthorized (a secret that others may read)
 [[nodiscard]] result<cluster_config> load_cluster(const std::filesystem::path& file,
                                                   const load_options& options);
 
