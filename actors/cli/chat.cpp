@@ -1,0 +1,98 @@
+#include "actors/cli/commands.hpp"
+#include "actors/cli/generation.hpp"
+#include "actors/cli/signals.hpp"
+
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include <cstdio>
+#include <optional>
+#include <string>
+
+namespace troupe::cli {
+
+namespace {
+
+using nlohmann::json;
+
+int complain(const error& e) {
+  std::fprintf(stderr, "troupe chat: %s\n", e.note.c_str());
+  return failed;
+}
+
+/// Reads a line; nothing at the end of input. A signal leaves the line and starts a new one.
+std::optional<std::string> read_line(interrupt_flag& interrupt) {
+  std::string line;
+  while (true) {
+    char c = 0;
+    const auto n = ::read(STDIN_FILENO, &c, 1);
+    if (n < 0 && interrupt.raised()) {
+      interrupt.clear();
+      std::fputs("\n(/quit or Ctrl-D ends the talk)\n> ", stderr);
+      line.clear();
+      continue;
+    }
+    if (n <= 0)
+      return line.empty() ? std::nullopt : std::optional{line};
+    if (c == '\n')
+      return line;
+    line += c;
+  }
+}
+
+void print_piece(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+} // namespace
+
+int run_chat(const chat_options& o) {
+  auto client = open_client(o.client);
+  if (!client)
+    return complain(client.error());
+  const auto model = choose_model(*client, o.model);
+  if (!model)
+    return complain(model.error());
+  const bool person = isatty(STDIN_FILENO) == 1;
+  if (person)
+    std::fprintf(stderr, "Talking to %s. Ctrl-C stops an answer; /quit ends.\n", model->c_str());
+  auto messages = json::array();
+  if (!o.system.empty())
+    messages.push_back({{"role", "system"}, {"content", o.system}});
+  interrupt_flag interrupt;
+  int status = good;
+  while (true) {
+    if (person)
+      std::fputs("> ", stderr);
+    const auto line = read_line(interrupt);
+    if (!line || *line == "/quit")
+      break;
+    if (line->empty())
+      continue;
+    messages.push_back({{"role", "user"}, {"content", *line}});
+    json body = {{"model", *model}, {"messages", messages}};
+    apply(o.sampling, body);
+    interrupt.clear();
+    std::string said;
+    const auto keep = [&](std::string_view text) {
+      said += text;
+      print_piece(text);
+    };
+    const auto answer =
+        stream_answer(*client, std::move(body), keep, [&] { return interrupt.raised(); });
+    interrupt.clear();
+    print_piece("\n");
+    const bool stopped = !answer && answer.error().code == errc::cancelled;
+    if (!answer && !stopped) {
+      status = complain(answer.error());
+      messages.erase(messages.size() - 1);
+      continue;
+    }
+    status = good;
+    messages.push_back({{"role", "assistant"}, {"content", said}});
+  }
+  return status;
+}
+
+} // namespace troupe::cli

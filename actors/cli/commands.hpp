@@ -1,0 +1,81 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe::cli {
+
+/// Exit statuses: 0 good, 1 the command failed, 2 the command line is wrong, 130 a second signal.
+constexpr int good = 0;
+constexpr int failed = 1;
+constexpr int interrupted = 130;
+
+/// What `troupe up` and `troupe check` share.
+struct file_options {
+  std::filesystem::path file;
+  std::string node;
+  std::vector<std::string> set;
+  std::optional<std::uint16_t> port;
+  std::string log_level;
+};
+
+struct up_options {
+  file_options config;
+  /// "cpu", or "simulated" for tests without weights.
+  std::string executor = "cpu";
+  bool fault_injection = false;
+};
+
+/// Where a cluster answers, for the commands that ask one.
+struct client_options {
+  std::string url = "http://127.0.0.1:8000";
+  /// Empty takes TROUPE_API_KEY.
+  std::string api_key;
+};
+
+/// Given sampling parameters go into the request, the others are left to the model.
+struct sampling_options {
+  std::optional<double> temperature;
+  std::optional<double> top_p;
+  std::optional<std::int64_t> top_k;
+  std::optional<std::int64_t> seed;
+  std::optional<std::int64_t> max_tokens;
+};
+
+struct chat_options {
+  client_options client;
+  std::string model;
+  std::string system;
+  sampling_options sampling;
+};
+
+struct submit_options {
+  client_options client;
+  std::string model;
+  std::string prompt;
+  std::string file;
+  std::string output;
+  sampling_options sampling;
+  unsigned concurrency = 8;
+  bool json = false;
+  bool stream = false;
+};
+
+struct status_options {
+  client_options client;
+  bool json = false;
+  bool watch = false;
+};
+
+/// Each runs its command to the end and returns the exit status.
+int run_up(const up_options& o);
+int run_check(const file_options& o);
+int run_chat(const chat_options& o);
+int run_submit(const submit_options& o);
+int run_status(const status_options& o);
+
+} // namespace troupe::cli

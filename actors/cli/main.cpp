@@ -1,0 +1,147 @@
+#include "actors/cli/commands.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <exception>
+
+namespace {
+
+using namespace troupe::cli;
+
+void add_file(CLI::App* app, file_options& o) {
+  app->add_option("FILE", o.file, "The cluster file")->required();
+  app->add_option("--set", o.set, "path=value over the file, e.g. models.bard.max_num_seqs=8")
+      ->allow_extra_args(false);
+  app->add_option("--port", o.port, "The port of the HTTP edge; 0 takes a free one");
+  app->add_option("--log-level", o.log_level, "trace, debug, info, warn, error or off");
+}
+
+void add_client(CLI::App* app, client_options& o) {
+  app->add_option("--url", o.url, "Where the cluster answers")->capture_default_str();
+  app->add_option("--api-key", o.api_key, "The API key; the variable TROUPE_API_KEY by default");
+}
+
+void add_sampling(CLI::App* app, sampling_options& o) {
+  app->add_option("--temperature", o.temperature, "0 takes the likeliest token");
+  app->add_option("--top-p", o.top_p, "Allows the likeliest tokens up to this probability");
+  app->add_option("--top-k", o.top_k, "Allows the k likeliest tokens");
+  app->add_option("--seed", o.seed, "The same seed gives the same answer");
+  app->add_option("--max-tokens", o.max_tokens, "The most tokens of one answer");
+}
+
+CLI::App* add_up(CLI::App& app, up_options& o) {
+  auto* up = app.add_subcommand("up", "Start the cluster of a file and serve until a signal");
+  add_file(up, o.config);
+  up->add_option("--node", o.config.node, "Which node of the file to be");
+  up->add_option("--executor", o.executor, "cpu or simulated")->group("");
+  up->add_flag("--fault-injection", o.fault_injection, "For tests: lets clients kill actors")
+      ->group("");
+  up->footer("Examples:\n  troupe up examples/quickstart/cluster.json\n"
+             "  troupe up cluster.json --port 0 --set models.bard.max_num_seqs=8\n"
+             "SIGTERM or Ctrl-C lets running answers end; a second one ends at once.");
+  return up;
+}
+
+CLI::App* add_check(CLI::App& app, file_options& o) {
+  auto* check = app.add_subcommand(
+      "check", "Explain every value of a cluster file and find every mistake in it");
+  add_file(check, o);
+  check->footer("Example:\n  troupe check examples/quickstart/cluster.json\n"
+                "The exit status is 1 when something must be mended.");
+  return check;
+}
+
+CLI::App* add_chat(CLI::App& app, chat_options& o) {
+  auto* chat = app.add_subcommand("chat", "Talk to a model of a running cluster");
+  add_client(chat, o.client);
+  chat->add_option("--model", o.model, "The model; the first of the cluster by default");
+  chat->add_option("--system", o.system, "A system message before the talk");
+  add_sampling(chat, o.sampling);
+  chat->footer("Example:\n  troupe chat --model bard --temperature 0.8\n"
+               "Ctrl-C stops an answer; /quit or the end of input ends the talk.");
+  return chat;
+}
+
+CLI::App* add_submit(CLI::App& app, submit_options& o) {
+  auto* submit = app.add_subcommand("submit", "Send one prompt, or a file of them");
+  add_client(submit, o.client);
+  submit->add_option("--model", o.model, "The model; the first of the cluster by default");
+  auto* prompt = submit->add_option("--prompt", o.prompt, "One prompt");
+  submit
+      ->add_option("--file", o.file,
+                   "JSON lines: bodies of /v1/completions or /v1/chat/completions, or only "
+                   "{\"prompt\": ...}; - reads standard input")
+      ->excludes(prompt);
+  submit->add_option("--output", o.output, "Where answers go; standard output by default");
+  submit->add_option("--concurrency", o.concurrency, "Requests at a time")
+      ->check(CLI::Range(1U, 256U))
+      ->capture_default_str();
+  submit->add_flag("--json,!--text", o.json, "Answers as JSON lines (the default with --file)");
+  submit->add_flag("--stream", o.stream, "Print the answer to --prompt as it comes");
+  add_sampling(submit, o.sampling);
+  submit->footer("Examples:\n  troupe submit --prompt 'ROMEO:' --max-tokens 100 --stream\n"
+                 "  troupe submit --file prompts.jsonl --output answers.jsonl --concurrency 32\n"
+                 "A line that fails is reported and the others go on; the exit status is then 1.");
+  return submit;
+}
+
+CLI::App* add_status(CLI::App& app, status_options& o) {
+  auto* status = app.add_subcommand("status", "Nodes, models, requests, KV use and tokens/s");
+  add_client(status, o.client);
+  status->add_flag("--json", o.json, "As JSON");
+  status->add_flag("--watch", o.watch, "Again every second, until Ctrl-C");
+  status->footer("Examples:\n  troupe status\n  troupe status --json | jq .replicas");
+  return status;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Serves large language models by actors, on one machine or many."};
+  app.name("troupe");
+  app.require_subcommand(1);
+  app.set_help_all_flag("--help-all", "The help of all commands");
+  app.set_version_flag("--version", std::string{TROUPE_VERSION});
+  up_options up;
+  file_options check;
+  chat_options chat;
+  submit_options submit;
+  status_options status;
+  auto* up_app = add_up(app, up);
+  auto* check_app = add_check(app, check);
+  auto* chat_app = add_chat(app, chat);
+  auto* submit_app = add_submit(app, submit);
+  auto* status_app = add_status(app, status);
+  auto* version_app = app.add_subcommand("version", "Print the version");
+  app.footer("Start with:\n  troupe up examples/quickstart/cluster.json\n"
+             "and, in another terminal:\n  troupe chat");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? good : 2;
+  }
+  submit.json = submit.json || (!submit.file.empty() && submit_app->count("--json") == 0);
+  if (up_app->parsed())
+    return run_up(up);
+  if (check_app->parsed())
+    return run_check(check);
+  if (chat_app->parsed())
+    return run_chat(chat);
+  if (submit_app->parsed())
+    return run_submit(submit);
+  if (status_app->parsed())
+    return run_status(status);
+  if (version_app->parsed())
+    std::printf("troupe %s\n", TROUPE_VERSION);
+  return good;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "troupe: %s\n", e.what());
+    return failed;
+  }
+}

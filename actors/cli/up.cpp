@@ -1,0 +1,132 @@
+#include "actors/cli/commands.hpp"
+#include "actors/cli/config_file.hpp"
+#include "actors/cli/progress.hpp"
+#include "actors/cli/signals.hpp"
+#include "troupe/actors/cluster.hpp"
+#include "troupe/base/log.hpp"
+#include "troupe/config/diagnostics.hpp"
+
+#include <fmt/core.h>
+
+#include <chrono>
+#include <cstdio>
+#include <optional>
+#include <utility>
+
+namespace troupe::cli {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+struct system_config : caf::actor_system_config {
+  system_config() {
+    actors::add_messages(*this);
+    set("scheduler.policy", caf::atom("sharing"));
+    // Workers and backends have threads of their own; two are enough for the others.
+    set("scheduler.max-threads", std::size_t{2});
+  }
+};
+
+int complain(const error& e) {
+  std::fprintf(stderr, "troupe up: %s\n", e.note.empty() ? to_string(e).c_str() : e.note.c_str());
+  return failed;
+}
+
+const config::http_edge* http_of(const config::cluster_config& c, const std::string& node) {
+  const auto* self = node.empty() ? &c.nodes.front() : config::find_node(c, node);
+  return self != nullptr && self->http ? &*self->http : nullptr;
+}
+
+void print_start(const config::cluster_config& c, const actors::cluster& running,
+                 const std::string& node) {
+  fmt::print("cluster {} of {}\n", *c.cluster, c.file.string());
+  if (const auto* http = http_of(c, node); http != nullptr && running.http_port() != 0) {
+    const bool v6 = http->host->find(':') != std::string::npos;
+    fmt::print("listening on http://{}{}{}:{}\n", v6 ? "[" : "", *http->host, v6 ? "]" : "",
+               running.http_port());
+  }
+  std::fflush(stdout);
+}
+
+void print_ready(const config::cluster_config& c, const actors::cluster& running,
+                 std::chrono::steady_clock::time_point begin) {
+  for (const auto& line : running.cast())
+    fmt::print("  {}\n", line);
+  std::string names;
+  for (const auto& model : c.models)
+    names += (names.empty() ? "" : ", ") + model.engine.served_model_name->front();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  fmt::print("ready after {:.2f} s: {}\n", took.count(), names);
+  std::fflush(stdout);
+}
+
+/// Waits until the models are loaded. Nothing: a signal came before.
+std::optional<result<void>> await_ready(actors::cluster& running, const signal_gate& gate) {
+  while (true) {
+    auto ready = running.await_ready(50ms);
+    if (ready || ready.error().code != errc::timed_out)
+      return ready;
+    if (gate.wait(0ms))
+      return std::nullopt;
+  }
+}
+
+/// Serves until a signal, then lets running answers end.
+void serve(actors::cluster& running, const signal_gate& gate, std::chrono::milliseconds deadline) {
+  while (!gate.wait(1h)) {
+  }
+  std::fprintf(stderr, "troupe: draining for at most %.0f s; a second signal ends at once\n",
+               std::chrono::duration<double>(deadline).count());
+  const impatience second{gate};
+  running.stop(deadline);
+}
+
+} // namespace
+
+int run_up(const up_options& o) {
+  const auto begin = std::chrono::steady_clock::now();
+  const signal_gate gate;
+  auto loaded = config::check_cluster(o.config.file, load_options_of(o.config));
+  for (const auto& finding : loaded.diagnostics)
+    std::fprintf(stderr, "%s\n", to_string(finding).c_str());
+  if (config::has_errors(loaded.diagnostics) || !loaded.config) {
+    std::fprintf(stderr,
+                 "troupe up: mend the errors above; `troupe check %s` explains every value\n",
+                 o.config.file.c_str());
+    return failed;
+  }
+  const auto& config = *loaded.config;
+  set_log_level(*config.log_level);
+  system_config caf_config;
+  caf::actor_system system{caf_config};
+  progress_line line;
+  actors::start_options start;
+  start.node = o.config.node;
+  start.executor = o.executor;
+  start.fault_injection = o.fault_injection;
+  start.progress = [&line](std::string_view model, double share, std::string_view what) {
+    line.show(share, fmt::format("{}: {}", model, what));
+  };
+  auto running = actors::start_cluster(system, config, std::move(start));
+  if (!running)
+    return complain(running.error());
+  print_start(config, *running, o.config.node);
+  const auto ready = await_ready(*running, gate);
+  line.clear();
+  if (!ready) {
+    running->stop(0ms);
+    return good;
+  }
+  if (!*ready) {
+    const auto why = ready->error();
+    running->stop(0ms);
+    return complain(why);
+  }
+  print_ready(config, *running, begin);
+  serve(*running, gate, *config.limits.shutdown_deadline);
+  std::fprintf(stderr, "troupe: stopped\n");
+  return good;
+}
+
+} // namespace troupe::cli
