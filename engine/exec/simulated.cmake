@@ -3,4 +3,4 @@ troupe_add_library(engine_simulated
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/simulated.cpp
   TESTS ${CMAKE_CURRENT_LIST_DIR}/simulated.test.cpp
   DEPS troupe_engine_kv troupe_engine_request fmt::fmt
-  PRIVATE_DEPS nlohmann_json::nlohmann_json)
+  PRIVATE_DEPS troupe_engine_sched nlohmann_json::nlohmann_json) # sched: for its test

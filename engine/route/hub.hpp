@@ -19,8 +19,8 @@ struct hub_stats {
   std::uint32_t open = 0;
 };
 
-/// The hub of one front process as a pure state machine: the journal of its streams. It is what makes "no
-/// token twice, none lost" a local check, and what a migration starts from.
+/// The hub of one front process as a pure state machine: the journal of its streams. It is what
+/// makes "no token twice, none lost" a local check, and what a migration starts from.
 class hub {
 public:
   /// @param id           of this front process; enters the upper bits of every request id
@@ -30,12 +30,12 @@ public:
   hub(const hub&) = delete;
   hub& operator=(const hub&) = delete;
 
-  /// Opens a stream at a replica: gives the submission its id, its sink address and attempt 1, journals it,
-  /// and returns it as it is to be sent.
+  /// Opens a stream at a replica: gives the submission its id, its sink address and attempt 1,
+  /// journals it, and returns it as it is to be sent.
   /// @errors busy: max_streams are open
   [[nodiscard]] result<submission> open(submission request, replica_id replica);
-  /// The chunk as it is to be handed to the sink, or nothing when it must be dropped. A chunk with a finish
-  /// reason ends the stream.
+  /// The chunk as it is to be handed to the sink, or nothing when it must be dropped. A chunk with
+  /// a finish reason ends the stream.
   [[nodiscard]] std::optional<token_chunk> deliver(const token_chunk& chunk);
   /// Forgets a stream without a last chunk: its submission was refused, or its sink is gone.
   void close(request_id id);

@@ -21,8 +21,8 @@ struct replica_load {
   std::uint32_t free_blocks = 0;
 };
 
-/// The replicas that a router knows, and the choice among them. Between two load reports it keeps its own
-/// account of what it has sent (optimistic accounting). Deterministic.
+/// The replicas that a router knows, and the choice among them. Between two load reports it keeps
+/// its own account of what it has sent (optimistic accounting). Deterministic.
 class replica_table {
 public:
   explicit replica_table(routing_policy policy);
