@@ -1,0 +1,178 @@
+#include "engine/exec/cpu_executor.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+namespace troupe::engine {
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+std::chrono::microseconds since(clock_type::time_point begin) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(clock_type::now() - begin);
+}
+
+} // namespace
+
+cpu_executor::cpu_executor(executor_options options, kernels::cpu::isa path)
+    : options_{std::move(options)}, path_{path} {}
+
+cpu_executor::~cpu_executor() = default;
+
+tl::unexpected<error> cpu_executor::give_up(error e) {
+  reset();
+  return fail(std::move(e));
+}
+
+result<cpu_executor::staged_step*> cpu_executor::find(step_id step, phase wanted,
+                                                      std::string_view verb) {
+  for (staged_step& staged : steps_)
+    if (staged.at == wanted && staged.id == step)
+      return &staged;
+  return fail(
+      errc::invalid_argument,
+      fmt::format("step {}: cannot {} it: it is not in the phase before that", value(step), verb));
+}
+
+result<void> cpu_executor::prepare(const step_batch& step) {
+  const auto begin = clock_type::now();
+  if (!model_)
+    return fail(errc::invalid_argument, fmt::format("step {}: nothing is loaded", value(step.id)));
+  if (last_prepared_ != step_id{} && value(step.id) != value(last_prepared_) + 1)
+    return give_up({errc::invalid_argument, fmt::format("step {}: comes after step {}",
+                                                        value(step.id), value(last_prepared_))});
+  const auto slot = std::find_if(steps_.begin(), steps_.end(),
+                                 [](const staged_step& s) { return s.at == phase::free; });
+  if (slot == steps_.end())
+    return give_up({errc::busy, fmt::format("step {}: {} steps before it have not been collected",
+                                            value(step.id), most_steps)});
+  slot->rows.clear();
+  slot->failed.clear();
+  slot->samplers.clear();
+  if (auto applied = table_.apply(step, slot->rows); !applied)
+    return give_up(applied.error());
+  slot->id = step.id;
+  slot->at = phase::prepared;
+  last_prepared_ = step.id;
+  slot->timings = {};
+  slot->timings.prepare = since(begin);
+  return {};
+}
+
+void cpu_executor::gather_inputs(staged_step& staged) {
+  staged.tokens.clear();
+  staged.sequences.clear();
+  staged.sampled_rows.clear();
+  for (const sequence_table::row& row : staged.rows) {
+    const known_sequence& sequence = *row.sequence;
+    if (sequence.failure) {
+      staged.failed.push_back({sequence.id, sequence.failure->code, sequence.failure->note});
+      continue;
+    }
+    const auto first = static_cast<std::int64_t>(staged.tokens.size());
+    const auto from = sequence.tokens.begin() + row.position;
+    staged.tokens.insert(staged.tokens.end(), from, from + row.tokens);
+    staged.sequences.push_back({.row_begin = first,
+                                .rows = row.tokens,
+                                .first_position = row.position,
+                                .blocks = sequence.blocks});
+    if (!row.samples)
+      continue;
+    staged.sampled_rows.push_back(first + row.tokens - 1);
+    staged.samplers.push_back(row.sequence);
+  }
+}
+
+void cpu_executor::forward(const forward_batch& batch) {
+  team_->run([&](kernels::cpu::member& m) { model_->forward(m, batch, work_); });
+}
+
+result<void> cpu_executor::launch(step_id step) {
+  const auto begin = clock_type::now();
+  const auto found = find(step, phase::prepared, "launch");
+  if (!found)
+    return give_up(found.error());
+  staged_step& staged = **found;
+  const bool ready = std::all_of(steps_.begin(), steps_.end(), [&](const staged_step& other) {
+    return other.at == phase::free || other.at == phase::sampled || other.id >= step;
+  });
+  if (!ready)
+    return give_up({errc::invalid_argument,
+                    fmt::format("step {}: cannot launch it before the one before it has sampled",
+                                value(step))});
+  gather_inputs(staged);
+  if (!staged.tokens.empty())
+    forward({.tokens = staged.tokens,
+             .sequences = staged.sequences,
+             .sampled_rows = staged.sampled_rows,
+             .caches = kv_memory_.caches()});
+  staged.at = phase::launched;
+  staged.timings.forward = since(begin);
+  return {};
+}
+
+std::span<const float> cpu_executor::logits(std::size_t index) {
+  return {work_.logits(static_cast<std::int64_t>(index)), description_.vocab_size};
+}
+
+result<void> cpu_executor::sample(step_id step) {
+  const auto begin = clock_type::now();
+  const auto found = find(step, phase::launched, "sample");
+  if (!found)
+    return give_up(found.error());
+  staged_step& staged = **found;
+  staged.choices.assign(staged.samplers.size(), result<token_id>{0});
+  const auto choose = [&](std::size_t i, sampler& with) {
+    const known_sequence& sequence = *staged.samplers[i];
+    staged.choices[i] = with.sample(logits(i), sequence.sampling,
+                                    static_cast<std::uint32_t>(sequence.tokens.size()));
+  };
+  if (staged.samplers.size() == 1)
+    choose(0, samplers_[0]);
+  else if (!staged.samplers.empty())
+    team_->run([&](kernels::cpu::member& m) {
+      const auto mine = m.split(static_cast<std::int64_t>(staged.samplers.size()));
+      for (std::int64_t i = mine.begin; i < mine.end; ++i)
+        choose(static_cast<std::size_t>(i), samplers_[m.rank()]);
+    });
+  for (std::size_t i = 0; i < staged.samplers.size(); ++i) {
+    known_sequence& sequence = *staged.samplers[i];
+    const result<token_id>& choice = staged.choices[i];
+    if (choice) {
+      sequence.tokens.push_back(*choice);
+    } else {
+      sequence.failure = choice.error();
+      staged.failed.push_back({sequence.id, choice.error().code, choice.error().note});
+    }
+    --sequence.promised;
+  }
+  staged.at = phase::sampled;
+  staged.timings.sample = since(begin);
+  return {};
+}
+
+result<step_result> cpu_executor::collect(step_id step) {
+  const auto found = find(step, phase::sampled, "collect");
+  if (!found)
+    return give_up(found.error());
+  staged_step& staged = **found;
+  step_result brought{.id = step, .tokens = {}, .failed = staged.failed, .timings = staged.timings};
+  brought.tokens.reserve(staged.samplers.size());
+  for (std::size_t i = 0; i < staged.samplers.size(); ++i)
+    if (staged.choices[i])
+      brought.tokens.push_back({staged.samplers[i]->id, *staged.choices[i]});
+  staged.at = phase::free;
+  table_.release(step);
+  return brought;
+}
+
+void cpu_executor::reset() {
+  for (staged_step& staged : steps_)
+    staged.at = phase::free;
+  table_.clear();
+  last_prepared_ = step_id{};
+}
+
+} // namespace troupe::engine

@@ -1,0 +1,88 @@
+#pragma once
+
+#include "engine/exec/executor.hpp"
+#include "engine/exec/kv_memory.hpp"
+#include "engine/exec/sampler.hpp"
+#include "engine/exec/sequence_table.hpp"
+#include "engine/models/model.hpp"
+#include "engine/weights/weight_source.hpp"
+#include "kernels/cpu/team.hpp"
+
+#include <array>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace troupe::engine {
+
+/// Runs a model on the cores of this machine. Every step is one pass of a team of threads of which
+/// the caller is one; launch() computes at once, so working a step ahead needs no more than that
+/// sample(N) comes before launch(N+1). All rows are batch-invariant.
+class cpu_executor final : public executor {
+public:
+  explicit cpu_executor(executor_options options,
+                        kernels::cpu::isa path = kernels::cpu::best_isa());
+  ~cpu_executor() override;
+
+  [[nodiscard]] result<void> load(const load_progress& progress) override;
+  [[nodiscard]] const executor_description& describe() const override { return description_; }
+  [[nodiscard]] result<void> prepare(const step_batch& step) override;
+  [[nodiscard]] result<void> launch(step_id step) override;
+  [[nodiscard]] result<void> sample(step_id step) override;
+  [[nodiscard]] result<step_result> collect(step_id step) override;
+  void reset() override;
+
+  /// The logits of the `index`-th row that samples in the step launched last, for tests and tools.
+  /// Valid until the next launch.
+  [[nodiscard]] std::span<const float> logits(std::size_t index);
+  [[nodiscard]] const model_config& config() const { return model_->config(); }
+
+private:
+  enum class phase : std::uint8_t { free, prepared, launched, sampled };
+
+  /// A step in work, with all arrays that its pass needs; reused.
+  struct staged_step {
+    step_id id{};
+    phase at = phase::free;
+    std::vector<sequence_table::row> rows;
+    std::vector<token_id> tokens;
+    std::vector<kernels::cpu::sequence_rows> sequences;
+    std::vector<std::int64_t> sampled_rows;
+    /// The sequence of each sampled row, and what was chosen for it.
+    std::vector<known_sequence*> samplers;
+    std::vector<result<token_id>> choices;
+    std::vector<failed_row> failed;
+    step_timings timings;
+  };
+  static constexpr std::size_t most_steps = 4;
+
+  [[nodiscard]] result<void> check_options();
+  [[nodiscard]] result<void> load_weights(const load_progress& progress);
+  [[nodiscard]] result<void> make_memory();
+  [[nodiscard]] result<void> make_activations(std::uint32_t rows);
+  [[nodiscard]] std::uint32_t measure_batched_tokens();
+  void describe_numerics(std::uint64_t weights);
+  [[nodiscard]] result<staged_step*> find(step_id step, phase wanted, std::string_view verb);
+  void gather_inputs(staged_step& staged);
+  void forward(const forward_batch& batch);
+  [[nodiscard]] tl::unexpected<error> give_up(error e);
+
+  executor_options options_;
+  executor_description description_;
+  kernels::dtype compute_ = kernels::dtype::f32;
+  kernels::dtype kv_ = kernels::dtype::f32;
+  kernels::cpu::isa path_;
+  std::unique_ptr<kernels::cpu::team> team_;
+  /// A checkpoint's mapping, which an untied embedding table is read from.
+  std::unique_ptr<weight_source> weights_;
+  std::unique_ptr<model> model_;
+  kv_memory kv_memory_;
+  activations work_;
+  std::vector<sampler> samplers_;
+  sequence_table table_;
+  std::array<staged_step, most_steps> steps_;
+  /// The newest step that was prepared; 0 after a reset, when any number may come.
+  step_id last_prepared_{};
+};
+
+} // namespace troupe::engine

@@ -1,0 +1,254 @@
+// Loading of the CPU executor: weights, memory, and what is measured.
+#include "engine/exec/cpu_executor.hpp"
+#include "engine/exec/machine.hpp"
+#include "engine/models/families.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+namespace troupe::engine {
+
+namespace {
+
+using kernels::dtype;
+
+std::optional<dtype> dtype_of(std::string_view name, dtype automatic) {
+  if (name == "auto")
+    return automatic;
+  if (name == "float32" || name == "float")
+    return dtype::f32;
+  if (name == "bfloat16")
+    return dtype::bf16;
+  return std::nullopt;
+}
+
+std::string_view name_of(dtype type) { return type == dtype::f32 ? "float32" : "bfloat16"; }
+
+/// Memory that the packed weights will take, roughly.
+std::uint64_t weight_estimate(const model_config& c, dtype compute) {
+  const double attention = static_cast<double>(c.hidden_size * c.head_dim) *
+                           static_cast<double>(2 * c.heads + 2 * c.kv_heads);
+  const double mlp = 3.0 * static_cast<double>(c.hidden_size * c.intermediate_size);
+  const double head = static_cast<double>(c.vocab_size * c.hidden_size);
+  const double elements = static_cast<double>(c.layers) * (attention + mlp) + head;
+  return static_cast<std::uint64_t>(elements * static_cast<double>(kernels::size_of(compute)));
+}
+
+result<void> check_weights_fit(const model_config& config, dtype compute) {
+  const std::uint64_t needed = weight_estimate(config, compute);
+  const std::uint64_t available = available_memory_bytes();
+  if (available == 0 || needed <= available)
+    return {};
+  return fail(errc::out_of_memory,
+              fmt::format("the weights need about {} MiB in {}, and {} MiB of memory are left",
+                          needed >> 20U, name_of(compute), available >> 20U));
+}
+
+} // namespace
+
+result<void> cpu_executor::check_options() {
+  const auto wrong = [](std::string_view what) {
+    return fail(errc::invalid_argument, std::string{what});
+  };
+  if (options_.block_size == 0 || options_.block_size % kernels::cpu::slab_positions != 0 ||
+      options_.block_size > 4096)
+    return wrong(fmt::format("block_size {} must be a multiple of {}, at most 4096",
+                             options_.block_size, kernels::cpu::slab_positions));
+  if (options_.max_num_seqs == 0 || options_.max_num_seqs > 65536)
+    return wrong("max_num_seqs must be from 1 to 65536");
+  if (options_.max_num_batched_tokens &&
+      (*options_.max_num_batched_tokens == 0 || *options_.max_num_batched_tokens > (1U << 20U)))
+    return wrong("max_num_batched_tokens must be from 1 to 1048576");
+  if (options_.threads > 1024)
+    return wrong("threads must be at most 1024");
+  if (options_.load_format != "auto" && options_.load_format != "safetensors" &&
+      options_.load_format != "dummy")
+    return fail(errc::unsupported,
+                fmt::format("load_format '{}' is not served; 'auto', 'safetensors' and 'dummy' are",
+                            options_.load_format));
+  return {};
+}
+
+result<void> cpu_executor::load(const load_progress& progress) {
+  const auto say = [&](double share, std::string_view what) {
+    if (progress)
+      progress(share, what);
+  };
+  if (auto good = check_options(); !good)
+    return good;
+  say(0, "reading config.json");
+  const unsigned threads = options_.threads == 0 ? usable_cores() : options_.threads;
+  team_ = std::make_unique<kernels::cpu::team>(threads, kernels::cpu::team_options{.path = path_});
+  samplers_.resize(threads);
+  if (auto loaded = load_weights(progress); !loaded)
+    return loaded;
+  say(0.9, "reserving the KV cache");
+  if (auto made = make_memory(); !made)
+    return made;
+  std::uint32_t tokens = options_.max_num_batched_tokens.value_or(0);
+  if (tokens == 0) {
+    say(0.95, "measuring a step");
+    if (auto made = make_activations(2048); !made)
+      return made;
+    tokens = measure_batched_tokens();
+    description_.batched_tokens_measured = true;
+  }
+  description_.max_num_batched_tokens = tokens;
+  if (auto made = make_activations(tokens); !made)
+    return made;
+  table_ = sequence_table{{.vocab_size = description_.vocab_size,
+                           .max_model_len = description_.max_model_len,
+                           .num_blocks = description_.num_blocks,
+                           .block_size = description_.block_size,
+                           .max_rows = description_.max_num_seqs,
+                           .max_tokens = tokens}};
+  say(1, "ready");
+  return {};
+}
+
+result<void> cpu_executor::load_weights(const load_progress& progress) {
+  const auto config = load_model_config(options_.model_dir);
+  if (!config)
+    return fail(config.error());
+  const auto compute =
+      dtype_of(options_.dtype, config->dtype == dtype::bf16 ? dtype::bf16 : dtype::f32);
+  if (!compute)
+    return fail(errc::unsupported,
+                fmt::format("dtype '{}' is not served on the CPU; 'auto', 'float32' and 'bfloat16' "
+                            "are",
+                            options_.dtype));
+  const auto kv = dtype_of(options_.kv_cache_dtype, *compute);
+  if (!kv)
+    return fail(errc::unsupported, fmt::format("kv_cache_dtype '{}' is not served on the CPU; "
+                                               "'auto', 'float32' and 'bfloat16' are",
+                                               options_.kv_cache_dtype));
+  const auto longest = static_cast<std::uint32_t>(config->max_position_embeddings);
+  if (options_.max_model_len > longest)
+    return fail(errc::invalid_argument,
+                fmt::format("max_model_len {} is more than the model's max_position_embeddings {}",
+                            options_.max_model_len, longest));
+  compute_ = *compute;
+  kv_ = *kv;
+  if (auto fits = check_weights_fit(*config, compute_); !fits)
+    return fits;
+  description_.max_model_len = options_.max_model_len == 0 ? longest : options_.max_model_len;
+  if (options_.load_format == "dummy") {
+    weights_ = make_dummy_weights({.seed = options_.seed, .type = compute_});
+  } else {
+    auto opened = open_safetensors(options_.model_dir);
+    if (!opened)
+      return fail(opened.error());
+    weights_ = std::move(*opened);
+  }
+  load_context from{.config = *config,
+                    .source = weights_.get(),
+                    .compute = compute_,
+                    .max_positions = description_.max_model_len,
+                    .helpers = team_.get(),
+                    .progress = {}};
+  if (progress)
+    from.progress = [&](double share) { progress(0.9 * share, "packing weights"); };
+  auto loaded = load_model(from);
+  if (!loaded)
+    return fail(loaded.error());
+  model_ = std::move(*loaded);
+  const std::uint64_t identity = weights_->identity();
+  // A tied model has copied all that it needs; the mapping is in nobody's way but memory's.
+  if (config->tie_word_embeddings)
+    weights_.reset();
+  describe_numerics(identity);
+  return {};
+}
+
+void cpu_executor::describe_numerics(std::uint64_t weights) {
+  const model_config& config = model_->config();
+  description_.kind = "cpu";
+  description_.device = kernels::cpu::to_string(path_);
+  description_.architecture = config.architecture;
+  description_.dtype = name_of(compute_);
+  description_.kv_cache_dtype = name_of(kv_);
+  description_.block_size = options_.block_size;
+  description_.weight_bytes = model_->weight_bytes();
+  description_.vocab_size = static_cast<std::uint32_t>(config.vocab_size);
+  description_.max_num_seqs = options_.max_num_seqs;
+  description_.batch_invariant = true;
+  fingerprint print;
+  print.add(std::string_view{"cpu, orders of summation 1"});
+  print.add(std::string_view{description_.device});
+  print.add(std::string_view{description_.dtype});
+  print.add(std::string_view{description_.kv_cache_dtype});
+  print.add(weights);
+  config.add_to(print);
+  description_.numerics = print.value();
+}
+
+result<void> cpu_executor::make_memory() {
+  const kv_needs needs{.config = &model_->config(),
+                       .type = kv_,
+                       .max_model_len = description_.max_model_len,
+                       .available_bytes = available_memory_bytes()};
+  const auto plan = plan_kv(options_, needs);
+  if (!plan)
+    return fail(plan.error());
+  auto memory = kv_memory::make(*plan, needs, options_.block_size);
+  if (!memory)
+    return fail(memory.error());
+  kv_memory_ = std::move(*memory);
+  description_.num_blocks = plan->num_blocks;
+  description_.kv_bytes_per_block = plan->bytes_per_block;
+  return {};
+}
+
+result<void> cpu_executor::make_activations(std::uint32_t rows) {
+  auto made = activations::make(model_->config(), {.rows = rows,
+                                                   .sampled_rows = options_.max_num_seqs,
+                                                   .threads = team_->size(),
+                                                   .compute = compute_,
+                                                   .kv = kv_});
+  if (!made)
+    return fail(made.error().code,
+                fmt::format("working memory for {} tokens a step: {}", rows, made.error().note));
+  work_ = std::move(*made);
+  return {};
+}
+
+std::uint32_t cpu_executor::measure_batched_tokens() {
+  using clock = std::chrono::steady_clock;
+  const std::uint32_t context = std::min<std::uint32_t>(description_.max_model_len, 1024);
+  std::vector<block_id> blocks;
+  for (std::uint32_t b = 0; b * options_.block_size < context; ++b)
+    blocks.push_back(block_id{b});
+  const std::vector<token_id> tokens(context, 0);
+  // The rows stand at the end of a context of middling length. The cache is empty, so reading it
+  // touches no memory that is not written here.
+  const auto time_of = [&](std::uint32_t rows) {
+    const kernels::cpu::sequence_rows sequence{
+        .row_begin = 0, .rows = rows, .first_position = context - rows, .blocks = blocks};
+    const std::int64_t last = rows - 1;
+    const auto begin = clock::now();
+    forward({.tokens = std::span{tokens}.first(rows),
+             .sequences = {&sequence, 1},
+             .sampled_rows = {&last, 1},
+             .caches = kv_memory_.caches()});
+    return std::chrono::duration<double>(clock::now() - begin).count();
+  };
+  std::uint32_t rows = std::min<std::uint32_t>(context, 16);
+  double seconds = time_of(rows);
+  seconds = std::min(seconds, time_of(rows));
+  // Larger steps are measured while that stays below a few milliseconds.
+  while (seconds < 2e-3 && rows * 4 <= context) {
+    rows *= 4;
+    seconds = time_of(rows);
+  }
+  const double target = std::chrono::duration<double>(options_.step_target).count();
+  const double fitting = 0.8 * target * rows / std::max(seconds, 1e-6);
+  constexpr std::uint32_t most = 8192;
+  const std::uint32_t least = std::min(most, std::max<std::uint32_t>(options_.max_num_seqs, 16));
+  const auto measured = static_cast<std::uint32_t>(std::min<double>(fitting, most));
+  return std::max(least, measured >= 128 ? measured / 64 * 64 : measured);
+}
+
+} // namespace troupe::engine

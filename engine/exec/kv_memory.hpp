@@ -1,0 +1,54 @@
+#pragma once
+
+#include "engine/exec/executor.hpp"
+#include "engine/weights/model_config.hpp"
+#include "kernels/cpu/ops.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace troupe::engine {
+
+/// How large the KV cache becomes.
+struct kv_plan {
+  std::uint32_t num_blocks = 0;
+  /// Over all layers, K and V.
+  std::uint64_t bytes_per_block = 0;
+};
+
+/// What the plan is made from.
+struct kv_needs {
+  const model_config* config = nullptr;
+  kernels::dtype type = kernels::dtype::bf16;
+  std::uint32_t max_model_len = 0;
+  /// Memory that is left; 0 when unknown.
+  std::uint64_t available_bytes = 0;
+};
+
+/// Sizes the cache: options.num_blocks if given; else what fits options.kv_cache_bytes; else enough
+/// for max_num_seqs sequences of max_model_len tokens, at most a quarter of the available memory.
+/// @errors out_of_memory: one sequence of max_model_len does not fit (the note says the largest
+/// that
+///         would), or the cache is larger than the memory that is left
+[[nodiscard]] result<kv_plan> plan_kv(const executor_options& options, const kv_needs& needs);
+
+/// The KV cache of all layers. Pages that no block has touched cost nothing.
+class kv_memory {
+public:
+  kv_memory() noexcept = default;
+
+  /// @errors out_of_memory
+  [[nodiscard]] static result<kv_memory> make(const kv_plan& plan, const kv_needs& needs,
+                                              std::uint32_t block_size);
+
+  /// One cache per layer.
+  [[nodiscard]] const std::vector<kernels::cpu::kv_cache>& caches() const noexcept {
+    return caches_;
+  }
+
+private:
+  kernels::buffer memory_;
+  std::vector<kernels::cpu::kv_cache> caches_;
+};
+
+} // namespace troupe::engine

@@ -1,0 +1,233 @@
+#include "engine/models/blocks.hpp"
+
+#include <cmath>
+#include <utility>
+
+namespace troupe::engine {
+
+namespace cpu = kernels::cpu;
+using kernels::dtype;
+
+namespace {
+
+/// Whether the product over K of this size is summed as the tree that tensor-parallel ranks share.
+bool tree_of(const cpu::packed_matrix& w) { return w.cols() % (2 * cpu::tree_segments) == 0; }
+
+/// work.residual[token row] += a w^T, then a barrier.
+void add_product(cpu::member& m, rows_buffer& a, const cpu::packed_matrix& w, std::int64_t rows,
+                 activations& work) {
+  cpu::linear(m, {.a = a.data(),
+                  .lda = a.stride(),
+                  .w = &w,
+                  .c = work.residual.floats(),
+                  .ldc = work.residual.stride(),
+                  .rows = rows,
+                  .k_tree = tree_of(w),
+                  .accumulate = true});
+  m.sync();
+}
+
+/// Row `row` of a plain packed matrix as f32.
+template <class Element, class ToFloat>
+void unpack_row(const cpu::packed_matrix& w, std::int64_t row, float* out, ToFloat to_float) {
+  // bf16 keeps pairs of k adjacent, f32 single ones.
+  constexpr std::int64_t group = sizeof(Element) == 2 ? 2 : 1;
+  const auto* const panel = static_cast<const Element*>(w.panel(row / cpu::panel_width));
+  const Element* column = panel + row % cpu::panel_width * group;
+  for (std::int64_t k = 0; k < w.cols(); ++k)
+    out[k] = to_float(column[k / group * group * cpu::panel_width + k % group]);
+}
+
+} // namespace
+
+result<norm_block> norm_block::load(const load_context& from, const std::string& name,
+                                    std::int64_t size) {
+  auto weight = load_vector(from, name, size);
+  if (!weight)
+    return fail(weight.error());
+  return norm_block{std::move(*weight), static_cast<float>(from.config.rms_norm_eps)};
+}
+
+norm_block::output norm_block::forward(cpu::member& m, rows_buffer& x, std::int64_t rows,
+                                       activations& work) const {
+  const bool alone = rows <= activations::private_norm_rows;
+  rows_buffer& out = alone ? work.private_normed : work.normed;
+  void* const data = alone ? out.row(activations::private_norm_rows * m.rank()) : out.data();
+  cpu::rms_norm(m, {.x = x.floats(),
+                    .x_stride = x.stride(),
+                    .weight = weight.data(),
+                    .eps = eps,
+                    .rows = rows,
+                    .cols = static_cast<std::int64_t>(weight.size()),
+                    .out = data,
+                    .out_stride = out.stride(),
+                    .out_type = out.type(),
+                    .every_member = alone});
+  if (!alone)
+    m.sync();
+  return {data, out.stride()};
+}
+
+result<attention_block> attention_block::load(const load_context& from,
+                                              const attention_options& options) {
+  const model_config& config = from.config;
+  const std::int64_t query = config.heads * config.head_dim;
+  const std::int64_t kv = config.kv_heads * config.head_dim;
+  attention_block block;
+  const matrix_part parts[] = {{options.prefix + "q_proj.weight", query},
+                               {options.prefix + "k_proj.weight", kv},
+                               {options.prefix + "v_proj.weight", kv}};
+  auto qkv = load_matrix(from, parts, config.hidden_size);
+  if (!qkv)
+    return fail(qkv.error());
+  block.qkv = std::move(*qkv);
+  const matrix_part out[] = {{options.prefix + "o_proj.weight", config.hidden_size}};
+  auto output = load_matrix(from, out, query);
+  if (!output)
+    return fail(output.error());
+  block.output = std::move(*output);
+  if (!options.qk_norm)
+    return block;
+  for (auto& [name, norm] :
+       {std::pair{"q_norm.weight", &block.q_norm}, std::pair{"k_norm.weight", &block.k_norm}}) {
+    auto weight = load_vector(from, options.prefix + name, config.head_dim);
+    if (!weight)
+      return fail(weight.error());
+    *norm = std::move(*weight);
+  }
+  return block;
+}
+
+void attention_block::forward(cpu::member& m, const inputs& in, activations& work) const {
+  const model_config& config = *in.config;
+  const auto rows = static_cast<std::int64_t>(in.batch->tokens.size());
+  const auto heads = static_cast<std::int32_t>(config.heads);
+  cpu::linear(m, {.a = in.x.data,
+                  .lda = in.x.stride,
+                  .w = &qkv,
+                  .c = work.qkv.floats(),
+                  .ldc = work.qkv.stride(),
+                  .rows = rows});
+  m.sync();
+  cpu::rope_store(m, {.qkv = work.qkv.floats(),
+                      .qkv_stride = work.qkv.stride(),
+                      .heads = heads,
+                      .cache = *in.cache,
+                      .sequences = in.batch->sequences,
+                      .q_norm = q_norm.empty() ? nullptr : q_norm.data(),
+                      .k_norm = k_norm.empty() ? nullptr : k_norm.data(),
+                      .eps = static_cast<float>(config.rms_norm_eps),
+                      .cos = in.rope->cos.data(),
+                      .sin = in.rope->sin.data(),
+                      .table_positions = in.rope->positions,
+                      .rotary_dim = static_cast<std::int32_t>(config.head_dim),
+                      .q = work.query.data(),
+                      .q_stride = work.query.stride()});
+  m.sync();
+  cpu::attention(
+      m, {.q = work.query.data(),
+          .q_stride = work.query.stride(),
+          .heads = heads,
+          .cache = *in.cache,
+          .sequences = in.batch->sequences,
+          .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim))),
+          .out = work.attended.data(),
+          .out_stride = work.attended.stride(),
+          .out_type = work.attended.type()});
+  m.sync();
+  add_product(m, work.attended, output, rows, work);
+}
+
+result<mlp_block> mlp_block::load(const load_context& from, const std::string& prefix) {
+  const model_config& config = from.config;
+  mlp_block block;
+  const matrix_part parts[] = {{prefix + "gate_proj.weight", config.intermediate_size},
+                               {prefix + "up_proj.weight", config.intermediate_size}};
+  auto gate_up = load_matrix(from, parts, config.hidden_size, cpu::pack_layout::gate_up);
+  if (!gate_up)
+    return fail(gate_up.error());
+  block.gate_up = std::move(*gate_up);
+  const matrix_part last[] = {{prefix + "down_proj.weight", config.hidden_size}};
+  auto down = load_matrix(from, last, config.intermediate_size);
+  if (!down)
+    return fail(down.error());
+  block.down = std::move(*down);
+  return block;
+}
+
+void mlp_block::forward(cpu::member& m, norm_block::output x, std::int64_t rows,
+                        activations& work) const {
+  cpu::linear_silu_mul(m, {.a = x.data,
+                           .lda = x.stride,
+                           .w = &gate_up,
+                           .out = work.gated.data(),
+                           .ldo = work.gated.stride(),
+                           .rows = rows});
+  m.sync();
+  add_product(m, work.gated, down, rows, work);
+}
+
+result<vocabulary_block> vocabulary_block::load(const load_context& from) {
+  const model_config& config = from.config;
+  vocabulary_block block;
+  block.tied = config.tie_word_embeddings;
+  const std::string table = "model.embed_tokens.weight";
+  const matrix_part parts[] = {{block.tied ? table : "lm_head.weight", config.vocab_size}};
+  auto head = load_matrix(from, parts, config.hidden_size);
+  if (!head)
+    return fail(head.error());
+  block.head = std::move(*head);
+  if (block.tied)
+    return block;
+  auto tensor = from.source->get({table, {config.vocab_size, config.hidden_size}});
+  if (!tensor)
+    return fail(tensor.error());
+  block.table = std::move(*tensor);
+  return block;
+}
+
+void vocabulary_block::embed(cpu::member& m, std::span<const token_id> tokens,
+                             activations& work) const {
+  float* const out = work.residual.floats();
+  const std::int64_t stride = work.residual.stride();
+  if (!tied) {
+    cpu::embed(m, {.table = table.view, .tokens = tokens, .out = out, .out_stride = stride});
+    m.sync();
+    return;
+  }
+  const auto mine = m.split(static_cast<std::int64_t>(tokens.size()));
+  for (std::int64_t i = mine.begin; i < mine.end; ++i) {
+    const token_id token = tokens[static_cast<std::size_t>(i)];
+    if (head.type() == dtype::bf16)
+      unpack_row<std::uint16_t>(head, token, out + i * stride, kernels::from_bf16);
+    else
+      unpack_row<float>(head, token, out + i * stride, [](float x) { return x; });
+  }
+  m.sync();
+}
+
+void vocabulary_block::logits(cpu::member& m, const forward_batch& batch, const norm_block& last,
+                              activations& work) const {
+  const auto rows = static_cast<std::int64_t>(batch.sampled_rows.size());
+  if (rows == 0)
+    return;
+  const bool all = batch.sampled_rows.size() == batch.tokens.size();
+  if (!all) {
+    cpu::gather_rows(m, {.x = work.residual.floats(),
+                         .x_stride = work.residual.stride(),
+                         .rows = batch.sampled_rows,
+                         .cols = head.cols(),
+                         .out = work.sampled.floats(),
+                         .out_stride = work.sampled.stride()});
+    m.sync();
+  }
+  const norm_block::output x = last.forward(m, all ? work.residual : work.sampled, rows, work);
+  cpu::linear(m, {.a = x.data,
+                  .lda = x.stride,
+                  .w = &head,
+                  .c = work.logits_rows.floats(),
+                  .ldc = work.logits_rows.stride(),
+                  .rows = rows});
+}
+
+} // namespace troupe::engine
