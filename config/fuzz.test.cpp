@@ -14,7 +14,7 @@ constexpr std::string_view cluster_text = R"({
      "edges": {"http": {"host": "::1", "port": 8000, "idle_timeout_s": 1.5}, "metrics": 8002}}
   ],
   "models": {"bard": {"instances": 2, "tensor_parallel": 1, "max_num_seqs": 16}},
-  "routing": {"policy": "prefix"}, "cpu": {"threads": 2},
+  "routing": {"policy": "round_robin"}, "cpu": {"threads": 2},
   "limits": {"slow_reader_timeout_s": 10, "max_queued_requests": 100}
 })";
 

@@ -80,9 +80,9 @@ TEST_CASE("a file of several nodes is read when the build can serve it") {
     "nodes": [
       {"name": "front", "address": "10.0.0.1:7600", "edges": {"http": 8000}, "router": true},
       {"name": "stage", "address": "[fd00::2]:7600", "devices": ["cuda:0", "cuda:1"]}],
-    "models": {"bard": {"tensor_parallel": 2}}})");
+    "models": {"bard": {"tensor_parallel": 2}}, "routing": {"policy": "prefix"}})");
   load_options options;
-  options.capabilities = {.cuda = true, .grpc = false, .max_tensor_parallel_size = 2};
+  options.capabilities = {.cuda = true, .prefix_routing = true, .max_tensor_parallel_size = 2};
   const auto cluster = repo.load(options);
   CHECK(*cluster.secret_file == secret);
   REQUIRE(cluster.nodes.size() == 2);
@@ -94,6 +94,7 @@ TEST_CASE("a file of several nodes is read when the build can serve it") {
   CHECK(cluster.nodes[1].devices->at(1) == device{device_kind::cuda, 1});
   CHECK(*cluster.models[0].engine.tensor_parallel_size == 2);
   const auto without = repo.check();
+  CHECK(about(without, "routing.policy")->code == errc::unsupported);
   CHECK(about(without, "nodes.1.devices.0")->code == errc::unsupported);
   CHECK(about(without, "models.bard.tensor_parallel_size")->code == errc::unsupported);
 }

@@ -88,7 +88,7 @@ struct cluster_config {
   setting<std::optional<std::filesystem::path>> secret_file;
   setting<std::filesystem::path> model_repository;
   setting<troupe::log_level> log_level{troupe::log_level::info, {}};
-  setting<routing_policy> routing{routing_policy::prefix, {}};
+  setting<routing_policy> routing{routing_policy::least_loaded, {}};
   serving_limits limits;
   /// Threads of CPU ranks unless a model says otherwise; the machine's by default.
   setting<std::uint32_t> cpu_threads{1, {}};

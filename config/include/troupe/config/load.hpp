@@ -17,6 +17,7 @@ namespace troupe::config {
 struct build_capabilities {
   bool cuda = false;
   bool grpc = false;
+  bool prefix_routing = false;
   std::uint32_t max_tensor_parallel_size = 1;
 };
 
