@@ -14,8 +14,10 @@ struct tile_args {
   /// First panel; `panel_size` elements to the next.
   const void* b;
   std::int64_t panel_size;
-  /// Elements of K to sum, even for bf16.
+  /// Elements of K to sum, whole units of the format in each segment.
   std::int64_t k;
+  /// Equal segments of k, each with a sum of its own, joined as a balanced tree: 1 or 8.
+  std::int32_t segments;
   float* c;
   std::int64_t ldc;
   /// 1 .. row_tile.

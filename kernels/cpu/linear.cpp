@@ -25,18 +25,25 @@ struct operands {
   const void* a;
   std::int64_t lda;
   const packed_matrix* w;
+  std::int32_t segments;
 };
+
+/// Weights of this size stream from memory, fastest as one sequence of addresses; smaller ones are
+/// likely in a cache, where several panels at once hide the latency of the multiplier.
+constexpr std::size_t streaming_bytes = 4U << 20U;
 
 /// Calls visit(block) for this member's share of all (panel, row tile) pairs, panel by panel. The
 /// row tiles depend on `rows` alone; neither they nor the shares change a single bit of a result.
 template <class Visit>
-void for_each_block(member& m, std::int64_t rows, std::int64_t panels, Visit visit) {
+void for_each_block(member& m, std::int64_t rows, const packed_matrix& w, Visit visit) {
   if (rows == 0)
     return;
   const kernel_table& kernels = m.kernels();
+  const std::int64_t panels = w.panels();
   const std::int64_t tiles = (rows + kernels.row_tile - 1) / kernels.row_tile;
   if (tiles == 1) {
-    const std::int64_t together = kernels.panels_at_once[std::min<std::int64_t>(rows, 4)];
+    const std::int64_t together =
+        w.bytes() >= streaming_bytes ? 1 : kernels.panels_at_once[std::min<std::int64_t>(rows, 4)];
     const share mine = m.split(panels);
     for (std::int64_t p = mine.begin; p < mine.end; p += together)
       visit(block{0, rows, p, std::min(together, mine.end - p)});
@@ -50,16 +57,15 @@ void for_each_block(member& m, std::int64_t rows, std::int64_t panels, Visit vis
   }
 }
 
-/// out[rows][32 panels] = the block's sums over K elements [k_begin, k_begin + k).
-void multiply(const operands& o, const block& b, share k, float* out, std::int64_t ldo) {
+/// out[rows][32 panels] = the block's sums over all of K.
+void multiply(const operands& o, const block& b, float* out, std::int64_t ldo) {
   const auto element = static_cast<std::int64_t>(size_of(o.w->type()));
-  const auto* a = static_cast<const std::byte*>(o.a);
-  const auto* panel = static_cast<const std::byte*>(o.w->panel(b.panel));
-  const tile_args tile{.a = a + (b.row * o.lda + k.begin) * element,
+  const tile_args tile{.a = static_cast<const std::byte*>(o.a) + b.row * o.lda * element,
                        .lda = o.lda,
-                       .b = panel + k.begin * panel_width * element,
+                       .b = o.w->panel(b.panel),
                        .panel_size = o.w->panel_size(),
-                       .k = k.end - k.begin,
+                       .k = o.w->padded_cols(),
+                       .segments = o.segments,
                        .c = out,
                        .ldc = ldo,
                        .rows = static_cast<std::int32_t>(b.rows),
@@ -68,23 +74,6 @@ void multiply(const operands& o, const block& b, share k, float* out, std::int64
     o.kernels->tile_bf16(tile);
   else
     o.kernels->tile_f32(tile);
-}
-
-/// The sums of eight segments of K joined as a balanced tree, in `out` and the memory after it.
-void multiply_tree(const operands& o, const block& b, float* out) {
-  const std::int64_t width = b.panels * panel_width;
-  const std::int64_t size = b.rows * width;
-  const std::int64_t k = o.w->cols() / tree_segments;
-  std::int64_t depth = 0;
-  for (std::int64_t segment = 0; segment < tree_segments; ++segment) {
-    multiply(o, b, {segment * k, (segment + 1) * k}, out + depth * size, width);
-    ++depth;
-    // Two finished subtrees of equal size are joined at once: one for each trailing 1 of segment.
-    for (std::int64_t bits = segment; (bits & 1) != 0; bits >>= 1) {
-      --depth;
-      o.kernels->add(out + (depth - 1) * size, out + depth * size, size);
-    }
-  }
 }
 
 void finish(const linear_args& args, const kernel_table& kernels, const block& b,
@@ -126,27 +115,24 @@ result<void> check_operands(const packed_matrix* w, const void* a, std::int64_t 
 } // namespace
 
 void linear(member& m, const linear_args& args) {
-  const operands o{&m.kernels(), args.a, args.lda, args.w};
+  const operands o{&m.kernels(), args.a, args.lda, args.w,
+                   args.k_tree ? static_cast<std::int32_t>(tree_segments) : 1};
   auto* sums = reinterpret_cast<float*>(m.scratch().data());
-  const share all{0, args.w->padded_cols()};
-  const bool direct = !args.k_tree && !args.accumulate && args.bias == nullptr;
-  for_each_block(m, args.rows, args.w->panels(), [&](const block& b) {
+  const bool direct = !args.accumulate && args.bias == nullptr;
+  for_each_block(m, args.rows, *args.w, [&](const block& b) {
     const std::int64_t column = b.panel * panel_width;
     if (direct && column + b.panels * panel_width <= args.w->rows()) {
-      multiply(o, b, all, args.c + b.row * args.ldc + column, args.ldc);
+      multiply(o, b, args.c + b.row * args.ldc + column, args.ldc);
       return;
     }
-    if (args.k_tree)
-      multiply_tree(o, b, sums);
-    else
-      multiply(o, b, all, sums, b.panels * panel_width);
+    multiply(o, b, sums, b.panels * panel_width);
     finish(args, *o.kernels, b, sums);
   });
 }
 
 void linear_silu_mul(member& m, const gate_up_args& args) {
   constexpr std::int64_t half = panel_width / 2;
-  const operands o{&m.kernels(), args.a, args.lda, args.w};
+  const operands o{&m.kernels(), args.a, args.lda, args.w, 1};
   const kernel_table& kernels = *o.kernels;
   auto* sums = reinterpret_cast<float*>(m.scratch().data());
   const std::int64_t outputs = args.w->rows() / 2;
@@ -160,8 +146,8 @@ void linear_silu_mul(member& m, const gate_up_args& args) {
     else
       kernels.silu_f32(gate, gate + half, static_cast<float*>(args.out) + at, used);
   };
-  for_each_block(m, args.rows, args.w->panels(), [&](const block& b) {
-    multiply(o, b, {0, args.w->padded_cols()}, sums, b.panels * panel_width);
+  for_each_block(m, args.rows, *args.w, [&](const block& b) {
+    multiply(o, b, sums, b.panels * panel_width);
     for (std::int64_t row = 0; row < b.rows; ++row)
       for (std::int64_t p = 0; p < b.panels; ++p)
         finish_panel(b, row, p);

@@ -44,6 +44,9 @@ struct bf16_format {
 
 #define TROUPE_INLINE inline __attribute__((always_inline))
 
+/// How far ahead weights are asked for when few rows make them stream from memory: 4 KiB.
+inline constexpr index prefetch_units = 1024;
+
 /// MR x NR vectors of sums: acc[m][n] += sum over `steps` units of a[m] times b[n].
 /// The one place where the order of summation is written: k ascending, one accumulator.
 template <class F, int MR, int NR>
@@ -60,6 +63,36 @@ struct accumulators {
     }
   }
 
+  /// Begins with what is at `from`, each row times its factor.
+  TROUPE_INLINE void load(const float* from, index stride, const float* factors) {
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+      const auto factor = V::set(factors[m]);
+#pragma GCC unroll 8
+      for (int n = 0; n < NR; ++n)
+        c[m][n] = V::mul(V::load(from + m * stride + n * V::lanes), factor);
+    }
+  }
+
+  /// Adds the sums of earlier k, stored without gaps.
+  TROUPE_INLINE void join(const float* earlier) {
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 8
+      for (int n = 0; n < NR; ++n)
+        c[m][n] = V::add(V::load(earlier + (m * NR + n) * V::lanes), c[m][n]);
+    }
+  }
+
+  TROUPE_INLINE void store(float* to, index stride) const {
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 8
+      for (int n = 0; n < NR; ++n)
+        V::store(to + m * stride + n * V::lanes, c[m][n]);
+    }
+  }
+
   /// `lda` and `step` in units; b[n] are advanced by `step` at each unit of k.
   TROUPE_INLINE void add(const word* a, index lda, const word* const* b, index step, index steps) {
     const word* column[NR];
@@ -71,8 +104,8 @@ struct accumulators {
 #pragma GCC unroll 8
       for (int n = 0; n < NR; ++n) {
         right[n] = F::load_b(column[n] + k * step);
-        if constexpr (MR <= 2)
-          V::prefetch(column[n] + k * step + 512);
+        if constexpr (MR <= 8)
+          V::prefetch(column[n] + k * step + prefetch_units);
       }
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
@@ -107,12 +140,22 @@ void product_tile(const tile_args& t, index row, int first) {
   }
   const auto* a =
       reinterpret_cast<const word*>(static_cast<const typename F::element*>(t.a) + row * lda);
+  const index units = t.k / F::per_unit / t.segments;
   accumulators<F, MR, NR> sums;
-  sums.clear();
-  sums.add(a, lda / F::per_unit, b, 32, t.k / F::per_unit);
-  for (int m = 0; m < MR; ++m)
+  float finished[3][MR * NR * V::lanes];
+  int depth = 0;
+  for (int segment = 0; segment < t.segments; ++segment) {
+    sums.clear();
+    sums.add(a + segment * units, lda / F::per_unit, b, 32, units);
     for (int n = 0; n < NR; ++n)
-      V::store(t.c + (row + m) * t.ldc + static_cast<index>(first + n) * V::lanes, sums.c[m][n]);
+      b[n] += units * 32;
+    // Two finished subtrees of equal size are joined at once: one for each trailing 1 of segment.
+    for (int bits = segment; (bits & 1) != 0; bits >>= 1)
+      sums.join(finished[--depth]);
+    if (segment + 1 < t.segments)
+      sums.store(finished[depth++], NR * V::lanes);
+  }
+  sums.store(t.c + row * t.ldc + static_cast<index>(first) * V::lanes, t.ldc);
 }
 
 /// Calls product_tile with `rows` made a constant.
@@ -178,10 +221,8 @@ void score_tile(const score_args& s, index row, int first) {
   accumulators<F, MR, NR> sums;
   sums.clear();
   sums.add(q, s.dim / F::per_unit, b, slab, s.dim / F::per_unit);
-  for (int m = 0; m < MR; ++m)
-    for (int n = 0; n < NR; ++n)
-      V::store(s.scores + (row + m) * tile_positions + static_cast<index>(first + n) * V::lanes,
-               sums.c[m][n]);
+  sums.store(s.scores + row * tile_positions + static_cast<index>(first) * V::lanes,
+             tile_positions);
 }
 
 template <class F, int NR, int MR>
@@ -271,9 +312,7 @@ void value_tile(const value_args& v, index row, index column) {
   constexpr index p_stride = tile_positions / F::per_unit;
   accumulators<F, MR, NR> sums;
   float* acc = v.acc + row * v.dim + column;
-  for (int m = 0; m < MR; ++m)
-    for (int n = 0; n < NR; ++n)
-      sums.c[m][n] = V::mul(V::load(acc + m * v.dim + n * V::lanes), V::set(v.rescale[row + m]));
+  sums.load(acc, v.dim, v.rescale + row);
   const auto* p = static_cast<const word*>(v.p) + row * p_stride;
   for (int i = 0; i < v.slab_count; ++i) {
     const word* b[NR];
@@ -281,9 +320,7 @@ void value_tile(const value_args& v, index row, index column) {
       b[n] = static_cast<const word*>(v.slabs[i]) + column + n * V::lanes;
     sums.add(p + i * units, p_stride, b, v.dim, units);
   }
-  for (int m = 0; m < MR; ++m)
-    for (int n = 0; n < NR; ++n)
-      V::store(acc + m * v.dim + n * V::lanes, sums.c[m][n]);
+  sums.store(acc, v.dim);
 }
 
 template <class F, int NR, int MR>
