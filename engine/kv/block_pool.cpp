@@ -197,6 +197,8 @@ void block_pool::unreference(std::uint32_t index) {
 }
 
 void block_pool::report(kv_event::kind what, block_hash hash, block_hash parent) {
+  if (events_.size() >= std::max<std::size_t>(1024, 2 * blocks_.size()))
+    events_.clear();
   events_.push_back({.number = ++event_number_, .what = what, .hash = hash, .parent = parent});
 }
 

@@ -51,7 +51,8 @@ public:
   void release(const kv_release& given);
 
   /// Hands over the numbered changes of the prefix index since the last call. An index entry is
-  /// one hash: blocks of equal contents make one `stored` and one `removed`.
+  /// one hash: blocks of equal contents make one `stored` and one `removed`. Changes that nobody
+  /// takes are dropped when they are more than twice the blocks: a gap in the numbers tells.
   [[nodiscard]] std::vector<kv_event> take_events();
   [[nodiscard]] block_pool_stats stats() const;
 

@@ -150,6 +150,19 @@ TEST_CASE("lost contents are not found, references stay", "[kv]") {
   CHECK(pool.admit(question(1, {{1, 2}}, 0)).cached == granted);
 }
 
+TEST_CASE("events that nobody takes are bounded, and the gap shows", "[kv]") {
+  block_pool pool{1, 1};
+  for (std::uint64_t step = 1; step <= 5000; ++step) {
+    const auto granted = pool.want({.blocks = 1}).granted;
+    pool.commit(
+        {.step = step_id{step}, .blocks = {filled(granted[0], {static_cast<token_id>(step)})}});
+    give(pool, granted);
+  }
+  const auto events = pool.take_events();
+  CHECK(events.size() <= 1024);
+  CHECK(events.back().number == 9999);
+}
+
 namespace {
 
 /// The pool as one would write it without a care for speed.

@@ -110,7 +110,9 @@ private:
       world_.now += std::chrono::milliseconds{pick(20)};
       world_.expire();
       if (faults_ && pick(20) == 0)
-        world_.fail_step();
+        world_.fail_step(pick(2) == 0);
+      else
+        world_.hear_stale_step();
     }
   }
 

@@ -124,6 +124,8 @@ void scheduler::impl::disown(std::uint64_t ticket) {
   }
 }
 
+/// Sequences stay in `removed`: the executor forgot everybody, but steps that were on their way to
+/// it may have taught it some anew.
 void scheduler::impl::step_failed(const error& why, time_point now) {
   for (const auto& step : in_flight) {
     commits.push_back({.step = step.id, .blocks = {}});
@@ -139,7 +141,6 @@ void scheduler::impl::step_failed(const error& why, time_point now) {
     finish(*running.front(), how, now);
   while (!waiting.empty())
     finish(*waiting.begin()->second, how, now);
-  removed.clear(); // the executor forgot everybody
   ledger.forget_left_behind();
   settle_account();
 }

@@ -56,6 +56,11 @@ void scheduler::step_done(const step_result& done, time_point now) { impl_->step
 
 void scheduler::step_failed(const error& why, time_point now) { impl_->step_failed(why, now); }
 
+void scheduler::step_failed(step_id step, const error& why, time_point now) {
+  if (!impl_->in_flight.empty() && step >= impl_->in_flight.front().id)
+    impl_->step_failed(why, now);
+}
+
 void scheduler::expire(time_point now) {
   impl_->expire(now);
   impl_->settle_account();

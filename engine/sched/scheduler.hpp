@@ -106,9 +106,14 @@ public:
   [[nodiscard]] std::optional<step_batch> plan(time_point now);
   /// A step came back. Steps come back in order.
   void step_done(const step_result& done, time_point now);
-  /// A step failed as a whole, and with it every sequence that the executor knew: each request ends
-  /// with finish_reason::error and `why`. Nothing is committed, all blocks are released.
+  /// A step failed as a whole, and with it all steps in flight and every sequence that the executor
+  /// knew: each request, the waiting ones too, ends with finish_reason::error and `why`. Nothing is
+  /// committed, all blocks are released, and the prefix index is emptied
+  /// (kv_commit::contents_lost).
   void step_failed(const error& why, time_point now);
+  /// The same for an error that names its step: ignored when that step went down with an earlier
+  /// one, so that each of several steps in flight may report the same failure.
+  void step_failed(step_id step, const error& why, time_point now);
   /// Ends requests whose deadline has passed.
   void expire(time_point now);
   /// The earliest deadline of any request, for a timer.

@@ -93,11 +93,18 @@ public:
     return out;
   }
 
-  /// The device is lost: everybody is forgotten, all contents are garbage.
-  void lose_everything() {
-    queue_.clear();
+  /// The device is lost: everybody is forgotten, all contents are garbage. What steps on their way
+  /// add may be learnt all the same.
+  void lose_everything(bool learns_late) {
     sequences_.clear();
     std::ranges::fill(slots_, slot{});
+    for (const auto& step : queue_) {
+      for (const auto& added : step.added) {
+        if (learns_late)
+          sequences_[added.id] = {.tokens = added.tokens, .blocks = added.blocks};
+      }
+    }
+    queue_.clear();
   }
 
   /// Whether the block holds these tokens.
@@ -304,7 +311,7 @@ public:
     if (step) {
       REQUIRE(value(step->id) == ++steps);
       for (const auto id : step->removed)
-        REQUIRE(planned.erase(id) == 1);
+        REQUIRE((planned.erase(id) == 1 || lost.erase(id) == 1));
       for (const auto& added : step->added)
         REQUIRE(planned.insert(added.id).second);
       check_turns(*step);
@@ -328,15 +335,25 @@ public:
     return true;
   }
 
-  void fail_step() {
+  void fail_step(bool learns_late) {
     for (auto& [id, who] : live)
       who.disturbed = true;
-    worker.lose_everything();
+    worker.lose_everything(learns_late);
+    lost.insert(planned.begin(), planned.end());
     planned.clear();
     sched.step_failed({errc::internal, "the device is lost"}, now);
     after_event();
     REQUIRE(live.empty());
-    sched.step_done({.id = step_id{steps}, .tokens = {}, .failed = {}, .timings = {}}, now);
+    stale_step = step_id{steps};
+  }
+
+  /// The answer to a step that went down with an earlier one arrives late, and changes nothing.
+  void hear_stale_step() {
+    const auto before = live.size();
+    sched.step_done({.id = stale_step, .tokens = {}, .failed = {}, .timings = {}}, now);
+    sched.step_failed(stale_step, {errc::internal, "the device is lost"}, now);
+    after_event();
+    REQUIRE(live.size() == before);
   }
 
   /// Everything goes on, in a fixed order, until nobody is left.
@@ -473,6 +490,9 @@ private:
   std::uint64_t arrivals = 0;
   /// Sequences that the worker will know when all planned steps ran.
   std::set<request_id> planned;
+  /// Sequences that a lost worker may or may not know.
+  std::set<request_id> lost;
+  step_id stale_step{};
   /// References that the kv_manager counts for the scheduler, by the messages seen.
   std::vector<std::uint32_t> references;
 

@@ -1,0 +1,415 @@
+#include "engine/sched/test_world.hpp"
+
+using namespace troupe;
+using namespace troupe::engine;
+using namespace troupe::engine::test;
+
+namespace {
+
+constexpr token_id vocab = 1000;
+
+scheduler_config roomy() {
+  scheduler_config config;
+  config.block_size = 4;
+  config.num_blocks = 256;
+  config.max_model_len = 128;
+  config.max_num_seqs = 8;
+  config.max_num_batched_tokens = 32;
+  config.steps_ahead = 2;
+  return config;
+}
+
+submission request_of(std::uint64_t id, std::uint32_t prompt_tokens, std::uint32_t max_tokens = 4) {
+  submission out;
+  out.id = request_id{id};
+  for (std::uint32_t i = 0; i < prompt_tokens; ++i)
+    out.prompt.push_back(static_cast<token_id>(id * 100 + i) % vocab);
+  out.sampling.max_tokens = max_tokens;
+  out.sampling.ignore_eos = true;
+  out.sink = {.hub = hub_id{1}, .stream = stream_id{id}};
+  return out;
+}
+
+/// Delivers all messages and plans one step, which is left to the caller to run.
+std::optional<step_batch> next_step(world& in) {
+  while (in.step_kv() || in.step_answer()) {
+  }
+  const auto before = in.worker.queued();
+  if (!in.step_plan())
+    return std::nullopt;
+  while (in.step_kv() || in.step_answer()) {
+  }
+  return in.worker.queue()[before];
+}
+
+std::vector<std::uint32_t> row_sizes(const step_batch& step) {
+  std::vector<std::uint32_t> out;
+  for (const auto& row : step.rows)
+    out.push_back(row.tokens);
+  return out;
+}
+
+std::vector<std::uint64_t> row_ids(const step_batch& step) {
+  std::vector<std::uint64_t> out;
+  for (const auto& row : step.rows)
+    out.push_back(value(row.id));
+  return out;
+}
+
+} // namespace
+
+TEST_CASE("a request is asked for on arrival and ends with its tokens", "[sched]") {
+  world in{roomy(), vocab};
+  REQUIRE(in.submit(request_of(1, 10)));
+  REQUIRE(in.to_pool.size() == 1);
+  const auto& ask = std::get<kv_admit>(in.to_pool.front());
+  CHECK(ask.hashes.size() == 2);
+  CHECK(ask.tokens.size() == 8);
+  CHECK(ask.blocks_wanted >= 3);
+  in.drain(100);
+  CHECK(in.ends[finish_reason::length] == 1);
+  in.check_home();
+}
+
+TEST_CASE("the last token of a prompt is always computed", "[sched]") {
+  world in{roomy(), vocab};
+  REQUIRE(in.submit(request_of(1, 8)));
+  CHECK(std::get<kv_admit>(in.to_pool.front()).hashes.size() == 1);
+  in.drain(100);
+  auto again = request_of(2, 8);
+  again.prompt = request_of(1, 8).prompt;
+  REQUIRE(in.submit(again));
+  const auto step = next_step(in);
+  REQUIRE(step);
+  CHECK(step->rows[0].position == 4);
+  CHECK(step->rows[0].tokens == 4);
+  in.drain(100);
+  CHECK(in.cached_tokens == 4);
+}
+
+TEST_CASE("one budget for all, prompts are cut to fit", "[sched]") {
+  world in{roomy(), vocab};
+  REQUIRE(in.submit(request_of(1, 20)));
+  REQUIRE(in.submit(request_of(2, 20)));
+  const auto first = next_step(in);
+  REQUIRE(first);
+  CHECK(row_sizes(*first) == std::vector<std::uint32_t>{20, 12});
+  CHECK(first->rows[0].samples);
+  CHECK_FALSE(first->rows[1].samples);
+  const auto second = next_step(in);
+  REQUIRE(second);
+  // A placeholder of the first, the rest of the second.
+  CHECK(row_sizes(*second) == std::vector<std::uint32_t>{1, 8});
+  CHECK(second->rows[0].position == 20);
+  CHECK_FALSE(next_step(in)); // two steps are in flight
+  in.drain(100);
+  in.check_home();
+}
+
+TEST_CASE("long prompts are cut at the threshold", "[sched]") {
+  auto config = roomy();
+  config.long_prefill_token_threshold = 8;
+  world in{config, vocab};
+  REQUIRE(in.submit(request_of(1, 20)));
+  REQUIRE(in.submit(request_of(2, 5)));
+  CHECK(row_sizes(*next_step(in)) == std::vector<std::uint32_t>{8, 5});
+  in.drain(100);
+}
+
+TEST_CASE("without chunks a prompt waits until it fits whole", "[sched]") {
+  auto config = roomy();
+  config.enable_chunked_prefill = false;
+  config.max_num_batched_tokens = 128;
+  world in{config, vocab};
+  REQUIRE(in.submit(request_of(1, 100)));
+  REQUIRE(in.submit(request_of(2, 60)));
+  REQUIRE(in.submit(request_of(3, 2)));
+  // Strict order: the third does not pass the second.
+  CHECK(row_ids(*next_step(in)) == std::vector<std::uint64_t>{1});
+  CHECK(row_sizes(*next_step(in)) == std::vector<std::uint32_t>{1, 60, 2});
+  in.drain(100);
+}
+
+TEST_CASE("no more sequences than max_num_seqs", "[sched]") {
+  auto config = roomy();
+  config.max_num_seqs = 2;
+  world in{config, vocab};
+  for (std::uint64_t id = 1; id <= 3; ++id)
+    REQUIRE(in.submit(request_of(id, 3)));
+  CHECK(row_ids(*next_step(in)) == std::vector<std::uint64_t>{1, 2});
+  CHECK(in.sched.stats().waiting == 1);
+  in.drain(100);
+}
+
+TEST_CASE("equal prompts in one step are computed once", "[sched]") {
+  world in{roomy(), vocab};
+  auto twin = request_of(2, 14);
+  twin.prompt = request_of(1, 14).prompt;
+  auto salted = request_of(3, 3);
+  salted.prompt = {twin.prompt.begin(), twin.prompt.begin() + 5};
+  salted.cache_salt = "somebody else";
+  REQUIRE(in.submit(request_of(1, 14)));
+  REQUIRE(in.submit(twin));
+  REQUIRE(in.submit(salted));
+  const auto step = next_step(in);
+  CHECK(row_sizes(*step) == std::vector<std::uint32_t>{14, 2, 5});
+  CHECK(step->added[0].blocks[2] == step->added[1].blocks[2]);
+  in.drain(100);
+  in.check_home();
+}
+
+TEST_CASE("no row is planned beyond the surely last token", "[sched]") {
+  world in{roomy(), vocab};
+  REQUIRE(in.submit(request_of(1, 3, 2)));
+  REQUIRE(next_step(in));
+  REQUIRE(next_step(in)); // the placeholder yields the second token
+  REQUIRE(in.step_worker());
+  CHECK_FALSE(next_step(in));
+  in.drain(100);
+  CHECK(in.ends[finish_reason::length] == 1);
+}
+
+TEST_CASE("a stop that is found late drops the token behind it", "[sched]") {
+  world in{roomy(), vocab};
+  auto request = request_of(1, 3, 50);
+  const auto answer = decode_alone(request.prompt, request.sampling, 128, vocab);
+  request.sampling.stop_token_ids = {answer.tokens[0]};
+  REQUIRE(in.submit(request));
+  REQUIRE(next_step(in));
+  REQUIRE(next_step(in));
+  in.drain(100);
+  CHECK(in.ends[finish_reason::stop] == 1);
+  in.check_home();
+}
+
+TEST_CASE("reasons to stop come in vLLM's order", "[sched]") {
+  const auto answer =
+      decode_alone(request_of(1, 3).prompt, request_of(1, 3, 1).sampling, 128, vocab);
+  auto request = request_of(1, 3, 1);
+  request.sampling.eos_token_ids = {answer.tokens[0]};
+  SECTION("eos before length") {
+    request.sampling.ignore_eos = false;
+    world in{roomy(), vocab};
+    REQUIRE(in.submit(request));
+    in.drain(100);
+    CHECK(in.ends[finish_reason::stop] == 1);
+  }
+  SECTION("ignore_eos") {
+    world in{roomy(), vocab};
+    REQUIRE(in.submit(request));
+    in.drain(100);
+    CHECK(in.ends[finish_reason::length] == 1);
+  }
+}
+
+TEST_CASE("an answer ends at max_model_len", "[sched]") {
+  world in{roomy(), vocab};
+  REQUIRE(in.submit(request_of(1, 126, 1000)));
+  const auto& expected = in.live.at(request_id{1}).expected;
+  CHECK(expected.tokens.size() == 2);
+  in.drain(100);
+  CHECK(in.ends[finish_reason::length] == 1);
+}
+
+TEST_CASE("a submission that cannot be served is refused by name", "[sched]") {
+  auto config = roomy();
+  config.max_waiting = 1;
+  config.vocab_size = vocab;
+  world in{config, vocab};
+  const auto refused = [&](const submission& request) { return in.submit(request).error(); };
+  CHECK(refused(request_of(1, 0)).code == errc::invalid_argument);
+  const auto long_one = refused(request_of(1, 128));
+  CHECK(long_one.code == errc::invalid_argument);
+  CHECK(long_one.note.find("128 tokens") != std::string::npos);
+  CHECK(long_one.note.find("127") != std::string::npos);
+  CHECK(refused(request_of(1, 3, 0)).code == errc::invalid_argument);
+  auto strange = request_of(1, 3);
+  strange.prompt[1] = vocab;
+  CHECK(refused(strange).code == errc::invalid_argument);
+  strange.prompt[1] = -1;
+  CHECK(refused(strange).code == errc::invalid_argument);
+  auto timed = request_of(1, 3);
+  timed.timeout = std::chrono::milliseconds{-1};
+  CHECK(refused(timed).code == errc::invalid_argument);
+  timed.timeout = std::chrono::milliseconds::max();
+  CHECK(in.submit(timed));
+  CHECK(refused(request_of(1, 3)).code == errc::conflict);
+  CHECK(refused(request_of(2, 3)).code == errc::busy);
+  in.drain(100);
+}
+
+TEST_CASE("what could never fit the pool is refused with the numbers", "[sched]") {
+  auto config = roomy();
+  config.num_blocks = 8;
+  world in{config, vocab};
+  const auto refused = in.submit(request_of(1, 20, 20)).error();
+  CHECK(refused.code == errc::pool_exhausted);
+  CHECK(refused.note.find("40 tokens") != std::string::npos);
+  CHECK(refused.note.find("at most 33 tokens") != std::string::npos);
+  REQUIRE(in.submit(request_of(1, 20, 13)));
+  in.drain(200);
+  CHECK(in.ends[finish_reason::length] == 1);
+  in.check_home();
+}
+
+TEST_CASE("when the pool is exhausted the last gives way, and comes back", "[sched]") {
+  auto config = roomy();
+  config.num_blocks = 12;
+  config.max_model_len = 40;
+  config.enable_prefix_caching = false;
+  world in{config, vocab};
+  for (std::uint64_t id = 1; id <= 3; ++id)
+    REQUIRE(in.submit(request_of(id, 10, 20)));
+  in.drain(1000);
+  CHECK(in.sched.stats().preemptions > 0);
+  CHECK(in.ended == std::vector{request_id{1}, request_id{2}, request_id{3}});
+  in.check_home();
+}
+
+TEST_CASE("under the priority policy the lower number goes first", "[sched]") {
+  auto config = roomy();
+  config.policy = scheduling_policy::priority;
+  config.max_num_seqs = 1;
+  world in{config, vocab};
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    auto request = request_of(id, 3);
+    request.priority = static_cast<std::int32_t>(10 - id);
+    REQUIRE(in.submit(request));
+  }
+  in.drain(100);
+  CHECK(in.ended == std::vector{request_id{3}, request_id{2}, request_id{1}});
+}
+
+TEST_CASE("a request can be cancelled in every state", "[sched]") {
+  for (int events = 0; events < 12; ++events) {
+    world in{roomy(), vocab};
+    REQUIRE(in.submit(request_of(1, 40, 30)));
+    for (int i = 0; i < events; ++i) {
+      if (!in.step_kv() && !in.step_answer() && !in.step_plan())
+        (void)in.step_worker();
+    }
+    in.cancel(request_id{1});
+    in.cancel(request_id{1});
+    CHECK(in.ends[finish_reason::abort] == 1);
+    in.drain(100);
+    in.check_home();
+  }
+}
+
+TEST_CASE("an id may come again while its old rows are in flight", "[sched]") {
+  world in{roomy(), vocab};
+  REQUIRE(in.submit(request_of(1, 5, 10)));
+  REQUIRE(next_step(in));
+  in.cancel(request_id{1});
+  auto again = request_of(1, 9, 3);
+  again.attempt = 2;
+  REQUIRE(in.submit(again));
+  in.drain(100);
+  CHECK(in.ends[finish_reason::length] == 1);
+  in.check_home();
+}
+
+TEST_CASE("a deadline ends its request", "[sched]") {
+  world in{roomy(), vocab};
+  auto request = request_of(1, 5, 100);
+  request.timeout = std::chrono::milliseconds{50};
+  REQUIRE(in.submit(request));
+  REQUIRE(in.submit(request_of(2, 5)));
+  CHECK(in.sched.next_deadline() == in.now + std::chrono::milliseconds{50});
+  REQUIRE(next_step(in));
+  in.now += std::chrono::milliseconds{49};
+  in.expire();
+  CHECK(in.live.size() == 2);
+  in.now += std::chrono::milliseconds{1};
+  in.expire();
+  CHECK(in.ends[finish_reason::error] == 1);
+  CHECK_FALSE(in.sched.next_deadline());
+  in.drain(100);
+  in.check_home();
+}
+
+TEST_CASE("a resumed request goes on behind what was delivered", "[sched]") {
+  world in{roomy(), vocab};
+  auto request = request_of(1, 5, 6);
+  const auto answer = decode_alone(request.prompt, request.sampling, 128, vocab);
+  request.attempt = 2;
+  request.delivered.assign(answer.tokens.begin(), answer.tokens.begin() + 4);
+  REQUIRE(in.submit(request));
+  const auto step = next_step(in);
+  REQUIRE(step);
+  CHECK(step->added[0].tokens.size() == 9);
+  CHECK(step->added[0].prompt_tokens == 5);
+  in.drain(100);
+  CHECK(in.ends[finish_reason::length] == 1);
+}
+
+TEST_CASE("a resumed answer that was complete ends at once", "[sched]") {
+  world in{roomy(), vocab};
+  auto request = request_of(1, 5, 3);
+  request.delivered = decode_alone(request.prompt, request.sampling, 128, vocab).tokens;
+  REQUIRE(in.submit(request));
+  CHECK(in.ends[finish_reason::length] == 1);
+  CHECK(in.sched.idle());
+}
+
+TEST_CASE("a row that fails ends its request alone, sharers start anew", "[sched]") {
+  world in{roomy(), vocab};
+  auto twin = request_of(2, 14);
+  twin.prompt = request_of(1, 14).prompt;
+  REQUIRE(in.submit(request_of(1, 14)));
+  REQUIRE(in.submit(twin));
+  REQUIRE(in.submit(request_of(3, 4)));
+  REQUIRE(next_step(in));
+  REQUIRE(next_step(in));
+  // The twin's own row does not fail: what it read is known to be bad all the same.
+  REQUIRE(in.step_worker({request_id{1}}));
+  CHECK(in.ends[finish_reason::error] == 2 - 1);
+  in.drain(100);
+  in.check_home();
+}
+
+TEST_CASE("a failed step ends everybody, and the house goes on", "[sched]") {
+  world in{roomy(), vocab};
+  REQUIRE(in.submit(request_of(1, 14)));
+  REQUIRE(in.submit(request_of(2, 14)));
+  REQUIRE(next_step(in));
+  REQUIRE(next_step(in));
+  in.fail_step(true);
+  CHECK(in.ends[finish_reason::error] == 2);
+  REQUIRE(in.submit(request_of(1, 14)));
+  in.hear_stale_step();
+  in.drain(100);
+  CHECK(in.ends[finish_reason::length] == 1);
+  CHECK(in.pool.stats().hits == 0);
+  in.check_home();
+}
+
+TEST_CASE("timings and counters tell what happened", "[sched]") {
+  scheduler_config config = roomy();
+  scheduler sched{config};
+  block_pool pool{config.num_blocks, config.block_size};
+  time_point now{};
+  REQUIRE(sched.submit(request_of(1, 5, 2), now));
+  now += std::chrono::milliseconds{3};
+  sched.admitted(pool.admit(sched.take_actions().admits.at(0)), now);
+  const auto first = sched.plan(now);
+  REQUIRE(first);
+  now += std::chrono::milliseconds{5};
+  step_result done{.id = first->id, .tokens = {{request_id{1}, 7}}, .failed = {}, .timings = {}};
+  sched.step_done(done, now);
+  const auto second = sched.plan(now);
+  REQUIRE(second);
+  now += std::chrono::milliseconds{7};
+  done.id = second->id;
+  sched.step_done(done, now);
+  const auto ended = sched.take_finished();
+  REQUIRE(ended.size() == 1);
+  CHECK(ended[0].queued == std::chrono::milliseconds{3});
+  CHECK(ended[0].prefill == std::chrono::milliseconds{5});
+  CHECK(ended[0].decode == std::chrono::milliseconds{7});
+  CHECK(ended[0].generated_tokens == 2);
+  CHECK(sched.stats().generation_tokens == 2);
+  CHECK(sched.stats().prompt_tokens == 5);
+  CHECK(sched.stats().steps == 2);
+  CHECK(sched.idle());
+}
