@@ -1,0 +1,82 @@
+"""The commands of `troupe` beside `up`."""
+
+import json
+
+from troupe_process import run, write_cluster
+
+
+def test_submit_one_prompt(bard):
+    fields = ("--prompt", "ROMEO:", "--max-tokens", 8, "--seed", 3, "--url", bard.url)
+    plain = run("submit", *fields)
+    assert plain.returncode == 0 and plain.stdout.strip(), plain.stderr
+    streamed = run("submit", *fields, "--stream")
+    assert streamed.stdout == "ROMEO:" + plain.stdout
+    as_json = json.loads(run("submit", *fields, "--json").stdout)
+    assert as_json["text"] + "\n" == plain.stdout
+    assert as_json["usage"]["completion_tokens"] <= 8
+
+
+def test_submit_a_file_reports_lines_and_goes_on(bard, tmp_path):
+    lines = [{"prompt": "ROMEO:", "max_tokens": 4},
+             {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4},
+             {"prompt": "x", "temperature": -1}, "not an object",
+             {"prompt": "x", "model": "hamlet"}, {"prompt": [5, 6], "max_tokens": 2}]
+    file, output = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n\n{broken\n")
+    done = run("submit", "--file", file, "--output", output, "--concurrency", 3, "--url", bard.url)
+    assert done.returncode == 1
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [a["line"] for a in answers] == [1, 2, 3, 4, 5, 6, 8]
+    assert [("error" in a) for a in answers] == [False, False, True, True, True, False, True]
+    assert "line 3" in done.stderr and "temperature" in done.stderr
+    assert "4 of 7 requests failed" in done.stderr
+
+
+def test_chat(bard):
+    talk = run("chat", "--url", bard.url, "--system", "Be brief.", "--max-tokens", 6,
+               stdin="Hello\nAnd again\n/quit\nnever sent\n")
+    assert talk.returncode == 0, talk.stderr
+    assert talk.stdout.count("\n") >= 2
+
+
+def test_status(bard):
+    table = run("status", "--url", bard.url)
+    assert table.returncode == 0, table.stderr
+    assert "bard" in table.stdout and "ready" in table.stdout and "TOKENS/s" in table.stdout
+    body = json.loads(run("status", "--url", bard.url, "--json").stdout)
+    assert body["replicas"][0]["model"] == "bard" and "tokens_per_s" in body["replicas"][0]
+
+
+def test_nobody_listens():
+    for command in (["status"], ["submit", "--prompt", "x"], ["chat"]):
+        done = run(*command, "--url", "http://127.0.0.1:1", stdin="")
+        assert done.returncode == 1
+        assert "nothing listens on 127.0.0.1:1" in done.stderr and "troupe up" in done.stderr
+    for url in ("https://x", "ftp://x", "http://", "http://x:y", "http://x:99999"):
+        assert run("status", "--url", url).returncode == 1
+
+
+def test_check_explains_and_finds_every_mistake(tmp_path):
+    good = run("check", write_cluster(tmp_path))
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "max_num_seqs" in good.stdout and "default" in good.stdout
+    file = write_cluster(tmp_path, clutser="x", log_level="loud", edges={"http": 99999},
+                         models={"hamlet": {}, "bard": {"max_num_seqs": -1}})
+    bad = run("check", file)
+    assert bad.returncode == 1
+    for word in ("clutser", "loud", "99999", "hamlet", "max_num_seqs"):
+        assert word in bad.stdout, word
+    assert run("up", file).returncode == 1
+
+
+def test_wrong_command_lines_and_help():
+    assert run("--help").returncode == 0
+    for command in ("up", "check", "chat", "submit", "status"):
+        help_ = run(command, "--help")
+        assert help_.returncode == 0 and "troupe " + command in help_.stdout
+    assert run().returncode == 2
+    assert run("sing").returncode == 2
+    assert run("submit").returncode == 1
+    assert run("version").stdout.startswith("troupe ")
+    missing = run("up", "/nonexistent/cluster.json")
+    assert missing.returncode == 1 and "/nonexistent/cluster.json" in missing.stderr

@@ -1,0 +1,104 @@
+"""Clients that break the rules of HTTP, leave, or read nothing."""
+
+import json
+import socket
+
+import pytest
+
+from troupe_process import eventually
+
+LONG = {"model": "bard", "prompt": "ROMEO:", "max_tokens": 250, "ignore_eos": True, "seed": 1}
+
+
+def connect(cluster, **_):
+    s = socket.create_connection(("127.0.0.1", cluster.port), timeout=30)
+    return s
+
+
+def request(body, path="/v1/completions"):
+    content = json.dumps(body).encode()
+    return (f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n").encode() \
+        + content
+
+
+def read_all(s):
+    data = b""
+    while piece := s.recv(65536):
+        data += piece
+    return data
+
+
+@pytest.mark.parametrize("bytes_, status", [
+    (b"\x00\x01\x02\x03\r\n\r\n", b" 400 "),
+    (b"GET\r\n\r\n", b" 400 "),
+    (b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b" 400 "),
+    (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 1e3\r\n\r\n", b" 400 "),
+    (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", b" 4"),
+    (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b" 413 "),
+    (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", b" 400 "),
+    (b"GET /health HTTP/1.1\r\nX: " + b"y" * 100000 + b"\r\n\r\n", b" 431 "),
+])
+def test_broken_requests(bard, bytes_, status):
+    with connect(bard) as s:
+        s.sendall(bytes_)
+        assert status in read_all(s).split(b"\r\n")[0]
+    assert bard.get("/health").status_code == 200
+
+
+def test_half_a_request_and_leave(bard):
+    for bytes_ in (b"", b"POST", request(LONG)[:60], request(LONG)[:-1]):
+        with connect(bard) as s:
+            s.sendall(bytes_)
+    assert bard.get("/health").status_code == 200
+
+
+def test_a_chunked_body_byte_by_byte(bard):
+    body = json.dumps({**LONG, "max_tokens": 2}).encode()
+    chunks = b"".join(b"1\r\n" + body[i:i + 1] + b"\r\n" for i in range(len(body)))
+    with connect(bard) as s:
+        s.sendall(b"POST /v1/completions HTTP/1.1\r\nConnection: close\r\n"
+                  b"Transfer-Encoding: chunked\r\n\r\n")
+        for i in range(0, len(chunks), 7):
+            s.sendall(chunks[i:i + 7])
+        s.sendall(b"0\r\n\r\n")
+        assert b" 200 " in read_all(s).split(b"\r\n")[0]
+
+
+def test_requests_sent_ahead(bard):
+    with connect(bard) as s:
+        last = request({**LONG, "max_tokens": 3}).replace(b"Host", b"Connection: close\r\nHost")
+        s.sendall(request({**LONG, "max_tokens": 2}) * 2 + last)
+        data = read_all(s)
+    assert data.count(b"HTTP/1.1 200") == 3
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_leaving_frees_the_blocks(bard, stream):
+    eventually(bard.idle, "idle before")
+    before = bard.metric("vllm:request_success_total", finished_reason="abort")
+    clients = [connect(bard) for _ in range(6)]
+    for s in clients:
+        s.sendall(request({**LONG, "stream": stream}))
+    eventually(lambda: bard.metric("vllm:num_requests_running") > 0 or not bard.idle(), "running")
+    for s in clients:
+        s.close()
+    eventually(bard.idle, "the replica is idle again")
+    assert bard.metric("vllm:request_success_total", finished_reason="abort") > before
+
+
+def test_a_slow_reader_slows_nobody(bard):
+    slow = [connect(bard) for _ in range(4)]
+    for s in slow:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        s.sendall(request({**LONG, "stream": True}))
+    quick = bard.complete(max_tokens=20, seed=3)
+    assert quick.status_code == 200
+    eventually(bard.idle, "the batch ends although nobody reads")
+    for s in slow:
+        s.sendall(b"")
+        data = b""
+        while b"[DONE]" not in data:
+            piece = s.recv(65536)
+            assert piece, "the whole answer is there for a reader that comes late"
+            data += piece
+        s.close()
