@@ -144,7 +144,8 @@ void product_tile(const tile_args& t, index row, int first) {
   accumulators<F, MR, NR> sums;
   float finished[3][MR * NR * V::lanes];
   int depth = 0;
-  for (int segment = 0; segment < t.segments; ++segment) {
+  int segment = 0;
+  do { // At least one segment, which the compiler should know.
     sums.clear();
     sums.add(a + segment * units, lda / F::per_unit, b, 32, units);
     for (int n = 0; n < NR; ++n)
@@ -154,7 +155,7 @@ void product_tile(const tile_args& t, index row, int first) {
       sums.join(finished[--depth]);
     if (segment + 1 < t.segments)
       sums.store(finished[depth++], NR * V::lanes);
-  }
+  } while (++segment < t.segments);
   sums.store(t.c + row * t.ldc + static_cast<index>(first) * V::lanes, t.ldc);
 }
 
