@@ -26,7 +26,7 @@ public:
     for (const byte_range& piece : text.pieces) {
       std::string_view view = text.view(piece);
       if (add_prefix_space_ && !view.starts_with(' ')) {
-        spaced.assign(" ").append(view);
+        spaced.assign(1, ' ').append(view);
         view = spaced;
       }
       if (auto done = append(view, mapped); !done)
