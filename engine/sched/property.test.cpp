@@ -1,4 +1,4 @@
-#include "engine/sched/test_world.hpp"
+#include "engine/sched/world.test.hpp"
 
 using namespace troupe;
 using namespace troupe::engine;
