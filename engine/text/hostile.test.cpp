@@ -5,10 +5,11 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+
+#include <unistd.h>
 
 using namespace troupe;
 using namespace troupe::engine::text;
@@ -27,17 +28,22 @@ json small_tokenizer() {
       {"type": "Replace", "pattern": {"String": "q"}, "content": "ab"},
       {"type": "Strip", "strip_left": false, "strip_right": false}]},
     "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-      {"type": "Split", "pattern": {"Regex": "\\s+|[^\\s]+"}, "behavior": "Isolated", "invert": false},
+      {"type": "Split", "pattern": {"Regex": "\\s+|[^\\s]+"},
+       "behavior": "Isolated", "invert": false},
       {"type": "Digits", "individual_digits": true},
       {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}]},
     "post_processor": {"type": "TemplateProcessing",
-      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                 {"Sequence": {"id": "A", "type_id": 0}}],
       "special_tokens": {"<s>": {"id": "<s>", "ids": [10], "tokens": ["<s>"]}}},
     "decoder": {"type": "Sequence", "decoders": [
       {"type": "Replace", "pattern": {"String": "zz"}, "content": "z"}, {"type": "ByteFallback"},
-      {"type": "ByteLevel"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-    "model": {"type": "BPE", "dropout": null, "unk_token": "u", "fuse_unk": true, "byte_fallback": false,
-      "vocab": {"u": 0, "a": 1, "b": 2, "ab": 3, "c": 4, "abc": 5, "1": 6, "Ġ": 7, "Ġa": 8, "<0x41>": 9},
+      {"type": "ByteLevel"}, {"type": "Fuse"},
+      {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+    "model": {"type": "BPE", "dropout": null, "unk_token": "u", "fuse_unk": true,
+      "byte_fallback": false,
+      "vocab": {"u": 0, "a": 1, "b": 2, "ab": 3, "c": 4, "abc": 5,
+        "1": 6, "Ġ": 7, "Ġa": 8, "<0x41>": 9},
       "merges": ["a b", ["ab", "c"], "Ġ a"]}
   })J");
 }
@@ -219,9 +225,9 @@ TEST_CASE("a megabyte of anything ends soon") {
 }
 
 TEST_CASE("tokenizer_config.json is read in both of its forms") {
-  char pattern[] = "/tmp/troupe_text_XXXXXX";
-  REQUIRE(::mkdtemp(pattern) != nullptr);
-  const std::filesystem::path directory = pattern;
+  const auto directory =
+      std::filesystem::temp_directory_path() / ("troupe_text_" + std::to_string(::getpid()));
+  REQUIRE(std::filesystem::create_directory(directory));
   const auto write = [&](const std::string& name, const std::string& text) {
     std::ofstream{directory / name} << text;
   };
