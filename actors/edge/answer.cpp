@@ -49,6 +49,7 @@ void answer::begin() {
 void answer::take_part(std::size_t choice, response_part part, output& out) {
   if (part.finish == engine::finish_reason::error) {
     const auto seen = to_api_error(part.why);
+    choices_[choice].finish = part.finish;
     if (started_)
       out.bytes += error_event(seen);
     else

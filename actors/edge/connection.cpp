@@ -20,7 +20,6 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr std::size_t read_bytes = 16U << 10U;
 /// A client that sends ahead while its answer is computed is read so far and no further.
 constexpr std::size_t ahead_bytes = 64U << 10U;
 constexpr std::size_t max_request_id = 128;
@@ -52,7 +51,7 @@ api_error syntax_error(error_code ec) {
 
 connection::connection(tcp::socket socket, surroundings around)
     : socket_{std::move(socket)}, around_{std::move(around)}, timer_{socket_.get_executor()},
-      buffer_{around_.edge->options.max_header_bytes + ahead_bytes + 2 * read_bytes} {
+      buffer_{around_.edge->options.max_header_bytes + ahead_bytes + 2 * fresh_.size()} {
   error_code ignored;
   socket_.set_option(tcp::no_delay{true}, ignored);
   if (const auto bytes = around_.edge->options.send_buffer_bytes; bytes > 0)
@@ -90,7 +89,7 @@ void connection::read() {
     return;
   reading_ = true;
   socket_.async_read_some(
-      buffer_.prepare(read_bytes),
+      asio::buffer(fresh_),
       [self = shared_from_this()](error_code ec, std::size_t n) { self->on_read(ec, n); });
 }
 
@@ -107,7 +106,7 @@ void connection::on_read(error_code ec, std::size_t bytes) {
   }
   if (phase_ == phase::lingering)
     return read();
-  buffer_.commit(bytes);
+  buffer_.commit(asio::buffer_copy(buffer_.prepare(bytes), asio::buffer(fresh_, bytes)));
   if (phase_ != phase::answering)
     return advance();
   if (buffer_.size() < ahead_bytes)

@@ -12,6 +12,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -79,6 +80,8 @@ private:
   tcp::socket socket_;
   surroundings around_;
   boost::asio::steady_timer timer_;
+  /// What the outstanding read fills; apart from `buffer_`, which moves while it is parsed.
+  std::array<char, 16U << 10U> fresh_;
   boost::beast::flat_buffer buffer_;
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   std::unique_ptr<answer> answer_;

@@ -8,6 +8,8 @@ namespace troupe::actors {
 
 namespace {
 
+constexpr std::chrono::milliseconds flush_time{500};
+
 /// Owns the server: it closes when the state goes, however the actor ends.
 struct edge_state {
   std::unique_ptr<http_server> server;
@@ -16,6 +18,13 @@ struct edge_state {
 caf::behavior edge_behavior(caf::stateful_actor<edge_state>* self,
                             std::shared_ptr<std::unique_ptr<http_server>> server) {
   state(self).server = std::move(*server);
+  // A planned end lets the bytes of finished answers reach their readers; a kill does not come
+  // here.
+  self->set_exit_handler([self](const caf::exit_msg& m) {
+    if (m.reason == caf::exit_reason::user_shutdown)
+      state(self).server->stop(flush_time);
+    self->quit(m.reason);
+  });
   return {[self](caf::close_atom) { state(self).server->stop_accepting(); }};
 }
 
