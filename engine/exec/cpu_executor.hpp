@@ -81,7 +81,7 @@ private:
   std::vector<sampler> samplers_;
   sequence_table table_;
   std::array<staged_step, most_steps> steps_;
-  /// The newest step that was prepared; 0 after a reset, when any number may come.
+  /// The newest step that was prepared; 0 after a reset, when numbers may begin anew.
   step_id last_prepared_{};
 };
 
