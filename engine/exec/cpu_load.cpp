@@ -235,16 +235,19 @@ std::uint32_t cpu_executor::measure_batched_tokens() {
              .caches = kv_memory_.caches()});
     return std::chrono::duration<double>(clock::now() - begin).count();
   };
-  std::uint32_t rows = std::min<std::uint32_t>(context, 16);
-  double seconds = time_of(rows);
-  seconds = std::min(seconds, time_of(rows));
-  // Larger steps are measured while that stays below a few milliseconds.
-  while (seconds < 2e-3 && rows * 4 <= context) {
-    rows *= 4;
-    seconds = time_of(rows);
-  }
-  const double target = std::chrono::duration<double>(options_.step_target).count();
-  const double fitting = 0.8 * target * rows / std::max(seconds, 1e-6);
+  // A step costs a share of its own, chiefly the reading of the weights, and a share per row: two
+  // sizes tell them apart. The first pass of all only warms up.
+  const std::uint32_t few = std::min<std::uint32_t>(context, 16);
+  const std::uint32_t many = std::min<std::uint32_t>(context, 96);
+  static_cast<void>(time_of(few));
+  const double few_seconds = time_of(few);
+  const double many_seconds = time_of(many);
+  const double per_row =
+      std::max(many_seconds / many / 4, (many_seconds - few_seconds) / std::max(1U, many - few));
+  const double fixed = std::max(0.0, many_seconds - per_row * many);
+  // A tenth is left for the rows that sample and for a busier machine.
+  const double target = 0.9 * std::chrono::duration<double>(options_.step_target).count();
+  const double fitting = std::max(0.0, target - fixed) / std::max(per_row, 1e-9);
   constexpr std::uint32_t most = 8192;
   const std::uint32_t least = std::min(most, std::max<std::uint32_t>(options_.max_num_seqs, 16));
   const auto measured = static_cast<std::uint32_t>(std::min<double>(fitting, most));

@@ -33,6 +33,16 @@ struct best_token {
   }
 };
 
+/// The last token that is allowed, in the order of candidates.
+struct border {
+  float logit = lowest;
+  token_id token = std::numeric_limits<token_id>::max();
+
+  bool allows(float other_logit, token_id other) const noexcept {
+    return other_logit > logit || (other_logit == logit && other <= token);
+  }
+};
+
 /// Upper bounds, in f32, of logit / temperature + g for the tokens of one block of words; returns
 /// the greatest. The word gives g <= -log(t) with t = 1 - u, and the exponent of t bounds that.
 float bound_scores(const float* logits, const std::uint32_t* words, float inverse_temperature,
@@ -53,10 +63,10 @@ float bound_scores(const float* logits, const std::uint32_t* words, float invers
   return *std::max_element(greatest.begin(), greatest.end());
 }
 
-/// The arg max over the whole vocabulary. Only tokens whose bound reaches the best score so far are
-/// scored exactly: a handful of a large vocabulary.
+/// The arg max over all tokens that `last` allows. Only tokens whose bound reaches the best score
+/// so far are scored exactly: a handful of a large vocabulary.
 token_id choose_from_all(std::span<const float> logits, double temperature, const gumbel_key& key,
-                         token_id likely) {
+                         token_id likely, border last = {}) {
   const auto score = [&](token_id token) {
     return static_cast<double>(logits[static_cast<std::size_t>(token)]) / temperature +
            gumbel(key, token);
@@ -83,7 +93,7 @@ token_id choose_from_all(std::span<const float> logits, double temperature, cons
     if (bound_scores(values, words.data(), inverse, bounds.data()) < enough())
       continue;
     for (std::size_t i = 0; i < count; ++i)
-      if (bounds[i] >= enough())
+      if (bounds[i] >= enough() && last.allows(values[i], static_cast<token_id>(first + i)))
         best.offer(score(static_cast<token_id>(first + i)), static_cast<token_id>(first + i));
   }
   return best.token;
@@ -132,7 +142,7 @@ void sampler::collect(std::span<const float> logits, float least) {
     const std::size_t end = std::min(logits.size(), (b + 1) * block);
     for (std::size_t i = b * block; i < end; ++i)
       if (logits[i] >= least)
-        candidates_.push_back({logits[i], static_cast<token_id>(i)});
+        candidates_.push_back({logits[i], static_cast<token_id>(i), 0});
   }
 }
 
@@ -153,41 +163,37 @@ void sampler::keep_top_k(std::span<const float> logits, float least, std::size_t
   std::erase_if(candidates_, [bound = kth->logit](const candidate& c) { return c.logit < bound; });
 }
 
-void sampler::keep_top_p(std::span<const float> logits, float top_p, bool restricted) {
-  const auto weight = [&](float logit) {
-    return stable_exp((static_cast<double>(logit) - static_cast<double>(greatest_)) / temperature_);
+void sampler::keep_top_p(float top_p) {
+  std::uint64_t total = 0;
+  for (candidate& c : candidates_) {
+    const double share =
+        stable_exp((static_cast<double>(c.logit) - static_cast<double>(greatest_)) / temperature_);
+    c.mass = static_cast<std::uint64_t>(share * 0x1p38 + 0.5);
+    total += c.mass;
+  }
+  const auto wanted = static_cast<std::uint64_t>(
+      std::ceil(static_cast<double>(top_p) * static_cast<double>(total)));
+  const auto before = [](const candidate& a, const candidate& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   };
-  double total = 0;
-  if (restricted) {
-    std::sort(candidates_.begin(), candidates_.end(),
-              [](const candidate& a, const candidate& b) { return a.token < b.token; });
-    for (const candidate& c : candidates_)
-      total += weight(c.logit);
-  } else {
-    for (const float logit : logits)
-      if (logit >= least_)
-        total += weight(logit);
+  // Halves the range in which the last kept one lies; `sum` is the mass before the range.
+  auto begin = candidates_.begin();
+  auto end = candidates_.end();
+  std::uint64_t sum = 0;
+  while (end - begin > 1) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, before);
+    std::uint64_t half = sum;
+    for (auto at = begin; at != middle; ++at)
+      half += at->mass;
+    if (half >= wanted) {
+      end = middle;
+    } else {
+      sum = half;
+      begin = middle;
+    }
   }
-  const double wanted = static_cast<double>(top_p) * total;
-  // Without top_k the tokens are taken in ever larger sets of the likeliest, so that the whole
-  // vocabulary is sorted only when it is needed.
-  for (double reach = 4; true; reach *= 4) {
-    const auto from = static_cast<float>(static_cast<double>(greatest_) - reach * temperature_);
-    const bool last = restricted || from <= least_ || reach > 1e6;
-    if (!restricted)
-      collect(logits, last ? least_ : from);
-    std::sort(candidates_.begin(), candidates_.end(), [](const candidate& a, const candidate& b) {
-      return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-    });
-    double sum = 0;
-    std::size_t kept = 0;
-    while (kept < candidates_.size() && sum < wanted)
-      sum += weight(candidates_[kept++].logit);
-    if (sum < wanted && !last)
-      continue;
-    candidates_.resize(std::max<std::size_t>(kept, 1));
-    return;
-  }
+  candidates_.erase(end, candidates_.end());
 }
 
 result<token_id> sampler::sample(std::span<const float> logits, const sampling_params& params,
@@ -209,12 +215,22 @@ result<token_id> sampler::sample(std::span<const float> logits, const sampling_p
                                                     temperature_ * stable_log(params.min_p)));
   if (!top_k && !min_p && params.top_p >= 1)
     return choose_from_all(logits, temperature_, key, likely);
+  // Tokens so unlikely that their mass rounds to nothing are outside of every top_p.
+  if (params.top_p < 1)
+    least_ =
+        std::max(least_, static_cast<float>(static_cast<double>(greatest_) - 27.1 * temperature_));
   if (top_k)
     keep_top_k(logits, least_, static_cast<std::size_t>(params.top_k));
   else
     collect(logits, least_);
   if (params.top_p < 1)
-    keep_top_p(logits, params.top_p, top_k);
+    keep_top_p(params.top_p);
+  border last{.logit = greatest_, .token = 0};
+  for (const candidate& c : candidates_)
+    if (!last.allows(c.logit, c.token))
+      last = {.logit = c.logit, .token = c.token};
+  if (candidates_.size() > 1000)
+    return choose_from_all(logits, temperature_, key, likely, last);
   best_token best;
   for (const candidate& c : candidates_)
     best.offer(static_cast<double>(c.logit) / temperature_ + gumbel(key, c.token), c.token);

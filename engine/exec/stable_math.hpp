@@ -31,13 +31,14 @@ namespace troupe::engine {
   return static_cast<double>(exponent) * 0.6931471805599453 + 2.0 * s * sum;
 }
 
-/// e to the power of x <= 0; 0 below -700.
+/// e to the power of x <= 0; 0 below -700. Without branches, so that loops of it become vectors.
 [[nodiscard]] constexpr double stable_exp(double x) noexcept {
-  if (!(x >= -700.0))
-    return 0.0;
-  const auto power = static_cast<std::int64_t>(x * 1.4426950408889634 - 0.5);
-  const auto k = static_cast<double>(power);
-  const double r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
+  const double bounded = x >= -700.0 ? x : -700.0;
+  // The sum's last bits hold the nearest whole number of doublings.
+  constexpr double magic = 0x1.8p52;
+  const double shifted = bounded * 1.4426950408889634 + magic;
+  const double k = shifted - magic;
+  const double r = (bounded - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
   constexpr std::array<double, 14> inverse_factorials{1.0,
                                                       1.0 / 2,
                                                       1.0 / 6,
@@ -56,7 +57,8 @@ namespace troupe::engine {
   for (int i = 12; i >= 0; --i)
     sum = sum * r + inverse_factorials[static_cast<std::size_t>(i)];
   sum = sum * r + 1.0;
-  return sum * std::bit_cast<double>(static_cast<std::uint64_t>(power + 1023) << 52);
+  const double power = std::bit_cast<double>((std::bit_cast<std::uint64_t>(shifted) + 1023) << 52);
+  return x >= -700.0 ? sum * power : 0.0;
 }
 
 } // namespace troupe::engine
