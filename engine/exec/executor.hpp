@@ -64,7 +64,8 @@ struct executor_description {
   std::uint64_t numerics = 0;
 };
 
-/// Called while loading with the share done, 0 to 1, and what is being done. From the loading thread.
+/// Called while loading with the share done, 0 to 1, and what is being done. From the loading
+/// thread.
 using load_progress = std::function<void(double share, std::string_view what)>;
 
 /// Runs the steps of one rank: holds the weights, the KV memory and what it knows of each sequence.
@@ -83,8 +84,8 @@ public:
   [[nodiscard]] virtual const executor_description& describe() const = 0;
 
   /// Learns and forgets sequences, checks the rows against what is known and stages the inputs.
-  /// @errors invalid_argument: an unknown sequence, a gap in positions, a block out of range, a token
-  ///         outside the vocabulary, more rows or tokens than the limits
+  /// @errors invalid_argument: an unknown sequence, a gap in positions, a block out of range, a
+  ///         token outside the vocabulary, more rows or tokens than the limits
   [[nodiscard]] virtual result<void> prepare(const step_batch& step) = 0;
   /// Starts the forward pass of a prepared step.
   [[nodiscard]] virtual result<void> launch(step_id step) = 0;
