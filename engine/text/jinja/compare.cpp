@@ -62,6 +62,34 @@ bool ordered_kind(const list_node& l) {
          l.kind == sequence_kind::group;
 }
 
+/// One merge of two neighbouring runs of `order` into `merged`.
+struct merge_step {
+  runtime& rt;
+  const std::vector<value>& keys;
+  bool reverse;
+  const std::vector<std::size_t>& order;
+  std::vector<std::size_t>& merged;
+
+  /// Whether the later item goes first; equal ones keep their order.
+  [[nodiscard]] result<bool> overtakes(std::size_t later, std::size_t earlier) const {
+    return reverse ? less(rt, keys[earlier], keys[later]) : less(rt, keys[later], keys[earlier]);
+  }
+
+  [[nodiscard]] result<void> merge(std::size_t from, std::size_t width) {
+    const auto middle = std::min(from + width, order.size());
+    const auto to = std::min(from + 2 * width, order.size());
+    auto i = from, j = middle;
+    for (auto k = from; k < to; ++k) {
+      const bool both = i < middle && j < to;
+      const auto later = both ? overtakes(order[j], order[i]) : result<bool>(i == middle);
+      if (!later)
+        return fail(later.error());
+      merged[k] = *later ? order[j++] : order[i++];
+    }
+    return {};
+  }
+};
+
 } // namespace
 
 result<bool> equals(runtime& rt, const value& a, const value& b) {
@@ -120,7 +148,8 @@ result<bool> contains(runtime& rt, const value& container, const value& item) {
   if (const auto* d = container.dict()) {
     if (auto ok = rt.budget.spend(d->entries.size() / 16); !ok)
       return fail(ok.error());
-    if (!hashable(item) && !item.is_undefined())
+    const bool listing = item.list() && item.list()->kind == sequence_kind::list;
+    if (listing || item.dict())
       return wrong(fmt::format("{} cannot be a key", type_name(item)));
     return d->find(item) != nullptr;
   }
@@ -168,23 +197,11 @@ result<std::vector<value>> sorted(runtime& rt, const std::vector<value>& items,
   // A merge sort of our own, because a comparison may fail and then must end the sort.
   std::vector<std::size_t> order(items.size()), merged(items.size());
   std::iota(order.begin(), order.end(), 0);
+  merge_step step{rt, keys, reverse, order, merged};
   for (std::size_t width = 1; width < order.size(); width *= 2) {
-    for (std::size_t from = 0; from < order.size(); from += 2 * width) {
-      const auto middle = std::min(from + width, order.size());
-      const auto to = std::min(from + 2 * width, order.size());
-      auto i = from, j = middle;
-      for (auto k = from; k < to; ++k) {
-        bool right = i == middle;
-        if (!right && j < to) {
-          auto smaller = reverse ? less(rt, keys[order[i]], keys[order[j]])
-                                 : less(rt, keys[order[j]], keys[order[i]]);
-          if (!smaller)
-            return fail(smaller.error());
-          right = *smaller;
-        }
-        merged[k] = right ? order[j++] : order[i++];
-      }
-    }
+    for (std::size_t from = 0; from < order.size(); from += 2 * width)
+      if (auto ok = step.merge(from, width); !ok)
+        return fail(ok.error());
     order.swap(merged);
   }
   std::vector<value> out;

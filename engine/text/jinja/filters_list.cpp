@@ -115,6 +115,9 @@ result<value> unique(const call_site& c) {
     return fail(items.error());
   std::vector<value> seen, out;
   for (std::size_t i = 0; i < items->items.size(); ++i) {
+    const auto& key = items->keys[i];
+    if (key.dict() || (key.list() && key.list()->kind == sequence_kind::list))
+      return wrong(fmt::format("unique cannot tell {} apart", type_name(key)));
     bool known = false;
     for (std::size_t j = 0; j < seen.size() && !known; ++j) {
       auto same = equals(c.rt, seen[j], items->keys[i]);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include <fmt/format.h>
 
@@ -263,6 +264,49 @@ result<value> without(const call_site& c) {
   return make_text(c.rt.budget, std::string(text));
 }
 
+/// The text before the first (or last) separator, the separator, and the text after it.
+template <bool Last>
+result<value> partition(const call_site& c) {
+  auto between = c.text(0, "");
+  if (!between)
+    return fail(between.error());
+  if (between->empty())
+    return wrong("partition needs a separator that is not empty");
+  const std::string_view text = self(c);
+  if (auto ok = c.rt.budget.spend(Last ? text.size() / 512 * (1 + between->size() / 16) : 1); !ok)
+    return fail(ok.error());
+  const auto hit = Last ? text.rfind(*between) : find_text(text, *between);
+  std::array<std::string_view, 3> parts{text, "", ""};
+  if (hit != text.npos)
+    parts = {text.substr(0, hit), *between, text.substr(hit + between->size())};
+  else if (Last)
+    parts = {"", "", text};
+  std::vector<value> out;
+  for (const auto part : parts) {
+    auto made = make_text(c.rt.budget, std::string(part));
+    if (!made)
+      return made;
+    out.push_back(std::move(*made));
+  }
+  return make_list(c.rt.budget, std::move(out), sequence_kind::tuple);
+}
+
+/// Zeros between the sign and the rest, up to a width.
+result<value> zero_fill(const call_site& c) {
+  auto width = c.integer(0, 0);
+  if (!width)
+    return fail(width.error());
+  std::string text = self(c);
+  const auto missing = *width - static_cast<std::int64_t>(count_characters(text));
+  if (missing <= 0)
+    return make_text(c.rt.budget, std::move(text));
+  if (auto ok = c.rt.budget.room(static_cast<std::size_t>(missing) + text.size()); !ok)
+    return fail(ok.error());
+  const bool sign = !text.empty() && (text[0] == '-' || text[0] == '+');
+  text.insert(sign ? 1 : 0, static_cast<std::size_t>(missing), '0');
+  return make_text(c.rt.budget, std::move(text));
+}
+
 constexpr builtin rows[] = {
     {"capitalize", "", 0, mapped<capitalized>},
     {"count", "sub", 1, count},
@@ -275,10 +319,12 @@ constexpr builtin rows[] = {
     {"join", "iterable", 1, join},
     {"lower", "", 0, mapped<lower>},
     {"lstrip", "chars", 0, strip<true, false>},
+    {"partition", "sep", 1, partition<false>},
     {"removeprefix", "prefix", 1, without<true>},
     {"removesuffix", "suffix", 1, without<false>},
     {"replace", "old new count", 2, replace},
     {"rfind", "sub start", 1, find<true>},
+    {"rpartition", "sep", 1, partition<true>},
     {"rsplit", "sep maxsplit", 0, split<true>},
     {"rstrip", "chars", 0, strip<false, true>},
     {"split", "sep maxsplit", 0, split<false>},
@@ -287,6 +333,7 @@ constexpr builtin rows[] = {
     {"strip", "chars", 0, strip<true, true>},
     {"title", "", 0, mapped<title_method>},
     {"upper", "", 0, mapped<upper>},
+    {"zfill", "width", 1, zero_fill},
 };
 
 } // namespace

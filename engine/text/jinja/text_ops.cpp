@@ -9,31 +9,39 @@ namespace {
 
 /// Makes each letter large where `starts` says that the character before it begins a word.
 template <class Starts>
-std::string with_capitals(std::string_view text, Starts starts) {
+std::string with_capitals(std::string_view text, std::string (*large)(std::string_view),
+                          Starts starts) {
   std::string out;
   char32_t before = ' ';
   for (std::size_t at = 0; at < text.size();) {
     const auto c = decode(text, at);
     const auto one = text.substr(at, c.bytes);
-    out += starts(before, at) ? upper(one) : lower(one);
+    out += starts(before, at) ? large(one) : lower(one);
     before = c.value;
     at += c.bytes;
   }
   return out;
 }
 
+/// The large form of a letter at the head of a word: only the first of two becomes large.
+std::string title_form(std::string_view one) {
+  auto out = upper(one);
+  return out == "SS" ? "Ss" : out;
+}
+
 } // namespace
 
 std::string capitalized(std::string_view text) {
-  return with_capitals(text, [](char32_t, std::size_t at) { return at == 0; });
+  return with_capitals(text, title_form, [](char32_t, std::size_t at) { return at == 0; });
 }
 
 std::string title_method(std::string_view text) {
-  return with_capitals(text, [](char32_t before, std::size_t) { return !is_alpha(before); });
+  return with_capitals(text, title_form,
+                       [](char32_t before, std::size_t) { return !is_alpha(before); });
 }
 
 std::string title_filter(std::string_view text) {
-  return with_capitals(text, [](char32_t before, std::size_t) {
+  return with_capitals(text, upper, [](char32_t before, std::size_t) {
     return is_space(before) || before == '-' || before == '(' || before == '{' || before == '[' ||
            before == '<';
   });
