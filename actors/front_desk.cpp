@@ -20,9 +20,9 @@ void front_desk::mark_progress(time_point now) noexcept {
 
 bool front_desk::ready(time_point now, duration window) const {
   const auto current = view();
-  const bool all_ready = !current->models.empty() && !current->draining
-                         && std::all_of(current->models.begin(), current->models.end(),
-                                        [](const model_entry& m) { return m.state == "ready"; });
+  const bool all_ready = !current->models.empty() && !current->draining &&
+                         std::all_of(current->models.begin(), current->models.end(),
+                                     [](const model_entry& m) { return m.state == "ready"; });
   const time_point seen{duration{progress_.load(std::memory_order_relaxed)}};
   return all_ready && now - seen <= window;
 }

@@ -21,11 +21,12 @@ CAF_ADD_ATOM(troupe_edge, troupe::actors, abandon_atom, "abandon")
 
 namespace troupe::actors {
 
-/// The front half of a model in this process, as edges use it. `execute` runs the backend's life-cycle
-/// function of that name; every outcome, errors included, arrives at the sink. `abandon` ends the request of
-/// that sink because its client went away; nothing more is sent to the sink.
-using backend_actor = caf::typed_actor<TROUPE_TAKES(execute_atom, inference_request_ptr, response_sink_ptr),
-                                       TROUPE_TAKES(abandon_atom, response_sink_ptr)>;
+/// The front half of a model in this process, as edges use it. `execute` runs the backend's
+/// life-cycle function of that name; every outcome, errors included, arrives at the sink. `abandon`
+/// ends the request of that sink because its client went away; nothing more is sent to the sink.
+using backend_actor =
+    caf::typed_actor<TROUPE_TAKES(execute_atom, inference_request_ptr, response_sink_ptr),
+                     TROUPE_TAKES(abandon_atom, response_sink_ptr)>;
 
 /// One model as the edges of this process see it.
 struct model_entry {
@@ -45,7 +46,8 @@ struct model_entry {
   std::chrono::milliseconds loading{0};
 };
 
-/// What edges know of the cluster: an immutable snapshot that the node actor replaces and any thread reads.
+/// What edges know of the cluster: an immutable snapshot that the node actor replaces and any
+/// thread reads.
 struct front_view {
   std::vector<model_entry> models;
   cluster_status status;

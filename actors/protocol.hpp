@@ -1,7 +1,7 @@
 #pragma once
 
-/// The messages inside Troupe: between router, schedulers, workers, kv_managers and the node. Each can be
-/// serialised, so that any of these actors may live in another process.
+/// The messages inside Troupe: between router, schedulers, workers, kv_managers and the node. Each
+/// can be serialised, so that any of these actors may live in another process.
 
 #include "engine/exec/executor.hpp"
 #include "engine/kv/messages.hpp"
@@ -23,13 +23,14 @@ TROUPE_INSPECT(kv_admitted, request, cached, granted, exhausted)
 TROUPE_INSPECT(kv_want, blocks)
 TROUPE_INSPECT(kv_grant, granted, exhausted)
 TROUPE_INSPECT(committed_block, block, hash, parent, tokens)
-TROUPE_INSPECT(kv_commit, step, blocks)
+TROUPE_INSPECT(kv_commit, step, blocks, contents_lost)
 TROUPE_INSPECT(released_block, block, last_step)
 TROUPE_INSPECT(kv_release, blocks)
 TROUPE_INSPECT(kv_event, number, what, hash, parent)
 TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache_dtype, block_size,
-               num_blocks, kv_bytes_per_block, weight_bytes, vocab_size, max_model_len, max_num_seqs,
-               max_num_batched_tokens, batched_tokens_measured, batch_invariant, numerics)
+               num_blocks, kv_bytes_per_block, weight_bytes, vocab_size, max_model_len,
+               max_num_seqs, max_num_batched_tokens, batched_tokens_measured, batch_invariant,
+               numerics)
 TROUPE_INSPECT(scheduler_stats, running, waiting, steps_in_flight, blocks_used, blocks_total, steps,
                prompt_tokens, prompt_tokens_cached, generation_tokens, preemptions,
                prefix_cache_queries, prefix_cache_hits)
@@ -72,32 +73,33 @@ namespace troupe::actors {
 /// The hub of a front process takes the chunks of a step exactly as a sink does.
 using hub_actor = token_sink;
 
-/// One rank: `load` blocks its own thread and is answered with what was loaded; every step is answered with
-/// its result or an error; `reset` forgets all sequences;
-/// an answer to `status` proves that no step hangs.
+/// One rank: `load` blocks its own thread and is answered with what was loaded; every step is
+/// answered with its result or an error; `reset` forgets all sequences; an answer to `status`
+/// proves that no step hangs.
 using worker_actor = caf::typed_actor<TROUPE_ANSWERS(engine::executor_description, load_atom),
                                       TROUPE_ANSWERS(engine::step_result, engine::step_batch),
                                       TROUPE_ANSWERS(caf::unit_t, reset_atom),
                                       TROUPE_ANSWERS(caf::unit_t, status_atom)>;
 
 /// The block pool and prefix index of one replica.
-using kv_manager_actor
-  = caf::typed_actor<TROUPE_ANSWERS(engine::kv_admitted, engine::kv_admit),
+using kv_manager_actor =
+    caf::typed_actor<TROUPE_ANSWERS(engine::kv_admitted, engine::kv_admit),
                      TROUPE_ANSWERS(engine::kv_grant, engine::kv_want),
                      TROUPE_TAKES(engine::kv_commit), TROUPE_TAKES(engine::kv_release),
                      TROUPE_ANSWERS(kv_report, status_atom)>;
 
 /// The scheduler of one replica. `submit` is answered `accepted` or an error at once.
-using scheduler_actor
-  = caf::typed_actor<TROUPE_ANSWERS(accepted, submit_atom, engine::submission),
-                     TROUPE_TAKES(cancel_atom, request_id), TROUPE_TAKES(attach_atom, hub_id, hub_actor),
+using scheduler_actor =
+    caf::typed_actor<TROUPE_ANSWERS(accepted, submit_atom, engine::submission),
+                     TROUPE_TAKES(cancel_atom, request_id),
+                     TROUPE_TAKES(attach_atom, hub_id, hub_actor),
                      TROUPE_ANSWERS(load_report, status_atom), TROUPE_TAKES(tick_atom)>;
 
 /// What the node tells its router beyond the public part. `attach` adds a replica that serves;
-/// `detach` removes one and ends its streams with the error given; `drain` refuses new requests and is
-/// answered with the number of streams that still run.
-using router_core
-  = router_actor::extend<TROUPE_TAKES(engine::token_batch),
+/// `detach` removes one and ends its streams with the error given; `drain` refuses new requests and
+/// is answered with the number of streams that still run.
+using router_core =
+    router_actor::extend<TROUPE_TAKES(engine::token_batch),
                          TROUPE_TAKES(attach_atom, replica_id, std::string, scheduler_actor),
                          TROUPE_TAKES(detach_atom, replica_id, caf::error),
                          TROUPE_TAKES(load_report), TROUPE_ANSWERS(std::uint64_t, drain_atom),
@@ -115,10 +117,11 @@ struct replica_report {
 };
 TROUPE_INSPECT(replica_report, status, note, why, loaded, stats, loading)
 
-using node_core = caf::typed_actor<TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom),
-                                   TROUPE_TAKES(kill_atom, std::string),
-                                   TROUPE_TAKES(attach_atom, std::string), TROUPE_ANSWERS(std::uint64_t, drain_atom),
-                                   TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
+using node_core =
+    caf::typed_actor<TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom),
+                     TROUPE_TAKES(kill_atom, std::string), TROUPE_TAKES(attach_atom, std::string),
+                     TROUPE_ANSWERS(std::uint64_t, drain_atom),
+                     TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
 
 /// Supervises the cast of one replica: worker, kv_manager, scheduler.
 using replica_actor = caf::typed_actor<TROUPE_TAKES(tick_atom), TROUPE_TAKES(load_atom),

@@ -3,11 +3,12 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 get_property(libraries GLOBAL PROPERTY TROUPE_LIBRARIES)
-add_library(troupe_shared SHARED ${PROJECT_SOURCE_DIR}/cmake/version.cpp)
+set(objects ${libraries})
+list(TRANSFORM objects REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
+add_library(troupe_shared SHARED ${objects})
 set_target_properties(troupe_shared PROPERTIES
-  OUTPUT_NAME troupe EXPORT_NAME troupe VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
-list(JOIN libraries "," archives)
-set_target_properties(troupe_shared PROPERTIES LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${archives}")
+  OUTPUT_NAME troupe EXPORT_NAME troupe VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINKER_LANGUAGE CXX)
+# The archives bring what the folders link to; their members are all here already and none is taken.
 target_link_libraries(troupe_shared
   PRIVATE ${libraries}
   INTERFACE CAF::core fmt::fmt tl::expected)

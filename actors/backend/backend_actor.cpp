@@ -56,17 +56,17 @@ void backend_state::submit(engine::submission request, std::shared_ptr<token_str
   pending_[owner] = stream;
   ask(self_, router_, submit_limit, submit_atom::value, std::move(request),
       caf::actor_cast<token_sink>(self_))
-    .then(
-      [this, stream, owner](const accepted& taken) {
-        if (pending_.erase(owner) > 0)
-          take_accepted(taken, {stream, owner});
-        else
-          tell(self_, router_, cancel_atom::value, taken.id);
-      },
-      [this, stream, owner](const caf::error& why) {
-        if (pending_.erase(owner) > 0)
-          stream->on_failed(from_caf(why));
-      });
+      .then(
+          [this, stream, owner](const accepted& taken) {
+            if (pending_.erase(owner) > 0)
+              take_accepted(taken, {stream, owner});
+            else
+              tell(self_, router_, cancel_atom::value, taken.id);
+          },
+          [this, stream, owner](const caf::error& why) {
+            if (pending_.erase(owner) > 0)
+              stream->on_failed(from_caf(why));
+          });
 }
 
 void backend_state::take_accepted(const accepted& taken, live_stream stream) {
@@ -123,13 +123,13 @@ backend_core::behavior_type backend_state::make_behavior(backend_options options
     fail_all({errc::peer_down, "the router stopped; send the request again"});
   });
   return {
-    [this](execute_atom, inference_request_ptr request, response_sink_ptr sink) {
-      execute(std::move(request), std::move(sink));
-    },
-    [this](abandon_atom, const response_sink_ptr& owner) { abandon(owner); },
-    [this](const engine::token_batch& batch) { take_tokens(batch); },
-    [this](load_atom) { return initialize(); },
-    [this](attach_atom, const router_actor& router) { use_router(router); },
+      [this](execute_atom, inference_request_ptr request, response_sink_ptr sink) {
+        execute(std::move(request), std::move(sink));
+      },
+      [this](abandon_atom, const response_sink_ptr& owner) { abandon(owner); },
+      [this](const engine::token_batch& batch) { take_tokens(batch); },
+      [this](load_atom) { return initialize(); },
+      [this](attach_atom, const router_actor& router) { use_router(router); },
   };
 }
 

@@ -11,10 +11,11 @@
 
 namespace troupe::actors {
 
-/// What the node says to a backend beyond what edges say. `load` runs auto_complete_config and initialize and
-/// is answered when the backend can execute; `attach` names the router, a new one after the router's death.
-using backend_core
-  = backend_actor::extend<TROUPE_TAKES(engine::token_batch), TROUPE_ANSWERS(caf::unit_t, load_atom),
+/// What the node says to a backend beyond what edges say. `load` runs auto_complete_config and
+/// initialize and is answered when the backend can execute; `attach` names the router, a new one
+/// after the router's death.
+using backend_core =
+    backend_actor::extend<TROUPE_TAKES(engine::token_batch), TROUPE_ANSWERS(caf::unit_t, load_atom),
                           TROUPE_TAKES(attach_atom, router_actor)>;
 
 struct backend_options {
@@ -22,7 +23,7 @@ struct backend_options {
   std::function<std::unique_ptr<backend>()> make;
 };
 
-class backend_state final : public engine_port {
+class backend_state : public engine_port {
 public:
   static inline const char* name = "troupe.backend";
 
@@ -58,7 +59,8 @@ private:
   std::map<response_sink_ptr, std::shared_ptr<token_stream>> pending_;
 };
 
-/// The behaviour of a backend actor. Spawn it detached: tokenising and a backend's execute may block.
+/// The behaviour of a backend actor. Spawn it detached: tokenising and a backend's execute may
+/// block.
 backend_core::behavior_type run_backend(backend_core::stateful_pointer<backend_state> self,
                                         backend_options options);
 

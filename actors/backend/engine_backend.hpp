@@ -7,7 +7,8 @@
 
 namespace troupe::actors {
 
-/// The engine's own backend: text or messages -> token ids -> the engine half through the router -> text.
+/// The engine's own backend: text or messages -> token ids -> the engine half through the router ->
+/// text.
 class engine_backend : public backend {
 public:
   [[nodiscard]] result<config::model_config>

@@ -1,6 +1,7 @@
 #include "actors/backend/front_half.hpp"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <chrono>
 #include <cmath>
@@ -8,6 +9,8 @@
 namespace troupe::actors {
 
 namespace {
+
+using json = nlohmann::ordered_json;
 
 /// The value of the request, or the model's.
 template <class T, class U>
@@ -17,11 +20,14 @@ T or_default(const std::optional<T>& asked, const U& fallback) {
 
 result<void> check_ranges(const engine::sampling_params& s) {
   if (!std::isfinite(s.temperature) || s.temperature < 0)
-    return fail(errc::invalid_argument, fmt::format("temperature is {}; give 0 or more", s.temperature));
+    return fail(errc::invalid_argument,
+                fmt::format("temperature is {}; give 0 or more", s.temperature));
   if (!(s.top_p > 0 && s.top_p <= 1))
-    return fail(errc::invalid_argument, fmt::format("top_p is {}; give a number in (0, 1]", s.top_p));
+    return fail(errc::invalid_argument,
+                fmt::format("top_p is {}; give a number in (0, 1]", s.top_p));
   if (!(s.min_p >= 0 && s.min_p <= 1))
-    return fail(errc::invalid_argument, fmt::format("min_p is {}; give a number in [0, 1]", s.min_p));
+    return fail(errc::invalid_argument,
+                fmt::format("min_p is {}; give a number in [0, 1]", s.min_p));
   if (s.top_k < -1)
     return fail(errc::invalid_argument,
                 fmt::format("top_k is {}; give -1 or 0 for all tokens, or a count", s.top_k));
@@ -38,22 +44,29 @@ result<std::shared_ptr<const front_half>> front_half::load(const config::model_c
   auto tokenizer = engine::text::tokenizer::load(folder / "tokenizer.json");
   if (!tokenizer)
     return fail(tokenizer.error());
-  auto settings = engine::text::tokenizer_config::load(folder);
-  if (!settings)
-    return fail(settings.error());
   made->model_ = model;
   made->max_model_len_ = model.engine.max_model_len->value_or(0);
-  made->bos_token_ = settings->bos_token;
-  made->eos_token_ = settings->eos_token;
   made->tokenizer_ = std::make_shared<engine::text::tokenizer>(std::move(*tokenizer));
-  const auto source = *model.engine.chat_template ? *model.engine.chat_template : settings->chat_template;
-  if (source) {
-    auto parsed = engine::text::chat_template::parse(*source, model.name + " chat_template");
-    if (!parsed)
-      return fail(parsed.error());
-    made->template_.emplace(std::move(*parsed));
-  }
+  if (auto done = made->load_template(folder); !done)
+    return fail(done.error());
   return made;
+}
+
+result<void> front_half::load_template(const std::filesystem::path& folder) {
+  auto settings = engine::text::load_tokenizer_config(folder);
+  if (!settings)
+    return fail(settings.error());
+  bos_token_ = settings->bos_token;
+  eos_token_ = settings->eos_token;
+  const auto& given = *model_.engine.chat_template;
+  const auto& source = given ? given : settings->chat_template;
+  if (!source)
+    return {};
+  auto parsed = engine::chat_template::parse(*source, model_.name + " chat_template");
+  if (!parsed)
+    return fail(parsed.error());
+  template_.emplace(std::move(*parsed));
+  return {};
 }
 
 result<std::string> front_half::render(const inference_request& request) const {
@@ -62,13 +75,22 @@ result<std::string> front_half::render(const inference_request& request) const {
                 fmt::format("model '{}' has no chat template; use /v1/completions, or give one as "
                             "chat_template in its model.json",
                             model_.name));
-  engine::text::chat_template_input input;
-  input.messages_json = *request.messages_json;
-  input.kwargs_json = request.template_kwargs_json;
+  // The edge has checked both texts; what does not parse here is a caller's mistake all the same.
+  const auto messages = json::parse(*request.messages_json, nullptr, false);
+  const auto& kwargs_text = request.template_kwargs_json;
+  const auto kwargs =
+      kwargs_text.empty() ? json::object() : json::parse(kwargs_text, nullptr, false);
+  if (!messages.is_array() || !kwargs.is_object())
+    return fail(errc::invalid_argument,
+                "messages must be a JSON array, chat_template_kwargs an object");
+  engine::chat_template_input input;
+  input.messages = &messages;
+  input.extra = &kwargs;
   input.add_generation_prompt = request.add_generation_prompt;
   input.bos_token = bos_token_;
   input.eos_token = eos_token_;
-  input.now = std::chrono::system_clock::now();
+  input.now = std::chrono::local_seconds{std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::system_clock::now().time_since_epoch())};
   return template_->render(input);
 }
 
@@ -83,7 +105,8 @@ result<std::vector<token_id>> front_half::prompt_of(const inference_request& req
     return *request.prompt_ids;
   }
   if (request.prompt_text)
-    return tokenizer_->encode(*request.prompt_text, {.add_special_tokens = request.add_special_tokens});
+    return tokenizer_->encode(*request.prompt_text,
+                              {.add_special_tokens = request.add_special_tokens});
   auto text = render(request);
   if (!text)
     return fail(text.error());
@@ -117,19 +140,21 @@ result<engine::submission> front_half::prepare(const inference_request& request,
     return fail(errc::invalid_argument, "the prompt has no tokens; give at least one");
   const auto length = static_cast<std::uint32_t>(prompt->size());
   if (max_model_len_ > 0 && length >= max_model_len_)
-    return fail(errc::limit_exceeded,
-                fmt::format("the prompt has {} tokens, and model '{}' holds {} for prompt and answer "
-                            "together; shorten the prompt",
-                            length, model_.name, max_model_len_));
+    return fail(
+        errc::limit_exceeded,
+        fmt::format("the prompt has {} tokens, and model '{}' holds {} for prompt and answer "
+                    "together; shorten the prompt",
+                    length, model_.name, max_model_len_));
   const auto room = max_model_len_ > 0 ? max_model_len_ - length : ~0U;
   auto sampling = sampling_of(request, room);
   if (!sampling)
     return fail(sampling.error());
   if (sampling->max_tokens > room)
-    return fail(errc::limit_exceeded,
-                fmt::format("the prompt has {} tokens and max_tokens is {}: together more than the {} of "
-                            "model '{}'; give max_tokens of at most {}",
-                            length, sampling->max_tokens, max_model_len_, model_.name, room));
+    return fail(
+        errc::limit_exceeded,
+        fmt::format("the prompt has {} tokens and max_tokens is {}: together more than the {} of "
+                    "model '{}'; give max_tokens of at most {}",
+                    length, sampling->max_tokens, max_model_len_, model_.name, room));
   sampling->seed = request.seed.value_or(fresh_seed);
   engine::submission made;
   made.model = model_.name;

@@ -8,6 +8,7 @@
 #include "troupe/base/prng.hpp"
 #include "troupe/config/model.hpp"
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,8 +26,10 @@ public:
 
   /// Turns a request into a submission: renders the template, encodes, fills in what was not said
   /// (request > generation_config.json > vLLM's defaults), and checks every range.
-  /// @errors invalid_argument: a value out of range, a template that refuses; unsupported: a chat for a model without
-  ///         a template; limit_exceeded: prompt and answer do not fit the context (both numbers are said)
+  /// @errors invalid_argument: a value out of range, a template that refuses; unsupported: a chat
+  /// for a model without
+  ///         a template; limit_exceeded: prompt and answer do not fit the context (both numbers are
+  ///         said)
   [[nodiscard]] result<engine::submission> prepare(const inference_request& request,
                                                    std::uint64_t fresh_seed) const;
 
@@ -35,14 +38,15 @@ public:
 private:
   [[nodiscard]] result<std::vector<token_id>> prompt_of(const inference_request& request) const;
   [[nodiscard]] result<std::string> render(const inference_request& request) const;
+  [[nodiscard]] result<void> load_template(const std::filesystem::path& folder);
   [[nodiscard]] result<engine::sampling_params> sampling_of(const inference_request& request,
                                                             std::uint32_t room) const;
 
   config::model_config model_;
   std::shared_ptr<const engine::text::tokenizer> tokenizer_;
-  std::optional<engine::text::chat_template> template_;
-  std::string bos_token_;
-  std::string eos_token_;
+  std::optional<engine::chat_template> template_;
+  std::optional<std::string> bos_token_;
+  std::optional<std::string> eos_token_;
   std::uint32_t max_model_len_ = 0;
 };
 

@@ -15,12 +15,11 @@ result<std::shared_ptr<text_stream>> text_stream::make(std::shared_ptr<const fro
                                                        inference_request_ptr request,
                                                        std::uint32_t prompt_tokens,
                                                        response_sink_ptr sink) {
-  auto stops
-    = engine::text::stop_matcher::make(request->stop, request->include_stop_str_in_output);
+  auto stops = engine::text::stop_matcher::make(request->stop, request->include_stop_str_in_output);
   if (!stops)
     return fail(stops.error());
-  std::shared_ptr<text_stream> made{new text_stream{std::move(front), std::move(request),
-                                                    std::move(*stops), std::move(sink)}};
+  std::shared_ptr<text_stream> made{
+      new text_stream{std::move(front), std::move(request), std::move(*stops), std::move(sink)}};
   made->counts_.prompt_tokens = prompt_tokens;
   return made;
 }

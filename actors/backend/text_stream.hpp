@@ -9,8 +9,8 @@
 
 namespace troupe::actors {
 
-/// Turns the tokens of one request into the parts of its answer: whole characters only, nothing that may still become
-/// a stop string, nothing behind one.
+/// Turns the tokens of one request into the parts of its answer: whole characters only, nothing
+/// that may still become a stop string, nothing behind one.
 class text_stream final : public token_stream {
 public:
   /// @errors invalid_argument, limit_exceeded: the stop strings

@@ -13,7 +13,8 @@ struct kv_manager_state {
 };
 
 /// The behaviour of a kv_manager: the block pool of one replica behind messages.
-kv_manager_actor::behavior_type kv_manager(kv_manager_actor::stateful_pointer<kv_manager_state> self,
-                                           std::uint32_t num_blocks, std::uint32_t block_size);
+kv_manager_actor::behavior_type
+kv_manager(kv_manager_actor::stateful_pointer<kv_manager_state> self, std::uint32_t num_blocks,
+           std::uint32_t block_size);
 
 } // namespace troupe::actors

@@ -34,8 +34,8 @@ result<config::node_config> choose_node(const config::cluster_config& cluster,
   for (const auto& node : cluster.nodes)
     known += (known.empty() ? "" : ", ") + *node.name;
   if (name.empty())
-    return fail(errc::unsupported, "the file names several nodes (" + known
-                                     + "); this build runs one process: choose one with --node");
+    return fail(errc::unsupported, "the file names several nodes (" + known +
+                                       "); this build runs one process: choose one with --node");
   return fail(errc::not_found, "no node '" + name + "' in the cluster file; it names: " + known);
 }
 
@@ -75,10 +75,10 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
   if (!self)
     return fail(self.error());
   auto parts = std::make_unique<cluster::impl>(cluster::impl{
-    .system = system,
-    .desk = std::make_shared<front_desk>(),
-    .metrics = std::make_shared<metrics>(),
-    .config = config,
+      .system = system,
+      .desk = std::make_shared<front_desk>(),
+      .metrics = std::make_shared<metrics>(),
+      .config = config,
   });
   node_options node{.cluster = config,
                     .self = *self,
@@ -159,9 +159,10 @@ std::vector<std::string> cluster::cast() const {
     lines.push_back(fmt::format("scheduler   {}: {} sequences, {} tokens a step{}", model.name,
                                 d.max_num_seqs, d.max_num_batched_tokens,
                                 d.batched_tokens_measured ? " (measured)" : ""));
-    lines.push_back(fmt::format("kv_manager  {}: {} blocks of {} tokens, {} in {:.1f} MiB", model.name,
-                                d.num_blocks, d.block_size, d.kv_cache_dtype,
-                                static_cast<double>(d.num_blocks * d.kv_bytes_per_block) / (1 << 20)));
+    lines.push_back(
+        fmt::format("kv_manager  {}: {} blocks of {} tokens, {} in {:.1f} MiB", model.name,
+                    d.num_blocks, d.block_size, d.kv_cache_dtype,
+                    static_cast<double>(d.num_blocks * d.kv_bytes_per_block) / (1 << 20)));
     lines.push_back(fmt::format("worker      {}: {} ({}), {}, {:.1f} MiB of weights", model.name,
                                 d.kind, d.device, d.dtype,
                                 static_cast<double>(d.weight_bytes) / (1 << 20)));
@@ -177,7 +178,7 @@ void cluster::stop(std::chrono::milliseconds deadline) {
   const auto ask_node = [&](auto what) {
     std::uint64_t streams = 0;
     self->request(impl_->node, std::chrono::seconds{10}, what)
-      .receive([&](std::uint64_t left) { streams = left; }, [](const caf::error&) {});
+        .receive([&](std::uint64_t left) { streams = left; }, [](const caf::error&) {});
     return streams;
   };
   while (ask_node(drain_atom::value) > 0 && std::chrono::steady_clock::now() < end)

@@ -35,15 +35,15 @@ void node_state::start_backend(std::size_t index) {
   auto& model = models_[index];
   model.backend_ready = false;
   model.backend = self_->spawn<caf::detached + caf::monitored>(
-    run_backend,
-    backend_options{.model = model.config, .make = [] { return make_engine_backend(); }});
+      run_backend,
+      backend_options{.model = model.config, .make = [] { return make_engine_backend(); }});
   tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
   ask(self_, model.backend, load_limit, load_atom::value)
-    .then([this, index](caf::unit_t) { on_backend_loaded(index, nullptr); },
-          [this, index](const caf::error& e) {
-            const auto why = from_caf(e);
-            on_backend_loaded(index, &why);
-          });
+      .then([this, index](caf::unit_t) { on_backend_loaded(index, nullptr); },
+            [this, index](const caf::error& e) {
+              const auto why = from_caf(e);
+              on_backend_loaded(index, &why);
+            });
 }
 
 void node_state::on_backend_loaded(std::size_t index, const error* why) {
@@ -62,43 +62,41 @@ void node_state::start_replica(std::size_t index, std::uint32_t instance) {
   const auto id = replica_id{static_cast<std::uint32_t>(replicas_.size())};
   auto& part = replicas_[id];
   part.model = index;
-  const auto progress = [tell_host = options_.start.progress, name = model.name](
-                          double share, std::string_view what) {
+  const auto progress = [tell_host = options_.start.progress,
+                         name = model.name](double share, std::string_view what) {
     if (tell_host)
       tell_host(name, share, what);
   };
-  part.report.status = {.model = model.name,
-                        .replica = id,
-                        .node = *options_.self.name,
-                        .state = "loading"};
+  part.report.status = {
+      .model = model.name, .replica = id, .node = *options_.self.name, .state = "loading"};
   part.supervisor = self_->spawn<caf::monitored>(
-    run_replica,
-    replica_options{.model = model,
-                    .id = id,
-                    .node_name = *options_.self.name,
-                    .worker = {.make = make_executor_factory(options_.start.executor, model),
-                               .progress = progress},
-                    .hash_key = block_hash_key(options_.cluster),
-                    .node = node_core{self_},
-                    .metrics = options_.metrics,
-                    .desk = options_.desk});
+      run_replica,
+      replica_options{.model = model,
+                      .id = id,
+                      .node_name = *options_.self.name,
+                      .worker = {.make = make_executor_factory(options_.start.executor, model),
+                                 .progress = progress},
+                      .hash_key = block_hash_key(options_.cluster),
+                      .node = node_core{self_},
+                      .metrics = options_.metrics,
+                      .desk = options_.desk});
   tell(self_, part.supervisor, attach_atom::value, hub_id{1}, options_.router);
   log_debug("model {} instance {} is replica {}", model.name, instance, value(id));
 }
 
 void node_state::start_router() {
   const auto hub = hub_id{next_hub_++};
-  options_.router = spawn_router(self_->system(), {.hub = hub,
-                                                   .policy = routing_of(options_.cluster),
-                                                   .max_streams = *options_.cluster.limits.max_queued_requests,
-                                                   .desk = options_.desk,
-                                                   .metrics = options_.metrics});
+  options_.router =
+      spawn_router(self_->system(), {.hub = hub,
+                                     .policy = routing_of(options_.cluster),
+                                     .max_streams = *options_.cluster.limits.max_queued_requests,
+                                     .desk = options_.desk,
+                                     .metrics = options_.metrics});
   self_->monitor(options_.router);
   for (auto& [id, replica] : replicas_)
     tell(self_, replica.supervisor, attach_atom::value, hub, options_.router);
   for (auto& model : models_)
-    tell(self_, model.backend, attach_atom::value,
-         caf::actor_cast<router_actor>(options_.router));
+    tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
 }
 
 void node_state::start_edge() {
@@ -244,16 +242,16 @@ caf::result<std::uint64_t> node_state::drain() {
   publish();
   auto left = self_->make_response_promise<std::uint64_t>();
   ask(self_, options_.router, drain_limit, drain_atom::value)
-    .then([left](std::uint64_t streams) mutable { left.deliver(streams); },
-          [left](const caf::error&) mutable { left.deliver(std::uint64_t{0}); });
+      .then([left](std::uint64_t streams) mutable { left.deliver(streams); },
+            [left](const caf::error&) mutable { left.deliver(std::uint64_t{0}); });
   return left;
 }
 
 caf::result<std::uint64_t> node_state::cut() {
   auto ended = self_->make_response_promise<std::uint64_t>();
   ask(self_, options_.router, drain_limit, cancel_atom::value)
-    .then([ended](std::uint64_t streams) mutable { ended.deliver(streams); },
-          [ended](const caf::error&) mutable { ended.deliver(std::uint64_t{0}); });
+      .then([ended](std::uint64_t streams) mutable { ended.deliver(streams); },
+            [ended](const caf::error&) mutable { ended.deliver(std::uint64_t{0}); });
   return ended;
 }
 
@@ -261,15 +259,15 @@ node_core::behavior_type node_state::make_behavior(node_options options) {
   options_ = std::move(options);
   start_all();
   return {
-    [this](const replica_report& report) { take_report(report); },
-    [this](tick_atom) {
-      tell_later(self_, view_interval, tick_atom::value);
-      publish();
-    },
-    [this](kill_atom, const std::string& kind) { kill(kind); },
-    [this](attach_atom, const std::string& what) { restart_now(what); },
-    [this](drain_atom) { return drain(); },
-    [this](cancel_atom) { return cut(); },
+      [this](const replica_report& report) { take_report(report); },
+      [this](tick_atom) {
+        tell_later(self_, view_interval, tick_atom::value);
+        publish();
+      },
+      [this](kill_atom, const std::string& kind) { kill(kind); },
+      [this](attach_atom, const std::string& what) { restart_now(what); },
+      [this](drain_atom) { return drain(); },
+      [this](cancel_atom) { return cut(); },
   };
 }
 

@@ -44,17 +44,17 @@ std::uint64_t fold(std::string_view text) {
 executor_factory make_executor_factory(std::string kind, const config::model_config& model) {
   const auto& args = model.engine;
   engine::executor_options options{
-    .model_dir = *args.model,
-    .dtype = dtype_name(*args.dtype),
-    .load_format = format_name(*args.load_format),
-    .seed = *args.seed,
-    .block_size = *args.block_size,
-    .max_model_len = args.max_model_len->value_or(0),
-    .max_num_seqs = *args.max_num_seqs,
-    .max_num_batched_tokens = *args.max_num_batched_tokens,
-    .kv_cache_bytes = *args.kv_cache_memory_bytes,
-    .num_blocks = *args.num_gpu_blocks_override,
-    .threads = *args.cpu_threads,
+      .model_dir = *args.model,
+      .dtype = dtype_name(*args.dtype),
+      .load_format = format_name(*args.load_format),
+      .seed = *args.seed,
+      .block_size = *args.block_size,
+      .max_model_len = args.max_model_len->value_or(0),
+      .max_num_seqs = *args.max_num_seqs,
+      .max_num_batched_tokens = *args.max_num_batched_tokens,
+      .kv_cache_bytes = *args.kv_cache_memory_bytes,
+      .num_blocks = *args.num_gpu_blocks_override,
+      .threads = *args.cpu_threads,
   };
   return [kind = std::move(kind), options = std::move(options)] {
     return engine::make_executor(kind, options);
@@ -71,8 +71,8 @@ std::uint64_t block_hash_key(const config::cluster_config& cluster) {
 
 engine::routing_policy routing_of(const config::cluster_config& cluster) {
   return *cluster.routing == config::routing_policy::round_robin
-           ? engine::routing_policy::round_robin
-           : engine::routing_policy::least_loaded;
+             ? engine::routing_policy::round_robin
+             : engine::routing_policy::least_loaded;
 }
 
 } // namespace troupe::actors

@@ -40,8 +40,8 @@ void replica_state::start_worker() {
   report_.status.state = report_.status.restarts == 0 ? "loading" : "restarting";
   worker_ = self_->spawn<caf::detached + caf::monitored>(worker, options_.worker);
   ask(self_, worker_, load_limit, load_atom::value)
-    .then([this](const engine::executor_description& loaded) { build(loaded); },
-          [this](const caf::error& why) { on_load_failed(from_caf(why)); });
+      .then([this](const engine::executor_description& loaded) { build(loaded); },
+            [this](const caf::error& why) { on_load_failed(from_caf(why)); });
   publish();
 }
 
@@ -59,19 +59,20 @@ engine::scheduler_config replica_state::limits() const {
   const auto& args = options_.model.engine;
   const auto& loaded = report_.loaded;
   return {
-    .block_size = loaded.block_size,
-    .num_blocks = loaded.num_blocks,
-    .max_model_len = loaded.max_model_len,
-    .max_num_seqs = loaded.max_num_seqs,
-    .max_num_batched_tokens = loaded.max_num_batched_tokens,
-    .long_prefill_token_threshold = *args.long_prefill_token_threshold,
-    .max_waiting = *options_.model.max_queued_requests,
-    .enable_prefix_caching = *args.enable_prefix_caching,
-    .enable_chunked_prefill = *args.enable_chunked_prefill,
-    .policy = *args.scheduling_policy == config::scheduling_policy::priority
-                ? engine::scheduling_policy::priority
-                : engine::scheduling_policy::fcfs,
-    .hash_key = options_.hash_key,
+      .block_size = loaded.block_size,
+      .num_blocks = loaded.num_blocks,
+      .max_model_len = loaded.max_model_len,
+      .vocab_size = loaded.vocab_size,
+      .max_num_seqs = loaded.max_num_seqs,
+      .max_num_batched_tokens = loaded.max_num_batched_tokens,
+      .long_prefill_token_threshold = *args.long_prefill_token_threshold,
+      .max_waiting = *options_.model.max_queued_requests,
+      .enable_prefix_caching = *args.enable_prefix_caching,
+      .enable_chunked_prefill = *args.enable_chunked_prefill,
+      .policy = *args.scheduling_policy == config::scheduling_policy::priority
+                    ? engine::scheduling_policy::priority
+                    : engine::scheduling_policy::fcfs,
+      .hash_key = options_.hash_key,
   };
 }
 
@@ -79,21 +80,20 @@ void replica_state::build(const engine::executor_description& loaded) {
   restart_pending_ = false;
   report_.loaded = loaded;
   kv_manager_ = self_->spawn<caf::monitored>(kv_manager, loaded.num_blocks, loaded.block_size);
-  scheduler_ = self_->spawn<caf::monitored>(
-    scheduler, scheduler_options{.model = options_.model.name,
-                                 .replica = options_.id,
-                                 .limits = limits(),
-                                 .vocab_size = loaded.vocab_size,
-                                 .worker = worker_,
-                                 .kv_manager = kv_manager_,
-                                 .metrics = options_.metrics});
-  options_.metrics->set_replica(options_.model.name, std::to_string(value(options_.id)),
-                                {.block_size = loaded.block_size,
-                                 .num_blocks = loaded.num_blocks,
-                                 .max_model_len = loaded.max_model_len,
-                                 .cache_dtype = loaded.kv_cache_dtype,
-                                 .enable_prefix_caching
-                                 = *options_.model.engine.enable_prefix_caching});
+  scheduler_ =
+      self_->spawn<caf::monitored>(scheduler, scheduler_options{.model = options_.model.name,
+                                                                .replica = options_.id,
+                                                                .limits = limits(),
+                                                                .worker = worker_,
+                                                                .kv_manager = kv_manager_,
+                                                                .metrics = options_.metrics});
+  options_.metrics->set_replica(
+      options_.model.name, std::to_string(value(options_.id)),
+      {.block_size = loaded.block_size,
+       .num_blocks = loaded.num_blocks,
+       .max_model_len = loaded.max_model_len,
+       .cache_dtype = loaded.kv_cache_dtype,
+       .enable_prefix_caching = *options_.model.engine.enable_prefix_caching});
   attach_to_routers();
   report_.status.state = "ready";
   report_.loading = std::chrono::duration_cast<std::chrono::milliseconds>(now() - load_began_);
@@ -120,8 +120,9 @@ void replica_state::restart(const char* kind) {
     return;
   restart_pending_ = true;
   end_cast();
-  const error lost{errc::peer_down, fmt::format("the {} of model '{}' stopped; it is being restarted",
-                                                kind, options_.model.name)};
+  const error lost{errc::peer_down,
+                   fmt::format("the {} of model '{}' stopped; it is being restarted", kind,
+                               options_.model.name)};
   for (const auto& [hub, router] : routers_)
     tell(self_, router, detach_atom::value, options_.id, to_caf(lost));
   ++report_.status.restarts;
@@ -160,12 +161,12 @@ void replica_state::ping_worker() {
     return;
   ping_pending_ = true;
   ask(self_, worker_, load_limit, status_atom::value)
-    .then(
-      [this](caf::unit_t) {
-        ping_pending_ = false;
-        options_.desk->mark_progress(now());
-      },
-      [this](const caf::error&) { ping_pending_ = false; });
+      .then(
+          [this](caf::unit_t) {
+            ping_pending_ = false;
+            options_.desk->mark_progress(now());
+          },
+          [this](const caf::error&) { ping_pending_ = false; });
 }
 
 void replica_state::tick() {
@@ -174,15 +175,15 @@ void replica_state::tick() {
   if (!scheduler_)
     return;
   ask(self_, scheduler_, status_limit, status_atom::value)
-    .then(
-      [this](const load_report& load) {
-        report_.stats = load.stats;
-        options_.metrics->set_scheduler(options_.model.name, std::to_string(value(options_.id)),
-                                        load.stats);
-        options_.metrics->set_mailbox("scheduler", load.mailbox);
-        publish();
-      },
-      [](const caf::error&) {}); // Its death is told apart.
+      .then(
+          [this](const load_report& load) {
+            report_.stats = load.stats;
+            options_.metrics->set_scheduler(options_.model.name, std::to_string(value(options_.id)),
+                                            load.stats);
+            options_.metrics->set_mailbox("scheduler", load.mailbox);
+            publish();
+          },
+          [](const caf::error&) {}); // Its death is told apart.
 }
 
 void replica_state::publish() {
@@ -205,18 +206,18 @@ replica_actor::behavior_type replica_state::make_behavior(replica_options option
   start_worker();
   tell_later(self_, report_interval, tick_atom::value);
   return {
-    [this](tick_atom) { tick(); },
-    [this](load_atom) {
-      if (!worker_)
-        return start_worker();
-      ask(self_, worker_, load_limit, reset_atom::value)
-        .then([this](caf::unit_t) { build(report_.loaded); }, [](const caf::error&) {});
-    },
-    [this](kill_atom, const std::string& kind) { kill(kind); },
-    [this](attach_atom, hub_id hub, const router_core& router) {
-      routers_ = {{hub, router}};
-      attach_to_routers();
-    },
+      [this](tick_atom) { tick(); },
+      [this](load_atom) {
+        if (!worker_)
+          return start_worker();
+        ask(self_, worker_, load_limit, reset_atom::value)
+            .then([this](caf::unit_t) { build(report_.loaded); }, [](const caf::error&) {});
+      },
+      [this](kill_atom, const std::string& kind) { kill(kind); },
+      [this](attach_atom, hub_id hub, const router_core& router) {
+        routers_ = {{hub, router}};
+        attach_to_routers();
+      },
   };
 }
 

@@ -24,9 +24,9 @@ struct replica_options {
   std::shared_ptr<front_desk> desk;
 };
 
-/// Supervises one replica. Its actors live and die together, except that a worker survives the death of the
-/// others: its weights stay loaded. The death of any ends every stream of the replica with an
-/// error and leads to a restart with back-off.
+/// Supervises one replica. Its actors live and die together, except that a worker survives the
+/// death of the others: its weights stay loaded. The death of any ends every stream of the replica
+/// with an error and leads to a restart with back-off.
 class replica_state {
 public:
   static inline const char* name = "troupe.replica";

@@ -41,11 +41,11 @@ void router_state::forward(engine::submission request, const token_sink& sink, p
     self_->monitor(sink);
   of_sink.insert(id);
   ask(self_, scheduler, scheduler_limit, submit_atom::value, std::move(request))
-    .then([answer](const accepted& taken) mutable { answer.deliver(taken); },
-          [this, answer, id](const caf::error& why) mutable {
-            forget(id);
-            answer.deliver(why);
-          });
+      .then([answer](const accepted& taken) mutable { answer.deliver(taken); },
+            [this, answer, id](const caf::error& why) mutable {
+              forget(id);
+              answer.deliver(why);
+            });
 }
 
 void router_state::take(const engine::token_batch& batch) {
@@ -145,25 +145,26 @@ router_core::behavior_type router_state::make_behavior(router_options options) {
   options_ = std::move(options);
   self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
   return {
-    [this](submit_atom, engine::submission& request, const token_sink& sink) {
-      return submit(std::move(request), sink);
-    },
-    [this](cancel_atom, request_id id) { cancel(id); },
-    [this](status_atom) { return options_.desk->view()->status; },
-    [this](const engine::token_batch& batch) { take(batch); },
-    [this](attach_atom, replica_id replica, const std::string& model,
-           const scheduler_actor& scheduler) { attach(replica, model, scheduler); },
-    [this](detach_atom, replica_id replica, const caf::error& why) { detach(replica, why); },
-    [this](const load_report& load) {
-      replicas_->report(load.replica, {.running = load.stats.running,
-                                       .waiting = load.stats.waiting,
-                                       .free_blocks = load.stats.blocks_total - load.stats.blocks_used});
-    },
-    [this](drain_atom) {
-      draining_ = true;
-      return std::uint64_t{hub_->stats().open};
-    },
-    [this](cancel_atom) { return cut_all(); },
+      [this](submit_atom, engine::submission& request, const token_sink& sink) {
+        return submit(std::move(request), sink);
+      },
+      [this](cancel_atom, request_id id) { cancel(id); },
+      [this](status_atom) { return options_.desk->view()->status; },
+      [this](const engine::token_batch& batch) { take(batch); },
+      [this](attach_atom, replica_id replica, const std::string& model,
+             const scheduler_actor& scheduler) { attach(replica, model, scheduler); },
+      [this](detach_atom, replica_id replica, const caf::error& why) { detach(replica, why); },
+      [this](const load_report& load) {
+        replicas_->report(load.replica,
+                          {.running = load.stats.running,
+                           .waiting = load.stats.waiting,
+                           .free_blocks = load.stats.blocks_total - load.stats.blocks_used});
+      },
+      [this](drain_atom) {
+        draining_ = true;
+        return std::uint64_t{hub_->stats().open};
+      },
+      [this](cancel_atom) { return cut_all(); },
   };
 }
 

@@ -2,8 +2,6 @@
 
 #include "troupe/base/log.hpp"
 
-#include <fmt/core.h>
-
 namespace troupe::actors {
 
 namespace {
@@ -28,18 +26,19 @@ void on_step_done(self_ptr self, const engine::step_result& done) {
   pump(self);
 }
 
-void on_step_failed(self_ptr self, const caf::error& why) {
+void on_step_failed(self_ptr self, step_id step, const caf::error& why) {
   const auto reason = from_caf(why);
   log_error("model {} replica {}: {}", state(self).options.model,
             value(state(self).options.replica), to_string(reason));
-  state(self).core->step_failed(reason, now());
+  state(self).core->step_failed(step, reason, now());
   pump(self);
 }
 
 void send_step(self_ptr self, engine::step_batch step) {
+  const auto id = step.id;
   ask(self, state(self).options.worker, no_limit, std::move(step))
-    .then([self](const engine::step_result& done) { on_step_done(self, done); },
-          [self](const caf::error& why) { on_step_failed(self, why); });
+      .then([self](const engine::step_result& done) { on_step_done(self, done); },
+            [self, id](const caf::error& why) { on_step_failed(self, id, why); });
 }
 
 /// The kv_manager lives and dies with its scheduler: without it nothing can go on.
@@ -47,22 +46,22 @@ void lose_kv_manager(self_ptr self, const caf::error& why) { self->quit(why); }
 
 void send_admit(self_ptr self, engine::kv_admit admit) {
   ask(self, state(self).options.kv_manager, no_limit, std::move(admit))
-    .then(
-      [self](const engine::kv_admitted& answer) {
-        state(self).core->admitted(answer, now());
-        pump(self);
-      },
-      [self](const caf::error& why) { lose_kv_manager(self, why); });
+      .then(
+          [self](const engine::kv_admitted& answer) {
+            state(self).core->admitted(answer, now());
+            pump(self);
+          },
+          [self](const caf::error& why) { lose_kv_manager(self, why); });
 }
 
 void send_want(self_ptr self, engine::kv_want want) {
   ask(self, state(self).options.kv_manager, no_limit, want)
-    .then(
-      [self](const engine::kv_grant& answer) {
-        state(self).core->granted(answer);
-        pump(self);
-      },
-      [self](const caf::error& why) { lose_kv_manager(self, why); });
+      .then(
+          [self](const engine::kv_grant& answer) {
+            state(self).core->granted(answer);
+            pump(self);
+          },
+          [self](const caf::error& why) { lose_kv_manager(self, why); });
 }
 
 void send_actions(self_ptr self) {
@@ -97,8 +96,8 @@ void keep_deadlines(self_ptr self) {
   tell_later(self, deadline_tick, tick_atom::value);
 }
 
-/// Plans as many steps as may be in flight, then sends what the core wants sent. Steps go first: the
-/// device waits for them, the other receivers wait less dearly.
+/// Plans as many steps as may be in flight, then sends what the core wants sent. Steps go first:
+/// the device waits for them, the other receivers wait less dearly.
 void pump(self_ptr self) {
   while (auto step = state(self).core->plan(now()))
     send_step(self, std::move(*step));
@@ -107,19 +106,8 @@ void pump(self_ptr self) {
   keep_deadlines(self);
 }
 
-result<void> check_tokens(const engine::submission& request, std::uint32_t vocab_size) {
-  for (const auto* tokens : {&request.prompt, &request.delivered})
-    for (const auto id : *tokens)
-      if (id < 0 || static_cast<std::uint32_t>(id) >= vocab_size)
-        return fail(errc::invalid_argument,
-                    fmt::format("the prompt holds token {}; the vocabulary has {} tokens", id, vocab_size));
-  return {};
-}
-
 caf::result<accepted> take(self_ptr self, const engine::submission& request) {
   auto& st = state(self);
-  if (auto good = check_tokens(request, st.options.vocab_size); !good)
-    return to_caf(good.error());
   if (auto taken = st.core->submit(request, now()); !taken)
     return to_caf(taken.error());
   pump(self);
@@ -128,11 +116,11 @@ caf::result<accepted> take(self_ptr self, const engine::submission& request) {
 
 load_report report(self_ptr self) {
   auto& st = state(self);
-  load_report made{.replica = st.options.replica,
-                   .stats = st.core->stats(),
-                   .mailbox = self->mailbox().size()};
+  load_report made{
+      .replica = st.options.replica, .stats = st.core->stats(), .mailbox = self->mailbox().size()};
   if (st.last_step)
-    made.last_step_age = std::chrono::duration_cast<std::chrono::milliseconds>(now() - *st.last_step);
+    made.last_step_age =
+        std::chrono::duration_cast<std::chrono::milliseconds>(now() - *st.last_step);
   return made;
 }
 
@@ -144,18 +132,18 @@ scheduler_actor::behavior_type scheduler(self_ptr self, scheduler_options option
   st.engine_label = std::to_string(value(options.replica));
   st.options = std::move(options);
   return {
-    [self](submit_atom, const engine::submission& request) { return take(self, request); },
-    [self](cancel_atom, request_id id) {
-      state(self).core->cancel(id, engine::finish_reason::abort, now());
-      pump(self);
-    },
-    [self](attach_atom, hub_id hub, const hub_actor& actor) { state(self).hubs[hub] = actor; },
-    [self](status_atom) { return report(self); },
-    [self](tick_atom) {
-      state(self).tick_pending = false;
-      state(self).core->expire(now());
-      pump(self);
-    },
+      [self](submit_atom, const engine::submission& request) { return take(self, request); },
+      [self](cancel_atom, request_id id) {
+        state(self).core->cancel(id, engine::finish_reason::abort, now());
+        pump(self);
+      },
+      [self](attach_atom, hub_id hub, const hub_actor& actor) { state(self).hubs[hub] = actor; },
+      [self](status_atom) { return report(self); },
+      [self](tick_atom) {
+        state(self).tick_pending = false;
+        state(self).core->expire(now());
+        pump(self);
+      },
   };
 }
 

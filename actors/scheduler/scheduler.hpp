@@ -14,8 +14,6 @@ struct scheduler_options {
   std::string model;
   replica_id replica{};
   engine::scheduler_config limits;
-  /// Tokens outside [0, vocab_size) are refused before they reach a step.
-  std::uint32_t vocab_size = 0;
   worker_actor worker;
   kv_manager_actor kv_manager;
   std::shared_ptr<class metrics> metrics;
@@ -31,8 +29,8 @@ struct scheduler_state {
   bool tick_pending = false;
 };
 
-/// The behaviour of a scheduler: translates messages into events of engine::scheduler, sends its actions, and
-/// keeps the worker supplied with planned steps.
+/// The behaviour of a scheduler: translates messages into events of engine::scheduler, sends its
+/// actions, and keeps the worker supplied with planned steps.
 scheduler_actor::behavior_type scheduler(scheduler_actor::stateful_pointer<scheduler_state> self,
                                          scheduler_options options);
 

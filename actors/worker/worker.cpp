@@ -21,9 +21,9 @@ caf::result<engine::step_result> run_step(worker_state& st, const engine::step_b
     return to_caf({errc::internal, "the worker was given a step before it had loaded"});
   auto& exec = *st.executor;
   auto done = exec.prepare(step)
-                .and_then([&] { return exec.launch(step.id); })
-                .and_then([&] { return exec.sample(step.id); })
-                .and_then([&] { return exec.collect(step.id); });
+                  .and_then([&] { return exec.launch(step.id); })
+                  .and_then([&] { return exec.sample(step.id); })
+                  .and_then([&] { return exec.collect(step.id); });
   if (done)
     return std::move(*done);
   exec.reset();
@@ -36,14 +36,14 @@ worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> 
                                    worker_options options) {
   state(self).options = std::move(options);
   return {
-    [self](load_atom) { return load(state(self)); },
-    [self](const engine::step_batch& step) { return run_step(state(self), step); },
-    [self](reset_atom) {
-      if (state(self).executor)
-        state(self).executor->reset();
-      return caf::unit;
-    },
-    [](status_atom) { return caf::unit; },
+      [self](load_atom) { return load(state(self)); },
+      [self](const engine::step_batch& step) { return run_step(state(self), step); },
+      [self](reset_atom) {
+        if (state(self).executor)
+          state(self).executor->reset();
+        return caf::unit;
+      },
+      [](status_atom) { return caf::unit; },
   };
 }
 

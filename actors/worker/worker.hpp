@@ -21,8 +21,9 @@ struct worker_state {
   std::unique_ptr<engine::executor> executor;
 };
 
-/// The behaviour of a worker. Spawn it detached: it loads and runs steps in its own thread and blocks there.
-/// Steps wait in its mailbox, so the next one starts without a message being awaited in between.
+/// The behaviour of a worker. Spawn it detached: it loads and runs steps in its own thread and
+/// blocks there. Steps wait in its mailbox, so the next one starts without a message being awaited
+/// in between.
 worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> self,
                                    worker_options options);
 

@@ -1,5 +1,6 @@
-// A CAF program of its own that serves a model inside its actor system: it starts a cluster from the same
-// file as `troupe up`, submits token ids through the router's typed handle, and takes tokens as messages.
+// A CAF program of its own that serves a model inside its actor system: it starts a cluster from
+// the same file as `troupe up`, submits token ids through the router's typed handle, and takes
+// tokens as messages.
 
 #include <troupe/actors/cluster.hpp>
 #include <troupe/actors/messages.hpp>
@@ -27,26 +28,30 @@ struct host_config : caf::actor_system_config {
 };
 
 /// The host's own actor. It is a token_sink: the router sends it the chunks of its streams.
-actors::token_sink::behavior_type listener(actors::token_sink::pointer self, actors::router_actor router,
+actors::token_sink::behavior_type listener(actors::token_sink::pointer self,
+                                           actors::router_actor router,
                                            engine::submission request) {
   self->request(router, std::chrono::seconds{10}, actors::submit_atom::value, std::move(request),
                 actors::token_sink{self})
-    .then([](const actors::accepted& taken) { std::cout << "accepted as " << value(taken.id) << '\n'; },
+      .then(
+          [](const actors::accepted& taken) {
+            std::cout << "accepted as " << value(taken.id) << '\n';
+          },
           [self](const caf::error& why) {
             std::cerr << "refused: " << actors::from_caf(why).note << '\n';
             self->quit();
           });
   return {
-    [self](const engine::token_batch& batch) {
-      for (const auto& chunk : batch.chunks) {
-        for (const auto token : chunk.ids)
-          std::cout << token << ' ' << std::flush;
-        if (chunk.finish != engine::finish_reason::none) {
-          std::cout << "\nfinished: " << to_string(chunk.finish) << '\n';
-          self->quit();
+      [self](const engine::token_batch& batch) {
+        for (const auto& chunk : batch.chunks) {
+          for (const auto token : chunk.ids)
+            std::cout << token << ' ' << std::flush;
+          if (chunk.finish != engine::finish_reason::none) {
+            std::cout << "\nfinished: " << to_string(chunk.finish) << '\n';
+            self->quit();
+          }
         }
-      }
-    },
+      },
   };
 }
 
@@ -70,7 +75,7 @@ int run(caf::actor_system& system, const std::string& file) {
   request.prompt = {40, 41, 42, 43};
   request.sampling = {.temperature = 0.0F, .max_tokens = 24};
   const auto sink = system.spawn(listener, cluster->router(), std::move(request));
-  caf::scoped_actor{system}->wait_for(sink);
+  caf::scoped_actor { system } -> wait_for(sink);
   cluster->stop(std::chrono::seconds{1});
   return 0;
 }

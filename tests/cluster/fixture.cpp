@@ -50,12 +50,11 @@ collector_actor::behavior_type collector(collector_actor::stateful_pointer<colle
   for (std::size_t i = 0; i < requests.size(); ++i)
     actors::ask(self, router, std::chrono::minutes{2}, actors::submit_atom::value,
                 std::move(requests[i]), collector_actor{self})
-      .then(
-        [self, i](const actors::accepted& taken) { actors::state(self).index[taken.id] = i; },
-        [self, i](const caf::error& why) {
-          actors::state(self).outcomes[i].refused = actors::from_caf(why);
-          actors::state(self).end_one();
-        });
+        .then([self, i](const actors::accepted& taken) { actors::state(self).index[taken.id] = i; },
+              [self, i](const caf::error& why) {
+                actors::state(self).outcomes[i].refused = actors::from_caf(why);
+                actors::state(self).end_one();
+              });
   return {[self](const engine::token_batch& batch) {
     for (const auto& chunk : batch.chunks)
       actors::state(self).take(chunk);
@@ -84,18 +83,18 @@ running_cluster::running_cluster(options what) {
   const auto version = folder_.path() / "models" / "m" / "1";
   std::filesystem::create_directories(version);
   std::ofstream{version / "model.json"}
-    << "{\"model\": \"" << TROUPE_SOURCE_DIR << "/" << what.model_dir << "\""
-    << (what.engine_keys.empty() ? "" : ", ") << what.engine_keys << "}";
-  std::ofstream{folder_.path() / "cluster.json"}
-    << "{\"model_repository\": \"models\"" << (what.cluster_keys.empty() ? "" : ", ")
-    << what.cluster_keys << "}";
+      << "{\"model\": \"" << TROUPE_SOURCE_DIR << "/" << what.model_dir << "\""
+      << (what.engine_keys.empty() ? "" : ", ") << what.engine_keys << "}";
+  std::ofstream{folder_.path() / "cluster.json"} << "{\"model_repository\": \"models\""
+                                                 << (what.cluster_keys.empty() ? "" : ", ")
+                                                 << what.cluster_keys << "}";
   auto config = config::load_cluster(folder_.path() / "cluster.json", {});
   INFO((config ? std::string{} : config.error().note));
   REQUIRE(config);
   host_ = std::make_unique<host_config>();
   system_ = std::make_unique<caf::actor_system>(*host_);
-  auto started
-    = actors::start_cluster(*system_, *config, {.edges = false, .executor = what.executor});
+  auto started =
+      actors::start_cluster(*system_, *config, {.edges = false, .executor = what.executor});
   REQUIRE(started);
   cluster_.emplace(std::move(*started));
   auto ready = cluster_->await_ready(std::chrono::minutes{2});
@@ -108,8 +107,8 @@ running_cluster::~running_cluster() { cluster_.reset(); }
 std::vector<outcome> running_cluster::run(std::vector<engine::submission> requests) {
   std::promise<std::vector<outcome>> all;
   auto done = all.get_future();
-  const auto sink
-    = system_->spawn(collector, cluster_->router(), std::move(requests), std::move(all));
+  const auto sink =
+      system_->spawn(collector, cluster_->router(), std::move(requests), std::move(all));
   REQUIRE(done.wait_for(std::chrono::minutes{3}) == std::future_status::ready);
   caf::anon_send_exit(sink, caf::exit_reason::user_shutdown);
   return done.get();
@@ -125,8 +124,8 @@ actors::cluster_status running_cluster::status() {
   caf::scoped_actor self{*system_};
   actors::cluster_status found;
   self->request(cluster_->router(), std::chrono::seconds{10}, actors::status_atom::value)
-    .receive([&](actors::cluster_status& s) { found = std::move(s); },
-             [](const caf::error& why) { FAIL(actors::from_caf(why).note); });
+      .receive([&](actors::cluster_status& s) { found = std::move(s); },
+               [](const caf::error& why) { FAIL(actors::from_caf(why).note); });
   return found;
 }
 

@@ -35,8 +35,8 @@ struct outcome {
   std::string note;
 };
 
-/// A cluster of one process inside the test: an actor system, a model repository written to a temporary folder, and
-/// the real cast.
+/// A cluster of one process inside the test: an actor system, a model repository written to a
+/// temporary folder, and the real cast.
 class running_cluster {
 public:
   struct options {

@@ -24,10 +24,8 @@ bool eventually(const std::function<bool()>& what) {
 std::vector<engine::submission> long_requests(std::size_t count) {
   std::vector<engine::submission> made;
   for (std::size_t i = 0; i < count; ++i)
-    made.push_back(request_for({5, 6, 7}, {.temperature = 1.0F,
-                                           .seed = i,
-                                           .max_tokens = 400,
-                                           .ignore_eos = true}));
+    made.push_back(request_for(
+        {5, 6, 7}, {.temperature = 1.0F, .seed = i, .max_tokens = 400, .ignore_eos = true}));
   return made;
 }
 
@@ -60,14 +58,14 @@ TEST_CASE("a sink that dies frees its blocks") {
   {
     caf::scoped_actor self{running.system()};
     const auto sink = running.system().spawn(
-      [](actors::token_sink::pointer) -> actors::token_sink::behavior_type {
-        return {[](const engine::token_batch&) {}};
-      });
+        [](actors::token_sink::pointer) -> actors::token_sink::behavior_type {
+          return {[](const engine::token_batch&) {}};
+        });
     for (auto& request : long_requests(3))
       self->request(running.cluster().router(), std::chrono::seconds{10},
                     actors::submit_atom::value, request, sink)
-        .receive([](const actors::accepted&) {},
-                 [](const caf::error& why) { FAIL(actors::from_caf(why).note); });
+          .receive([](const actors::accepted&) {},
+                   [](const caf::error& why) { FAIL(actors::from_caf(why).note); });
     REQUIRE(eventually([&] { return used() > 0; }));
     self->send_exit(sink, caf::exit_reason::kill);
   }
@@ -75,8 +73,8 @@ TEST_CASE("a sink that dies frees its blocks") {
 }
 
 TEST_CASE("requests beyond the queue are refused as busy, the others are served") {
-  running_cluster small{
-    {.engine_keys = R"("max_num_seqs": 1)", .cluster_keys = R"("models": {"m": {"max_queued_requests": 2}})"}};
+  running_cluster small{{.engine_keys = R"("max_num_seqs": 1)",
+                         .cluster_keys = R"("models": {"m": {"max_queued_requests": 2}})"}};
   const auto outcomes = small.run(long_requests(8));
   std::size_t refused = 0;
   for (const auto& o : outcomes) {

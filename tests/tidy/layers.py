@@ -18,7 +18,7 @@ FOLDERS = {
     "engine/sched": CORE + ["engine/kv"],
     "engine/weights": CORE + ["config", "kernels"],
     "engine/models": CORE + ["config", "kernels", "engine/weights"],
-    "engine/exec": CORE + ["config", "kernels", "engine/weights", "engine/models"],
+    "engine/exec": CORE + ["config", "kernels", "engine/kv", "engine/sched", "engine/weights", "engine/models"],
     "actors/metrics": CORE + ["engine/sched", "engine/kv", "engine/exec"],
     "actors/edge": CORE + ["actors", "actors/metrics", "config"],
     "actors/cli": ["base", "config", "actors", "engine/request"],

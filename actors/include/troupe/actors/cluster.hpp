@@ -29,7 +29,8 @@ struct start_options {
   std::string executor = "cpu";
   /// Lets the HTTP edge kill actors by name; for tests alone.
   bool fault_injection = false;
-  /// Told what is being loaded, and how far: model, share 0 to 1, words. Called from loading threads.
+  /// Told what is being loaded, and how far: model, share 0 to 1, words. Called from loading
+  /// threads.
   std::function<void(std::string_view model, double share, std::string_view what)> progress;
 };
 
@@ -50,10 +51,11 @@ public:
   [[nodiscard]] std::uint16_t http_port() const;
   /// One line per actor and model, as `troupe up` prints it.
   [[nodiscard]] std::vector<std::string> cast() const;
-  /// Fault injection for tests: ends one actor by kind ("router", "scheduler", "worker", "kv_manager",
-  /// "backend", "edge") as if it had died.
+  /// Fault injection for tests: ends one actor by kind ("router", "scheduler", "worker",
+  /// "kv_manager", "backend", "edge") as if it had died.
   void kill(const std::string& kind);
-  /// Takes no new requests, lets those in flight end until the deadline, then ends them; stops all actors.
+  /// Takes no new requests, lets those in flight end until the deadline, then ends them; stops all
+  /// actors.
   void stop(std::chrono::milliseconds deadline);
 
   struct impl;
@@ -63,8 +65,8 @@ private:
   std::unique_ptr<impl> impl_;
 };
 
-/// Starts the node of `config` in `system`: spawns the cast and returns at once; models load behind it.
-/// The configuration of the system must have had add_messages().
+/// Starts the node of `config` in `system`: spawns the cast and returns at once; models load behind
+/// it. The configuration of the system must have had add_messages().
 /// @errors io_failure: a port in use (named); not_found: no such node; whatever config says
 [[nodiscard]] result<cluster> start_cluster(caf::actor_system& system,
                                             const config::cluster_config& config,

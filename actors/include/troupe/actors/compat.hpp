@@ -1,8 +1,8 @@
 #pragma once
 
 /// The one place where application code meets CAF's version. Everything else in actors/ spells
-/// inspection, typed signatures, state, error rendering and sending through these names, so that CAF 1.x
-/// needs changes here (and in transport/caf) and nowhere else.
+/// inspection, typed signatures, state, error rendering and sending through these names, so that
+/// CAF 1.x needs changes here (and in transport/caf) and nowhere else.
 
 #include "troupe/base/error.hpp"
 
@@ -13,16 +13,15 @@
 #include <utility>
 
 #if CAF_VERSION >= 1800
-#  error "Troupe speaks CAF 0.17; a newer CAF needs its own branch in this header"
+#error "Troupe speaks CAF 0.17; a newer CAF needs its own branch in this header"
 #endif
 
 /// Makes `type` a message: TROUPE_INSPECT(point, x, y). Stands in the namespace of the type.
 #define TROUPE_INSPECT(type, ...)                                                                  \
   template <class Inspector>                                                                       \
   typename Inspector::result_type inspect(Inspector& f, type& o) {                                 \
-    return ::troupe::actors::detail::inspect_members(f, #type, [&](auto&& visit) {                 \
-      return visit(TROUPE_INSPECT_EACH(__VA_ARGS__));                                              \
-    });                                                                                            \
+    return ::troupe::actors::detail::inspect_members(                                              \
+        f, #type, [&](auto&& visit) { return visit(TROUPE_INSPECT_EACH(__VA_ARGS__)); });          \
   }
 #define TROUPE_INSPECT_CAT_(a, b) a##b
 #define TROUPE_INSPECT_CAT(a, b) TROUPE_INSPECT_CAT_(a, b)

@@ -13,11 +13,13 @@
 
 namespace troupe::actors {
 
-/// What a client asked for, as an edge understood it and before a backend looks at it. Fields without a
-/// value were not given: the model's generation_config.json and vLLM's defaults fill them.
+/// What a client asked for, as an edge understood it and before a backend looks at it. Fields
+/// without a value were not given: the model's generation_config.json and vLLM's defaults fill
+/// them.
 struct inference_request {
   std::string model;
-  /// Exactly one of the three is given: text, token ids, or a chat as the JSON array of its messages.
+  /// Exactly one of the three is given: text, token ids, or a chat as the JSON array of its
+  /// messages.
   std::optional<std::string> prompt_text;
   std::optional<std::vector<token_id>> prompt_ids;
   std::optional<std::string> messages_json;
@@ -67,8 +69,8 @@ struct response_part {
   error why;
 };
 
-/// Where the parts of one answer go. Called from the backend's thread, in order; never blocks; holds its
-/// caller for microseconds at most. After a part with a finish reason no call follows.
+/// Where the parts of one answer go. Called from the backend's thread, in order; never blocks;
+/// holds its caller for microseconds at most. After a part with a finish reason no call follows.
 class response_sink {
 public:
   virtual ~response_sink() = default;

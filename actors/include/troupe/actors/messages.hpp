@@ -1,7 +1,7 @@
 #pragma once
 
-/// The messages that a program outside Troupe exchanges with a running cluster, and the handles of the actors that
-/// take them. Register them with add_messages() before the actor system starts.
+/// The messages that a program outside Troupe exchanges with a running cluster, and the handles of
+/// the actors that take them. Register them with add_messages() before the actor system starts.
 
 #include "troupe/actors/compat.hpp"
 #include "troupe/base/ids.hpp"
@@ -13,13 +13,13 @@
 
 namespace troupe::engine {
 
-TROUPE_INSPECT(sampling_params, temperature, top_k, top_p, min_p, seed, choice, max_tokens, ignore_eos,
-               eos_token_ids, stop_token_ids)
+TROUPE_INSPECT(sampling_params, temperature, top_k, top_p, min_p, seed, choice, max_tokens,
+               ignore_eos, eos_token_ids, stop_token_ids)
 TROUPE_INSPECT(sink_address, hub, stream)
 TROUPE_INSPECT(submission, id, model, prompt, sampling, sink, timeout, attempt, delivered, priority,
                cache_salt)
-TROUPE_INSPECT(token_chunk, request, stream, attempt, offset, ids, finish, stop_token, cached_tokens,
-               note)
+TROUPE_INSPECT(token_chunk, request, stream, attempt, offset, ids, finish, stop_token,
+               cached_tokens, note)
 TROUPE_INSPECT(token_batch, replica, chunks)
 
 } // namespace troupe::engine
@@ -50,8 +50,8 @@ struct replica_status {
   std::uint64_t generation_tokens = 0;
   std::uint64_t restarts = 0;
 };
-TROUPE_INSPECT(replica_status, model, replica, node, state, running, waiting, blocks_used, blocks_total,
-               prompt_tokens, generation_tokens, restarts)
+TROUPE_INSPECT(replica_status, model, replica, node, state, running, waiting, blocks_used,
+               blocks_total, prompt_tokens, generation_tokens, restarts)
 
 /// One node as `troupe status` shows it.
 struct node_status {
@@ -83,10 +83,12 @@ using token_sink = caf::typed_actor<TROUPE_TAKES(engine::token_batch)>;
 /// The router of a front process. `submit` with a sink in this process is answered `accepted` or an
 /// error (not_found: no such model; busy: a queue is full; invalid_argument; draining); the sink
 /// then gets chunks until one with a finish reason. A sink that dies cancels its streams.
-/// The id and the sink address of a submission are given by the router; what stands there is ignored.
-using router_actor = caf::typed_actor<TROUPE_ANSWERS(accepted, submit_atom, engine::submission, token_sink),
-                                      TROUPE_TAKES(cancel_atom, request_id),
-                                      TROUPE_ANSWERS(cluster_status, status_atom)>;
+/// The id and the sink address of a submission are given by the router; what stands there is
+/// ignored.
+using router_actor =
+    caf::typed_actor<TROUPE_ANSWERS(accepted, submit_atom, engine::submission, token_sink),
+                     TROUPE_TAKES(cancel_atom, request_id),
+                     TROUPE_ANSWERS(cluster_status, status_atom)>;
 
 } // namespace troupe::actors
 

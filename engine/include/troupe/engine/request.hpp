@@ -14,8 +14,8 @@ namespace troupe::engine {
 /// neutral ones, the model's own generation_config.json is applied before a request gets here.
 ///
 /// The method is Gumbel-max: the arg max over the allowed tokens of
-/// logit / temperature + g(seed, choice, position, token), with g from a counter-based generator, so
-/// that the choice does not depend on the batch, the order of summation or the machine.
+/// logit / temperature + g(seed, choice, position, token), with g from a counter-based generator,
+/// so that the choice does not depend on the batch, the order of summation or the machine.
 struct sampling_params {
   /// 0 (below 1e-5) means greedy.
   float temperature = 1.0F;
