@@ -76,10 +76,10 @@ using hub_actor = token_sink;
 /// One rank: `load` blocks its own thread and is answered with what was loaded; every step is
 /// answered with its result or an error; `reset` forgets all sequences; an answer to `status`
 /// proves that no step hangs.
-using worker_actor = caf::typed_actor<TROUPE_ANSWERS(engine::executor_description, load_atom),
-                                      TROUPE_ANSWERS(engine::step_result, engine::step_batch),
-                                      TROUPE_ANSWERS(caf::unit_t, reset_atom),
-                                      TROUPE_ANSWERS(caf::unit_t, status_atom)>;
+using worker_actor =
+    caf::typed_actor<TROUPE_ANSWERS(engine::executor_description, load_atom),
+                     TROUPE_ANSWERS(engine::step_result, engine::step_batch),
+                     TROUPE_ANSWERS(void, reset_atom), TROUPE_ANSWERS(void, status_atom)>;
 
 /// The block pool and prefix index of one replica.
 using kv_manager_actor =

@@ -27,7 +27,7 @@ backend_state::~backend_state() {
   fail_all({errc::peer_down, "the backend of model '" + options_.model.name + "' has stopped"});
 }
 
-caf::result<caf::unit_t> backend_state::initialize() {
+caf::result<void> backend_state::initialize() {
   auto made = options_.make();
   auto completed = made->auto_complete_config(options_.model);
   if (!completed)
@@ -36,7 +36,7 @@ caf::result<caf::unit_t> backend_state::initialize() {
     return to_caf(ready.error());
   options_.model = std::move(*completed);
   backend_ = std::move(made);
-  return caf::unit;
+  return {};
 }
 
 void backend_state::execute(inference_request_ptr request, response_sink_ptr sink) {

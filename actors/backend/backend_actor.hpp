@@ -15,7 +15,7 @@ namespace troupe::actors {
 /// initialize and is answered when the backend can execute; `attach` names the router, a new one
 /// after the router's death.
 using backend_core =
-    backend_actor::extend<TROUPE_TAKES(engine::token_batch), TROUPE_ANSWERS(caf::unit_t, load_atom),
+    backend_actor::extend<TROUPE_TAKES(engine::token_batch), TROUPE_ANSWERS(void, load_atom),
                           TROUPE_TAKES(attach_atom, router_actor)>;
 
 struct backend_options {
@@ -42,7 +42,7 @@ private:
     response_sink_ptr owner;
   };
 
-  caf::result<caf::unit_t> initialize();
+  caf::result<void> initialize();
   void execute(inference_request_ptr request, response_sink_ptr sink);
   void take_accepted(const accepted& taken, live_stream stream);
   void take_tokens(const engine::token_batch& batch);

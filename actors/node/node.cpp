@@ -39,7 +39,7 @@ void node_state::start_backend(std::size_t index) {
       backend_options{.model = model.config, .make = [] { return make_engine_backend(); }});
   tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
   ask(self_, model.backend, load_limit, load_atom::value)
-      .then([this, index](caf::unit_t) { on_backend_loaded(index, nullptr); },
+      .then([this, index] { on_backend_loaded(index, nullptr); },
             [this, index](const caf::error& e) {
               const auto why = from_caf(e);
               on_backend_loaded(index, &why);

@@ -162,7 +162,7 @@ void replica_state::ping_worker() {
   ping_pending_ = true;
   ask(self_, worker_, load_limit, status_atom::value)
       .then(
-          [this](caf::unit_t) {
+          [this] {
             ping_pending_ = false;
             options_.desk->mark_progress(now());
           },
@@ -211,7 +211,7 @@ replica_actor::behavior_type replica_state::make_behavior(replica_options option
         if (!worker_)
           return start_worker();
         ask(self_, worker_, load_limit, reset_atom::value)
-            .then([this](caf::unit_t) { build(report_.loaded); }, [](const caf::error&) {});
+            .then([this] { build(report_.loaded); }, [](const caf::error&) {});
       },
       [this](kill_atom, const std::string& kind) { kill(kind); },
       [this](attach_atom, hub_id hub, const router_core& router) {

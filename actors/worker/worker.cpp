@@ -41,9 +41,8 @@ worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> 
       [self](reset_atom) {
         if (state(self).executor)
           state(self).executor->reset();
-        return caf::unit;
       },
-      [](status_atom) { return caf::unit; },
+      [](status_atom) {},
   };
 }
 

@@ -52,7 +52,8 @@ enum class errc : std::uint8_t {
 /// The name of `code` as it appears in logs and metrics, e.g. "pool_exhausted".
 [[nodiscard]] std::string_view to_string(errc code) noexcept;
 
-/// An operating error: branch on `code`; `note` says to a person what was wrong, where, and the mend.
+/// An operating error: branch on `code`; `note` says to a person what was wrong, where, and the
+/// mend.
 struct error {
   errc code = errc::internal;
   std::string note;

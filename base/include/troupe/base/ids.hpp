@@ -26,7 +26,7 @@ enum class block_hash : std::uint64_t {};
 
 /// The number behind an id, for indexing, printing and the wire.
 template <class Id>
-  requires std::is_enum_v<Id>
+requires std::is_enum_v<Id>
 [[nodiscard]] constexpr auto value(Id id) noexcept {
   return static_cast<std::underlying_type_t<Id>>(id);
 }
