@@ -50,6 +50,8 @@ struct model_entry {
 /// thread reads.
 struct front_view {
   std::vector<model_entry> models;
+  /// The router of this process; another one after its death.
+  router_actor router;
   cluster_status status;
   bool draining = false;
 };

@@ -75,11 +75,11 @@ using hub_actor = token_sink;
 
 /// One rank: `load` blocks its own thread and is answered with what was loaded; every step is
 /// answered with its result or an error; `reset` forgets all sequences; an answer to `status`
-/// proves that no step hangs.
+/// proves that no step hangs, and counts the messages that wait.
 using worker_actor =
     caf::typed_actor<TROUPE_ANSWERS(engine::executor_description, load_atom),
                      TROUPE_ANSWERS(engine::step_result, engine::step_batch),
-                     TROUPE_ANSWERS(void, reset_atom), TROUPE_ANSWERS(void, status_atom)>;
+                     TROUPE_ANSWERS(void, reset_atom), TROUPE_ANSWERS(std::uint64_t, status_atom)>;
 
 /// The block pool and prefix index of one replica.
 using kv_manager_actor =

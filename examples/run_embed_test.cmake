@@ -2,7 +2,8 @@
 set(prefix ${BUILD_DIR}/embed-prefix)
 set(build ${BUILD_DIR}/embed-io-${WITH_IO})
 if(SANITIZE)
-  set(flags -DCMAKE_CXX_FLAGS=-fsanitize=${SANITIZE})
+  # CAF 0.17's intrusive queues downcast their sentinel, which -fsanitize=vptr forbids.
+  set(flags "-DCMAKE_CXX_FLAGS=-fsanitize=${SANITIZE} -fno-sanitize=vptr")
 endif()
 function(run)
   execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)

@@ -130,6 +130,7 @@ backend_core::behavior_type backend_state::make_behavior(backend_options options
       [this](const engine::token_batch& batch) { take_tokens(batch); },
       [this](load_atom) { return initialize(); },
       [this](attach_atom, const router_actor& router) { use_router(router); },
+      [this](status_atom) { return mailbox_depth(self_); },
   };
 }
 

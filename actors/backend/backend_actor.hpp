@@ -13,10 +13,11 @@ namespace troupe::actors {
 
 /// What the node says to a backend beyond what edges say. `load` runs auto_complete_config and
 /// initialize and is answered when the backend can execute; `attach` names the router, a new one
-/// after the router's death.
+/// after the router's death; `status` is answered with the number of messages that wait.
 using backend_core =
     backend_actor::extend<TROUPE_TAKES(engine::token_batch), TROUPE_ANSWERS(void, load_atom),
-                          TROUPE_TAKES(attach_atom, router_actor)>;
+                          TROUPE_TAKES(attach_atom, router_actor),
+                          TROUPE_ANSWERS(std::uint64_t, status_atom)>;
 
 struct backend_options {
   config::model_config model;

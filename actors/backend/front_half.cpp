@@ -143,7 +143,7 @@ result<engine::submission> front_half::prepare(const inference_request& request,
     return fail(
         errc::limit_exceeded,
         fmt::format("the prompt has {} tokens, and model '{}' holds {} for prompt and answer "
-                    "together; shorten the prompt",
+                    "together (max_model_len); shorten the prompt",
                     length, model_.name, max_model_len_));
   const auto room = max_model_len_ > 0 ? max_model_len_ - length : ~0U;
   auto sampling = sampling_of(request, room);
@@ -153,7 +153,7 @@ result<engine::submission> front_half::prepare(const inference_request& request,
     return fail(
         errc::limit_exceeded,
         fmt::format("the prompt has {} tokens and max_tokens is {}: together more than the {} of "
-                    "model '{}'; give max_tokens of at most {}",
+                    "model '{}' (max_model_len); give max_tokens of at most {}",
                     length, sampling->max_tokens, max_model_len_, model_.name, room));
   sampling->seed = request.seed.value_or(fresh_seed);
   engine::submission made;

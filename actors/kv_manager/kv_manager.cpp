@@ -13,9 +13,8 @@ kv_manager(kv_manager_actor::stateful_pointer<kv_manager_state> self, std::uint3
       [self](const engine::kv_release& release) { state(self).pool->release(release); },
       [self](status_atom) {
         const auto stats = state(self).pool->stats();
-        return kv_report{.free_blocks = stats.free,
-                         .total_blocks = stats.total,
-                         .mailbox = self->mailbox().size()};
+        return kv_report{
+            .free_blocks = stats.free, .total_blocks = stats.total, .mailbox = mailbox_depth(self)};
       },
   };
 }

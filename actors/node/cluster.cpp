@@ -12,7 +12,6 @@ namespace troupe::actors {
 struct cluster::impl {
   caf::actor_system& system;
   node_core node;
-  router_core router;
   std::shared_ptr<front_desk> desk;
   std::shared_ptr<class metrics> metrics;
   config::cluster_config config;
@@ -105,7 +104,9 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
                                       .max_streams = *config.limits.max_queued_requests,
                                       .desk = parts->desk,
                                       .metrics = parts->metrics});
-  parts->router = node.router;
+  auto view = std::make_shared<front_view>();
+  view->router = caf::actor_cast<router_actor>(node.router);
+  parts->desk->publish(std::move(view));
   parts->node = system.spawn(run_node, std::move(node));
   {
     const std::lock_guard lock{late->mutex};
@@ -123,7 +124,7 @@ cluster::~cluster() {
     stop(std::chrono::milliseconds{0});
 }
 
-router_actor cluster::router() const { return caf::actor_cast<router_actor>(impl_->router); }
+router_actor cluster::router() const { return impl_->desk->view()->router; }
 
 std::uint16_t cluster::http_port() const { return impl_->port; }
 

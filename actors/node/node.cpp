@@ -58,17 +58,25 @@ void node_state::on_backend_loaded(std::size_t index, const error* why) {
 }
 
 void node_state::start_replica(std::size_t index, std::uint32_t instance) {
-  const auto& model = models_[index].config;
   const auto id = replica_id{static_cast<std::uint32_t>(replicas_.size())};
-  auto& part = replicas_[id];
-  part.model = index;
+  replicas_[id].model = index;
+  log_debug("model {} instance {} is replica {}", models_[index].config.name, instance, value(id));
+  spawn_replica(id);
+}
+
+void node_state::spawn_replica(replica_id id) {
+  auto& part = replicas_.at(id);
+  const auto& model = models_[part.model].config;
   const auto progress = [tell_host = options_.start.progress,
                          name = model.name](double share, std::string_view what) {
     if (tell_host)
       tell_host(name, share, what);
   };
-  part.report.status = {
-      .model = model.name, .replica = id, .node = *options_.self.name, .state = "loading"};
+  part.report.status = {.model = model.name,
+                        .replica = id,
+                        .node = *options_.self.name,
+                        .state = part.restarts == 0 ? "loading" : "restarting",
+                        .restarts = part.restarts};
   part.supervisor = self_->spawn<caf::monitored>(
       run_replica,
       replica_options{.model = model,
@@ -80,8 +88,19 @@ void node_state::start_replica(std::size_t index, std::uint32_t instance) {
                       .node = node_core{self_},
                       .metrics = options_.metrics,
                       .desk = options_.desk});
-  tell(self_, part.supervisor, attach_atom::value, hub_id{1}, options_.router);
-  log_debug("model {} instance {} is replica {}", model.name, instance, value(id));
+  tell(self_, part.supervisor, attach_atom::value, hub_id{next_hub_ - 1}, options_.router);
+}
+
+/// The supervisor's end has ended its cast; the streams that it held end here.
+void node_state::lose_replica(replica_id id) {
+  auto& part = replicas_.at(id);
+  part.restarts = ++part.report.status.restarts;
+  part.report.status.state = "restarting";
+  tell(self_, options_.router, detach_atom::value, id,
+       to_caf(
+           {errc::peer_down, fmt::format("replica {} of model '{}' stopped; it is being restarted",
+                                         value(id), models_[part.model].config.name)}));
+  restart_later("replica:" + std::to_string(value(id)));
 }
 
 void node_state::start_router() {
@@ -124,6 +143,8 @@ void node_state::restart_now(const std::string& what) {
     start_edge();
   else if (what.starts_with("backend:"))
     start_backend(std::stoul(what.substr(8)));
+  else if (what.starts_with("replica:"))
+    spawn_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
   publish();
 }
 
@@ -142,7 +163,7 @@ void node_state::on_down(const caf::down_msg& down) {
   }
   for (auto& [id, replica] : replicas_)
     if (down.source == replica.supervisor->address())
-      restart_later("replica:" + std::to_string(value(id)));
+      lose_replica(id);
   publish();
 }
 
@@ -152,6 +173,7 @@ void node_state::take_report(const replica_report& report) {
     return;
   const bool changed = found->second.report.status.state != report.status.state;
   found->second.report = report;
+  found->second.report.status.restarts += found->second.restarts;
   if (changed)
     publish();
 }
@@ -174,6 +196,7 @@ std::string node_state::state_of(std::size_t index) const {
 void node_state::publish() {
   auto next = std::make_shared<front_view>();
   next->draining = draining_;
+  next->router = caf::actor_cast<router_actor>(options_.router);
   next->status.cluster = *options_.cluster.cluster;
   const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(now() - began_);
   next->status.nodes.push_back({.name = *options_.self.name,
@@ -207,6 +230,16 @@ model_entry node_state::entry_of(std::size_t index) const {
   return entry;
 }
 
+void node_state::measure_mailboxes() {
+  options_.metrics->set_mailbox("node", mailbox_depth(self_));
+  for (const auto& model : models_)
+    if (model.backend_ready)
+      ask(self_, model.backend, drain_limit, status_atom::value)
+          .then(
+              [this](std::uint64_t waiting) { options_.metrics->set_mailbox("backend", waiting); },
+              [](const caf::error&) {});
+}
+
 void node_state::kill(const std::string& kind) {
   log_warn("fault injection: kill {}", kind);
   if (kind == "router")
@@ -216,6 +249,9 @@ void node_state::kill(const std::string& kind) {
   else if (kind == "backend")
     for (auto& model : models_)
       caf::anon_send_exit(model.backend, caf::exit_reason::kill);
+  else if (kind == "replica")
+    for (auto& [id, replica] : replicas_)
+      caf::anon_send_exit(replica.supervisor, caf::exit_reason::kill);
   else
     for (auto& [id, replica] : replicas_)
       tell(self_, replica.supervisor, kill_atom::value, kind);
@@ -262,6 +298,7 @@ node_core::behavior_type node_state::make_behavior(node_options options) {
       [this](const replica_report& report) { take_report(report); },
       [this](tick_atom) {
         tell_later(self_, view_interval, tick_atom::value);
+        measure_mailboxes();
         publish();
       },
       [this](kill_atom, const std::string& kind) { kill(kind); },

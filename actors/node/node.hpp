@@ -58,10 +58,14 @@ private:
     std::size_t model = 0;
     replica_actor supervisor;
     replica_report report;
+    /// Of supervisors that died, with what they had counted.
+    std::uint64_t restarts = 0;
   };
 
   void start_backend(std::size_t model);
   void start_replica(std::size_t model, std::uint32_t instance);
+  void spawn_replica(replica_id id);
+  void lose_replica(replica_id id);
   void start_router();
   void start_edge();
   void on_down(const caf::down_msg& down);
@@ -70,6 +74,7 @@ private:
   void take_report(const replica_report& report);
   void on_backend_loaded(std::size_t model, const error* why);
   void kill(const std::string& kind);
+  void measure_mailboxes();
   void publish();
   [[nodiscard]] std::string state_of(std::size_t model) const;
   [[nodiscard]] model_entry entry_of(std::size_t model) const;

@@ -162,8 +162,9 @@ void replica_state::ping_worker() {
   ping_pending_ = true;
   ask(self_, worker_, load_limit, status_atom::value)
       .then(
-          [this] {
+          [this](std::uint64_t waiting) {
             ping_pending_ = false;
+            options_.metrics->set_mailbox("worker", waiting);
             options_.desk->mark_progress(now());
           },
           [this](const caf::error&) { ping_pending_ = false; });
@@ -175,15 +176,22 @@ void replica_state::tick() {
   if (!scheduler_)
     return;
   ask(self_, scheduler_, status_limit, status_atom::value)
+      .then([this](const load_report& load) { take_load(load); },
+            [](const caf::error&) {}); // Its death is told apart.
+  ask(self_, kv_manager_, status_limit, status_atom::value)
       .then(
-          [this](const load_report& load) {
-            report_.stats = load.stats;
-            options_.metrics->set_scheduler(options_.model.name, std::to_string(value(options_.id)),
-                                            load.stats);
-            options_.metrics->set_mailbox("scheduler", load.mailbox);
-            publish();
-          },
-          [](const caf::error&) {}); // Its death is told apart.
+          [this](const kv_report& kv) { options_.metrics->set_mailbox("kv_manager", kv.mailbox); },
+          [](const caf::error&) {});
+}
+
+void replica_state::take_load(const load_report& load) {
+  report_.stats = load.stats;
+  options_.metrics->set_scheduler(options_.model.name, std::to_string(value(options_.id)),
+                                  load.stats);
+  options_.metrics->set_mailbox("scheduler", load.mailbox);
+  for (const auto& [hub, router] : routers_)
+    tell(self_, router, load);
+  publish();
 }
 
 void replica_state::publish() {

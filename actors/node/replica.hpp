@@ -47,6 +47,7 @@ private:
   void restart(const char* kind);
   void end_cast();
   void tick();
+  void take_load(const load_report& load);
   void ping_worker();
   void publish();
   void kill(const std::string& kind);

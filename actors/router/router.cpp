@@ -28,11 +28,12 @@ caf::result<accepted> router_state::submit(engine::submission request, const tok
     return to_caf(opened.error());
   replicas_->sent(*replica, prompt_tokens);
   auto answer = self_->make_response_promise<accepted>();
-  forward(std::move(*opened), sink, answer);
+  asked_.emplace(opened->id, answer);
+  forward(std::move(*opened), sink);
   return answer;
 }
 
-void router_state::forward(engine::submission request, const token_sink& sink, promise answer) {
+void router_state::forward(engine::submission request, const token_sink& sink) {
   const auto id = request.id;
   const auto scheduler = schedulers_.at(*hub_->replica_of(id));
   sinks_.emplace(id, sink);
@@ -41,11 +42,19 @@ void router_state::forward(engine::submission request, const token_sink& sink, p
     self_->monitor(sink);
   of_sink.insert(id);
   ask(self_, scheduler, scheduler_limit, submit_atom::value, std::move(request))
-      .then([answer](const accepted& taken) mutable { answer.deliver(taken); },
-            [this, answer, id](const caf::error& why) mutable {
-              forget(id);
-              answer.deliver(why);
-            });
+      .then(
+          [this, id](const accepted& taken) {
+            if (auto waiting = asked_.extract(id))
+              waiting.mapped().deliver(taken);
+          },
+          [this, id](const caf::error& why) { refuse(id, why); });
+}
+
+/// Answers a submission that no scheduler has accepted with an error; its sink hears nothing.
+void router_state::refuse(request_id id, const caf::error& why) {
+  forget(id);
+  if (auto waiting = asked_.extract(id))
+    waiting.mapped().deliver(why);
 }
 
 void router_state::take(const engine::token_batch& batch) {
@@ -76,19 +85,14 @@ void router_state::cancel(request_id id) {
     tell(self_, at->second, cancel_atom::value, id);
 }
 
-/// Ends a stream here and now with a last chunk of our own.
-void router_state::end_stream(request_id id, engine::finish_reason finish,
-                              const std::string& note) {
+/// Ends a stream here and now: with an error when it was not accepted yet, else with a last chunk.
+void router_state::end_stream(request_id id, engine::finish_reason finish, const caf::error& why) {
+  if (asked_.contains(id))
+    return refuse(id, why);
+  auto last = hub_->end(id, finish, from_caf(why).note);
   const auto sink = sinks_.find(id);
-  if (sink == sinks_.end())
-    return;
-  engine::token_batch last;
-  engine::token_chunk chunk;
-  chunk.request = id;
-  chunk.finish = finish;
-  chunk.note = note;
-  last.chunks.push_back(std::move(chunk));
-  tell(self_, sink->second, std::move(last));
+  if (last && sink != sinks_.end())
+    tell(self_, sink->second, engine::token_batch{{}, {std::move(*last)}});
   forget(id);
 }
 
@@ -102,7 +106,15 @@ void router_state::detach(replica_id replica, const caf::error& why) {
   replicas_->remove(replica);
   schedulers_.erase(replica);
   for (const auto id : hub_->streams_of(replica))
-    end_stream(id, engine::finish_reason::error, from_caf(why).note);
+    end_stream(id, engine::finish_reason::error, why);
+}
+
+void router_state::take_load(const load_report& load) {
+  replicas_->report(load.replica,
+                    {.running = load.stats.running,
+                     .waiting = load.stats.waiting,
+                     .free_blocks = load.stats.blocks_total - load.stats.blocks_used});
+  options_.metrics->set_mailbox("router", mailbox_depth(self_));
 }
 
 void router_state::on_down(const caf::down_msg& down) {
@@ -134,7 +146,8 @@ std::uint64_t router_state::cut_all() {
   const auto streams = hub_->streams();
   for (const auto id : streams) {
     cancel(id);
-    end_stream(id, engine::finish_reason::abort, "the cluster is shutting down");
+    end_stream(id, engine::finish_reason::abort,
+               to_caf({errc::draining, "the cluster is shutting down"}));
   }
   return streams.size();
 }
@@ -154,12 +167,7 @@ router_core::behavior_type router_state::make_behavior(router_options options) {
       [this](attach_atom, replica_id replica, const std::string& model,
              const scheduler_actor& scheduler) { attach(replica, model, scheduler); },
       [this](detach_atom, replica_id replica, const caf::error& why) { detach(replica, why); },
-      [this](const load_report& load) {
-        replicas_->report(load.replica,
-                          {.running = load.stats.running,
-                           .waiting = load.stats.waiting,
-                           .free_blocks = load.stats.blocks_total - load.stats.blocks_used});
-      },
+      [this](const load_report& load) { take_load(load); },
       [this](drain_atom) {
         draining_ = true;
         return std::uint64_t{hub_->stats().open};

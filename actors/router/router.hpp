@@ -34,12 +34,14 @@ private:
   using promise = caf::typed_response_promise<accepted>;
 
   caf::result<accepted> submit(engine::submission request, const token_sink& sink);
-  void forward(engine::submission request, const token_sink& sink, promise answer);
+  void forward(engine::submission request, const token_sink& sink);
   void take(const engine::token_batch& batch);
   void cancel(request_id id);
-  void end_stream(request_id id, engine::finish_reason finish, const std::string& note);
+  void refuse(request_id id, const caf::error& why);
+  void end_stream(request_id id, engine::finish_reason finish, const caf::error& why);
   void attach(replica_id replica, const std::string& model, const scheduler_actor& scheduler);
   void detach(replica_id replica, const caf::error& why);
+  void take_load(const load_report& load);
   void on_down(const caf::down_msg& down);
   void forget(request_id id);
   std::uint64_t cut_all();
@@ -50,6 +52,8 @@ private:
   std::unique_ptr<engine::replica_table> replicas_;
   std::map<replica_id, scheduler_actor> schedulers_;
   std::map<request_id, token_sink> sinks_;
+  /// Submissions that their scheduler has not answered yet.
+  std::map<request_id, promise> asked_;
   /// The streams of each sink, so that its death finds them; a sink is monitored while it has any.
   std::map<caf::actor_addr, std::set<request_id>> by_sink_;
   bool draining_ = false;

@@ -2,6 +2,8 @@
 
 #include "troupe/base/log.hpp"
 
+#include <algorithm>
+
 namespace troupe::actors {
 
 namespace {
@@ -114,10 +116,23 @@ caf::result<accepted> take(self_ptr self, const engine::submission& request) {
   return accepted{request.id, st.options.replica};
 }
 
+/// A front process or its router is gone: nobody waits for what its requests would generate.
+void lose_hub(self_ptr self, const caf::down_msg& down) {
+  auto& hubs = state(self).hubs;
+  const auto lost = std::find_if(hubs.begin(), hubs.end(), [&](const auto& known) {
+    return known.second->address() == down.source;
+  });
+  if (lost == hubs.end())
+    return;
+  state(self).core->cancel_hub(lost->first, now());
+  hubs.erase(lost);
+  pump(self);
+}
+
 load_report report(self_ptr self) {
   auto& st = state(self);
   load_report made{
-      .replica = st.options.replica, .stats = st.core->stats(), .mailbox = self->mailbox().size()};
+      .replica = st.options.replica, .stats = st.core->stats(), .mailbox = mailbox_depth(self)};
   if (st.last_step)
     made.last_step_age =
         std::chrono::duration_cast<std::chrono::milliseconds>(now() - *st.last_step);
@@ -131,13 +146,17 @@ scheduler_actor::behavior_type scheduler(self_ptr self, scheduler_options option
   st.core = std::make_unique<engine::scheduler>(options.limits);
   st.engine_label = std::to_string(value(options.replica));
   st.options = std::move(options);
+  self->set_down_handler([self](const caf::down_msg& down) { lose_hub(self, down); });
   return {
       [self](submit_atom, const engine::submission& request) { return take(self, request); },
       [self](cancel_atom, request_id id) {
         state(self).core->cancel(id, engine::finish_reason::abort, now());
         pump(self);
       },
-      [self](attach_atom, hub_id hub, const hub_actor& actor) { state(self).hubs[hub] = actor; },
+      [self](attach_atom, hub_id hub, const hub_actor& actor) {
+        state(self).hubs[hub] = actor;
+        self->monitor(actor);
+      },
       [self](status_atom) { return report(self); },
       [self](tick_atom) {
         state(self).tick_pending = false;

@@ -42,7 +42,7 @@ worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> 
         if (state(self).executor)
           state(self).executor->reset();
       },
-      [](status_atom) {},
+      [self](status_atom) { return mailbox_depth(self); },
   };
 }
 

@@ -92,6 +92,22 @@ std::optional<token_chunk> hub::deliver(const token_chunk& chunk) {
   return chunk;
 }
 
+std::optional<token_chunk> hub::end(request_id id, finish_reason finish, std::string note) {
+  const auto found = impl_->streams.find(id);
+  if (found == impl_->streams.end())
+    return std::nullopt;
+  const auto& request = found->second.request;
+  token_chunk last;
+  last.request = id;
+  last.stream = request.sink.stream;
+  last.attempt = request.attempt;
+  last.offset = static_cast<std::uint32_t>(request.delivered.size());
+  last.finish = finish;
+  last.note = std::move(note);
+  impl_->erase(found);
+  return last;
+}
+
 void hub::close(request_id id) {
   if (const auto found = impl_->streams.find(id); found != impl_->streams.end())
     impl_->erase(found);

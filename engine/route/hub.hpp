@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace troupe::engine {
@@ -37,6 +38,10 @@ public:
   /// The chunk as it is to be handed to the sink, or nothing when it must be dropped. A chunk with
   /// a finish reason ends the stream.
   [[nodiscard]] std::optional<token_chunk> deliver(const token_chunk& chunk);
+  /// Ends a stream from this side: its last chunk, which stands after every token delivered, or
+  /// nothing when no such stream is open.
+  [[nodiscard]] std::optional<token_chunk> end(request_id id, finish_reason finish,
+                                               std::string note);
   /// Forgets a stream without a last chunk: its submission was refused, or its sink is gone.
   void close(request_id id);
   /// The same request for another replica: next attempt, with the tokens delivered so far.

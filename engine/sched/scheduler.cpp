@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 namespace troupe::engine {
 
@@ -44,6 +45,16 @@ void scheduler::cancel(request_id id, finish_reason reason, time_point now) {
   impl_->finish(*found->second, {.reason = reason, .stop_token = -1, .note = {}}, now);
   impl_->settle_account();
   impl_->refresh_head();
+}
+
+void scheduler::cancel_hub(hub_id hub, time_point now) {
+  std::vector<request_id> lost;
+  for (const auto& [id, sequence] : impl_->sequences)
+    if (sequence->request.sink.hub == hub)
+      lost.push_back(id);
+  std::sort(lost.begin(), lost.end());
+  for (const auto id : lost)
+    cancel(id, finish_reason::abort, now);
 }
 
 void scheduler::admitted(const kv_admitted& answer, time_point) { impl_->admitted(answer); }

@@ -99,6 +99,8 @@ public:
   [[nodiscard]] result<void> submit(submission request, time_point now);
   /// Ends a request; unknown ids are ignored. Its blocks go back at the end of the steps in flight.
   void cancel(request_id id, finish_reason reason, time_point now);
+  /// Ends every request whose sink is at a hub that is gone.
+  void cancel_hub(hub_id hub, time_point now);
   /// The kv_manager's answers.
   void admitted(const kv_admitted& answer, time_point now);
   void granted(const kv_grant& answer);

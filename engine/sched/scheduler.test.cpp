@@ -296,6 +296,21 @@ TEST_CASE("a request can be cancelled in every state", "[sched]") {
   }
 }
 
+TEST_CASE("the requests of a hub that is gone end, those of another go on", "[sched]") {
+  world in{roomy(), vocab};
+  for (std::uint64_t id = 1; id <= 4; ++id) {
+    auto request = request_of(id, 20, 10);
+    request.sink.hub = hub_id{static_cast<std::uint32_t>(1 + id % 2)};
+    REQUIRE(in.submit(request));
+  }
+  REQUIRE(next_step(in));
+  in.cancel_hub(hub_id{2});
+  CHECK(in.ends[finish_reason::abort] == 2);
+  in.drain(100);
+  CHECK(in.ends[finish_reason::length] == 2);
+  in.check_home();
+}
+
 TEST_CASE("an id may come again while its old rows are in flight", "[sched]") {
   world in{roomy(), vocab};
   REQUIRE(in.submit(request_of(1, 5, 10)));

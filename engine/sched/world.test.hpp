@@ -257,6 +257,13 @@ public:
     return taken;
   }
 
+  void cancel_hub(hub_id hub) {
+    for (auto& [id, who] : live)
+      who.disturbed = who.disturbed || who.request.sink.hub == hub;
+    sched.cancel_hub(hub, now);
+    after_event();
+  }
+
   void cancel(request_id id) {
     if (const auto found = live.find(id); found != live.end())
       found->second.disturbed = true;

@@ -58,7 +58,8 @@ def stream_to_its_end(cluster, seed, begun):
         return type(e).__name__
 
 
-@pytest.mark.parametrize("kind", ["scheduler", "kv_manager", "worker", "backend", "router", "edge"])
+@pytest.mark.parametrize("kind", ["scheduler", "kv_manager", "worker", "replica", "backend",
+                                  "router", "edge"])
 def test_a_death_ends_in_errors_and_a_restart(mortal, kind):
     begun = threading.Semaphore(0)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -130,6 +131,7 @@ def test_a_port_in_use_is_named(bard, tmp_path):
 def test_api_keys(tmp_path):
     keys = tmp_path / "keys"
     keys.write_text(f"sha256:{hashlib.sha256(b'open sesame').hexdigest()}  alice\n")
+    keys.chmod(0o600)
     edges = {"http": {"port": 0, "api_keys_file": str(keys)}}
     with Cluster(tmp_path, edges=edges) as cluster:
         ask = {"model": "bard", "prompt": "x", "max_tokens": 1}

@@ -42,7 +42,8 @@ public:
   cluster& operator=(cluster&&) noexcept;
   ~cluster();
 
-  /// The typed handle of the router in this process.
+  /// The typed handle of the router in this process. Should the router die, its streams end with it
+  /// and this becomes the handle of the next one: an actor that waits for tokens monitors it.
   [[nodiscard]] router_actor router() const;
   /// Waits until every model is ready, or one has failed for good.
   /// @errors what the failed model says; timed_out
@@ -52,7 +53,7 @@ public:
   /// One line per actor and model, as `troupe up` prints it.
   [[nodiscard]] std::vector<std::string> cast() const;
   /// Fault injection for tests: ends one actor by kind ("router", "scheduler", "worker",
-  /// "kv_manager", "backend", "edge") as if it had died.
+  /// "kv_manager", "replica", "backend", "edge") as if it had died.
   void kill(const std::string& kind);
   /// Takes no new requests, lets those in flight end until the deadline, then ends them; stops all
   /// actors.

@@ -9,6 +9,7 @@
 #include <caf/all.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -74,6 +75,12 @@ auto inspect_members(Inspector& f, const char* name, F&& members) {
 template <class Actor>
 [[nodiscard]] auto& state(Actor* self) {
   return self->state;
+}
+
+/// Messages that wait in the actor's mailbox. Only for the actor itself.
+template <class Actor>
+[[nodiscard]] std::uint64_t mailbox_depth(Actor* self) {
+  return self->mailbox().size();
 }
 
 /// Sends a message that has no sender. Safe from any thread.
