@@ -5,7 +5,9 @@ if(TROUPE_CCACHE)
 endif()
 
 add_library(troupe_compile_flags INTERFACE)
-target_compile_options(troupe_compile_flags INTERFACE -Wall -Wextra -Wpedantic)
+target_compile_options(troupe_compile_flags INTERFACE -Wall -Wextra -Wpedantic
+  # False alarms of g++ 12 when it optimises.
+  $<$<CONFIG:Release>:-Wno-restrict> $<$<CONFIG:Release>:-Wno-maybe-uninitialized>)
 if(TROUPE_SANITIZE)
   target_compile_options(troupe_compile_flags INTERFACE
     -fsanitize=${TROUPE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer
