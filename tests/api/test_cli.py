@@ -1,8 +1,12 @@
 """The commands of `troupe` beside `up`."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
 
-from troupe_process import run, write_cluster
+from troupe_process import TROUPE, eventually, run, write_cluster
 
 
 def test_submit_one_prompt(bard):
@@ -37,6 +41,39 @@ def test_chat(bard):
                stdin="Hello\nAnd again\n/quit\nnever sent\n")
     assert talk.returncode == 0, talk.stderr
     assert talk.stdout.count("\n") >= 2
+
+
+def test_a_talk_longer_than_the_context_goes_on(bard):
+    talk = run("chat", "--url", bard.url, "--max-tokens", 150, stdin="Speak, and be long about it!\n" * 8)
+    assert talk.returncode == 0, talk.stderr
+    assert "left out" in talk.stderr and "max_model_len" not in talk.stderr
+    alone = run("chat", "--url", bard.url, stdin="word " * 2000 + "\nHello\n")
+    assert "max_model_len" in alone.stderr and alone.returncode == 0
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat(bard):
+    def asked():
+        return bard.metric("troupe:http_requests_total", path="/v1/chat/completions")
+
+    before = asked()
+    ours, theirs = pty.openpty()
+    chat = subprocess.Popen([TROUPE, "chat", "--url", bard.url, "--max-tokens", "400"], stdin=theirs,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        os.write(ours, b"Speak!\n")
+        assert chat.stdout.read(1)
+        chat.send_signal(signal.SIGINT)
+        eventually(lambda: bard.idle() and asked() == before + 1, "the answer was stopped")
+        os.write(ours, b"Again!\n")
+        eventually(lambda: bard.idle() and asked() == before + 2, "the next question was answered")
+        chat.send_signal(signal.SIGINT)
+        os.write(ours, b"/quit\n")
+        assert chat.wait(30) == 0
+    finally:
+        chat.kill()
+        chat.communicate()
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_status(bard):
