@@ -18,7 +18,7 @@ constexpr engine_argument honoured[] = {
     {"chat_template", string, 0, 0, "the model's own", "a Jinja template or a file that holds one"},
     {"dtype", string, 0, 0, "auto", "the type to compute in: auto, bfloat16, float32 or float"},
     {"load_format", string, 0, 0, "auto", "auto, safetensors, or dummy for random weights"},
-    {"max_model_len", integer, 1, most_tokens, "max_position_embeddings",
+    {"max_model_len", integer, 2, most_tokens, "max_position_embeddings",
      "tokens of prompt and answer together"},
     {"max_num_seqs", integer, 1, 4096, "64", "sequences that run at once"},
     {"max_num_batched_tokens", integer, 1, most_tokens, "measured", "tokens of one step"},

@@ -113,6 +113,7 @@ TEST_CASE("what cannot be had is refused by name") {
       {"pipeline_parallel_size", "\"2\"", errc::invalid_argument},
       {"block_size", "24", errc::invalid_argument},
       {"max_model_len", "0", errc::invalid_argument},
+      {"max_model_len", "1", errc::invalid_argument},
       {"max_model_len", "2048", errc::conflict},
       {"max_num_batched_tokens", "2147483648", errc::invalid_argument},
       {"long_prefill_token_threshold", "4096", errc::conflict},

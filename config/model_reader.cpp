@@ -180,7 +180,7 @@ void complete_length(const json_value& config, model_config& model, diagnostic_s
   auto& wanted = model.engine.max_model_len;
   if (length == nullptr || length->kind == json_kind::null)
     return;
-  const auto most = as_integer({*length, "max_position_embeddings", sink}, 1, 1 << 28U);
+  const auto most = as_integer({*length, "max_position_embeddings", sink}, 2, 1 << 28U);
   if (!most)
     return;
   if (!*wanted)

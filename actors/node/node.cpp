@@ -29,6 +29,8 @@ node_state::~node_state() {
   caf::anon_send_exit(options_.router, caf::exit_reason::user_shutdown);
   if (options_.edge)
     caf::anon_send_exit(options_.edge, caf::exit_reason::user_shutdown);
+  if (options_.gone)
+    *options_.gone = true;
 }
 
 void node_state::start_backend(std::size_t index) {
@@ -242,7 +244,9 @@ void node_state::measure_mailboxes() {
 
 void node_state::kill(const std::string& kind) {
   log_warn("fault injection: kill {}", kind);
-  if (kind == "router")
+  if (kind == "node")
+    self_->quit(caf::exit_reason::kill);
+  else if (kind == "router")
     caf::anon_send_exit(options_.router, caf::exit_reason::kill);
   else if (kind == "edge" && options_.edge)
     caf::anon_send_exit(options_.edge, caf::exit_reason::kill);

@@ -56,6 +56,9 @@ executor_factory make_executor_factory(std::string kind, const config::model_con
       .num_blocks = *args.num_gpu_blocks_override,
       .threads = *args.cpu_threads,
   };
+  // Without chunks a prompt is one step, however long that takes.
+  if (!*args.enable_chunked_prefill && !options.max_num_batched_tokens && options.max_model_len > 0)
+    options.max_num_batched_tokens = std::max(options.max_model_len, options.max_num_seqs);
   return [kind = std::move(kind), options = std::move(options)] {
     return engine::make_executor(kind, options);
   };
