@@ -74,6 +74,7 @@ void node_state::spawn_replica(replica_id id) {
     if (tell_host)
       tell_host(name, share, what);
   };
+  auto kind = executor_kind_of(options_.start.executor, options_.self, id);
   part.report.status = {.model = model.name,
                         .replica = id,
                         .node = *options_.self.name,
@@ -84,8 +85,7 @@ void node_state::spawn_replica(replica_id id) {
       replica_options{.model = model,
                       .id = id,
                       .node_name = *options_.self.name,
-                      .worker = {.make = make_executor_factory(options_.start.executor, model),
-                                 .progress = progress},
+                      .worker = {.make = make_executor_factory(kind, model), .progress = progress},
                       .hash_key = block_hash_key(options_.cluster),
                       .node = node_core{self_},
                       .metrics = options_.metrics,

@@ -6,6 +6,8 @@ import pty
 import signal
 import subprocess
 
+import pytest
+
 from troupe_process import TROUPE, eventually, run, write_cluster
 
 
@@ -104,6 +106,17 @@ def test_check_explains_and_finds_every_mistake(tmp_path):
     for word in ("clutser", "loud", "99999", "hamlet", "max_num_seqs"):
         assert word in bad.stdout, word
     assert run("up", file).returncode == 1
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_a_sentence(tmp_path):
+    file = write_cluster(tmp_path, devices=["cuda:0"])
+    assert "cuda:0" in run("check", file).stdout
+    done = run("up", file, "--port", "0")
+    assert done.returncode == 1
+    assert '"cpu"' in done.stderr and ("driver" in done.stderr or "libtroupe_cuda.so" in done.stderr)
+    bad = run("up", write_cluster(tmp_path, devices=["cuda:first"]))
+    assert bad.returncode == 1 and "cuda:<index>" in bad.stderr
 
 
 def test_wrong_command_lines_and_help():

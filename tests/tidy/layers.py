@@ -10,6 +10,7 @@ FOLDERS = {
     "config": ["base"],
     "kernels/reference": ["base"],
     "kernels": ["base"],
+    "kernels/cuda": ["base", "kernels", "kernels/reference"],
     "engine/request": ["base"],
     "engine/include": ["base"],
     "engine/text": CORE,
@@ -19,12 +20,13 @@ FOLDERS = {
     "engine/weights": CORE + ["config", "kernels"],
     "engine/models": CORE + ["config", "kernels", "engine/weights"],
     "engine/exec": CORE + ["config", "kernels", "engine/kv", "engine/sched", "engine/weights", "engine/models"],
+    "engine/exec/cuda": CORE + ["config", "kernels", "kernels/cuda", "engine/weights", "engine/models", "engine/exec"],
     "actors/metrics": CORE + ["engine/sched", "engine/kv", "engine/exec"],
     "actors/edge": CORE + ["actors", "actors/metrics", "config"],
     "actors/cli": ["base", "config", "actors", "engine/request"],
     "actors": ["base", "config", "engine", "actors/metrics", "actors/edge"],
     "examples": ["base", "config", "engine/request", "actors"],
-    "tests": ["base", "config", "kernels", "engine", "actors"],
+    "tests": ["base", "config", "kernels", "kernels/cuda", "engine", "actors"],
 }
 
 # A pattern of third-party or system headers -> the folders that may include it.

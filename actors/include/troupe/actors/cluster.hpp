@@ -25,8 +25,9 @@ struct start_options {
   std::string node;
   /// Serve the HTTP edges that the file names. An embedder may want the actors alone.
   bool edges = true;
-  /// The kind of executor that workers make: "cpu", or "simulated" for tests without weights.
-  std::string executor = "cpu";
+  /// The kind of executor that workers make, e.g. "simulated" for tests without weights; empty
+  /// takes the devices of the node in turns.
+  std::string executor;
   /// Lets the HTTP edge kill actors by name; for tests alone.
   bool fault_injection = false;
   /// Told what is being loaded, and how far: model, share 0 to 1, words. Called from loading
