@@ -46,7 +46,8 @@ def test_chat(bard):
 
 
 def test_a_talk_longer_than_the_context_goes_on(bard):
-    talk = run("chat", "--url", bard.url, "--max-tokens", 150, stdin="Speak, and be long about it!\n" * 8)
+    talk = run("chat", "--url", bard.url, "--max-tokens", 20,
+               stdin=("Speak of kings and crowns and of the sea. " * 8 + "\n") * 8)
     assert talk.returncode == 0, talk.stderr
     assert "left out" in talk.stderr and "max_model_len" not in talk.stderr
     alone = run("chat", "--url", bard.url, stdin="word " * 2000 + "\nHello\n")

@@ -4,14 +4,17 @@ import collections
 import concurrent.futures
 import contextlib
 import hashlib
+import json
+import shutil
 import signal
+import struct
 import threading
 
 import httpx
 import openai
 import pytest
 
-from troupe_process import Cluster, eventually, events, run
+from troupe_process import ROOT, Cluster, eventually, events, run, write_cluster
 
 LONG = {"max_tokens": 250, "ignore_eos": True}
 SLOW = ("--set", "models.bard.max_num_seqs=2", "--set", "models.bard.max_queued_requests=4")
@@ -157,3 +160,54 @@ def test_api_keys(tmp_path):
         assert run("status", "--url", cluster.url, "--json").returncode == 1
         good = run("status", "--url", cluster.url, "--json", TROUPE_API_KEY="open sesame")
         assert good.returncode == 0, good.stderr
+
+
+def poisoned(folder):
+    """bard with an output head of its own and a NaN in the input embedding of token 200, a byte that
+    no verse has."""
+    copy = shutil.copytree(ROOT / "examples/models/bard/hf", folder / "poisoned")
+    file = copy / "model.safetensors"
+    raw = file.read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header, data = json.loads(raw[8:8 + size]), bytearray(raw[8 + size:])
+    embedding = header["model.embed_tokens.weight"]
+    begin, end = embedding["data_offsets"]
+    head = bytes(data[begin:end])
+    width = embedding["shape"][1] * 2
+    data[begin + 200 * width:begin + 200 * width + 2] = b"\xc0\x7f"
+    header["lm_head.weight"] = {**embedding, "data_offsets": [len(data), len(data) + len(head)]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data + head)
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": False}))
+    return copy
+
+
+def test_logits_that_are_no_numbers_fail_their_request_alone(tmp_path):
+    with Cluster(tmp_path, ("--set", f"models.bard.model={poisoned(tmp_path)}")) as cluster:
+        with concurrent.futures.ThreadPoolExecutor(9) as pool:
+            good = [pool.submit(cluster.complete, seed=i, **LONG) for i in range(8)]
+            eventually(lambda: cluster.replica()["running"] > 0, "the others run")
+            bad = cluster.complete(prompt=[5, 200, 6], max_tokens=5)
+            assert bad.status_code == 500 and "finite" in bad.json()["error"]["message"], bad.text
+            assert {g.result().status_code for g in good} == {200}
+        eventually(cluster.idle, "nothing left over")
+
+
+def test_a_prompt_that_cannot_fit_is_refused_unread(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        # Encoding it would take a second of the one thread that turns everybody's tokens into text,
+        # so it is refused by its bytes.
+        refused = cluster.complete(prompt="the " * 900_000)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "context_length_exceeded"
+        assert "bytes" in refused.json()["error"]["message"]
+
+
+def test_what_is_wrong_with_a_length_is_said_at_start(tmp_path):
+    for setting in ("models.bard.max_model_len=1", "models.bard.max_model_len=0"):
+        done = run("up", write_cluster(tmp_path), "--port", "0", "--set", setting)
+        assert done.returncode == 1 and "max_model_len" in done.stderr, done.stderr
+    with Cluster(tmp_path, ("--set", "models.bard.enable_chunked_prefill=false")) as cluster:
+        assert cluster.complete(prompt="word " * 100, max_tokens=1).status_code == 200
