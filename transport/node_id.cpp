@@ -37,7 +37,8 @@ result<address> parse_address(std::string_view text) {
     const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
     if (bracketed)
       host = host.substr(1, host.size() - 2);
-    const bool host_fits = !host.empty() && (bracketed || host.find(':') == host.npos);
+    const bool host_fits =
+        !host.empty() && (bracketed || host.find_first_of(":[]") == std::string_view::npos);
     if (host_fits && error == std::errc{} && at == end)
       return address{std::string{host}, port};
   }
