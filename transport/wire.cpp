@@ -83,12 +83,15 @@ result<void> for_each_batch_item(const shared_bytes& batch,
   while (r.left() > 0) {
     const auto header_bytes = r.number<std::uint32_t>();
     const auto payload_bytes = r.number<std::uint32_t>();
-    const auto header = r.raw(header_bytes);
     const auto offset = batch.size() - r.left();
+    static_cast<void>(r.raw(header_bytes));
     static_cast<void>(r.raw(payload_bytes));
     if (!r.good())
       return fail(errc::corrupt_data, "an item of a batch runs over its end");
-    take({header, payload_bytes == 0 ? shared_bytes{} : batch.slice(offset, payload_bytes)});
+    const auto part = [&](std::size_t at, std::size_t size) {
+      return size == 0 ? shared_bytes{} : batch.slice(at, size);
+    };
+    take({part(offset, header_bytes), part(offset + header_bytes, payload_bytes)});
   }
   return {};
 }

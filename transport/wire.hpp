@@ -13,8 +13,9 @@
 /// bytes that travel with it, and at most one contiguous payload.
 namespace troupe::net {
 
-/// Goes up with every change that an older node cannot read. The fixed header and the body of
-/// `refuse` stay as they are in all versions, so that a node of another version can be told why.
+/// Goes up with every change that an older node cannot read. The fixed header, the
+/// token at the start of `hello` and the body of `refuse` stay as they are in all versions, so that
+/// a node of another version can be told why.
 inline constexpr std::uint8_t protocol_version = 1;
 
 enum class opcode : std::uint8_t {
@@ -101,11 +102,13 @@ struct incoming_frame {
   frame_header header;
   shared_bytes meta;
   shared_bytes payload;
+  /// False for a frame that was announced and whose payload is still on its way.
+  bool arrived = false;
 };
 
 /// A user's message inside a batch.
 struct batch_item {
-  std::span<const std::byte> header;
+  shared_bytes header;
   shared_bytes payload;
 };
 

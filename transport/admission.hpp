@@ -1,0 +1,59 @@
+#pragma once
+
+#include "transport/transport.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+namespace troupe::net {
+
+/// What is queued for one peer: counted up by senders in any thread, down on the progress thread.
+struct gauge {
+  std::atomic<std::uint64_t> queued_bytes = 0;
+  /// A sender was turned away and waits for drained().
+  std::atomic<bool> pressed = false;
+  std::uint64_t bytes_max = 0;
+
+  [[nodiscard]] bool relaxed() const noexcept { return queued_bytes <= bytes_max / 2; }
+};
+
+/// Decides in the sender's thread whether a message is taken, before anything is locked or queued.
+/// Thread-safe.
+class admission {
+public:
+  explicit admission(const limits& bounds) noexcept : limits_{bounds} {}
+
+  /// Opens the door for a peer that is up.
+  [[nodiscard]] std::shared_ptr<gauge> open(const node_id& peer);
+  /// Closes it: no message is admitted after the call; later ones hear `draining`.
+  void start_drain(const node_id& peer);
+  /// Forgets the peer; later messages hear `peer_down`.
+  void forget(const node_id& peer);
+
+  /// What a message adds to the queue of its peer.
+  [[nodiscard]] static std::uint64_t bytes_of(std::size_t header, std::size_t payload) noexcept {
+    return std::uint64_t{64} + header + payload;
+  }
+  /// Counts a message in. Whoever drops or transmits it counts it out.
+  /// @return bytes queued, this message included
+  /// @errors as transport::send
+  [[nodiscard]] result<std::uint64_t> admit(const node_id& peer, std::size_t header_bytes,
+                                            std::size_t payload_bytes, pressure how);
+
+private:
+  struct door {
+    std::shared_ptr<gauge> queue;
+    bool draining = false;
+  };
+
+  [[nodiscard]] result<std::shared_ptr<gauge>> find(const node_id& peer) const;
+
+  limits limits_;
+  mutable std::mutex mutex_;
+  std::unordered_map<node_id, door> doors_;
+};
+
+} // namespace troupe::net
