@@ -1,8 +1,9 @@
 #include "transport/admission.hpp"
 
-#include "transport/wire.hpp"
-
 #include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
 
 namespace troupe::net {
 
@@ -36,8 +37,8 @@ result<std::shared_ptr<gauge>> admission::find(const node_id& peer) const {
   return found->second.queue;
 }
 
-result<std::uint64_t> admission::admit(const node_id& peer, std::size_t header_bytes,
-                                       std::size_t payload_bytes, pressure how) {
+result<ticket> admission::admit(const node_id& peer, std::size_t header_bytes,
+                                std::size_t payload_bytes, pressure how) {
   if (header_bytes > header_bytes_max || payload_bytes > limits_.payload_bytes_max)
     return fail(errc::limit_exceeded,
                 fmt::format("a message of {} + {} bytes; at most {} + {} are sent", header_bytes,
@@ -60,7 +61,28 @@ result<std::uint64_t> admission::admit(const node_id& peer, std::size_t header_b
       return fail(errc::busy, fmt::format("{} bytes wait for node {}", gauge.queued_bytes.load(),
                                           to_string(peer)));
   }
-  return gauge.queued_bytes += bytes;
+  return ticket{*queue, gauge.queued_bytes += bytes};
+}
+
+result<void> may_listen(const identity& self, const address& where) {
+  if (self.secret.empty() && !is_loopback(where))
+    return fail(errc::unauthorized,
+                fmt::format("node '{}' has no secret and may not listen at {}: set secret_file, or "
+                            "listen at 127.0.0.1",
+                            self.name, to_string(where)));
+  return {};
+}
+
+outgoing_frame make_message(std::span<const std::byte> header, shared_bytes payload) {
+  outgoing_frame out;
+  out.header.op = opcode::message;
+  out.header.meta_bytes = static_cast<std::uint32_t>(header.size());
+  out.header.payload_bytes = static_cast<std::uint32_t>(payload.size());
+  out.head.resize(frame_header_bytes + header.size());
+  std::copy(header.begin(), header.end(), out.head.begin() + frame_header_bytes);
+  out.queued_bytes = admission::bytes_of(header.size(), payload.size());
+  out.payload = std::move(payload);
+  return out;
 }
 
 } // namespace troupe::net

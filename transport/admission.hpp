@@ -1,6 +1,7 @@
 #pragma once
 
 #include "transport/transport.hpp"
+#include "transport/wire.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -18,6 +19,13 @@ struct gauge {
   std::uint64_t bytes_max = 0;
 
   [[nodiscard]] bool relaxed() const noexcept { return queued_bytes <= bytes_max / 2; }
+};
+
+/// A message that was counted in.
+struct ticket {
+  std::shared_ptr<gauge> queue;
+  /// Bytes queued for the peer, this message included.
+  std::uint64_t queued_bytes = 0;
 };
 
 /// Decides in the sender's thread whether a message is taken, before anything is locked or queued.
@@ -38,10 +46,9 @@ public:
     return std::uint64_t{64} + header + payload;
   }
   /// Counts a message in. Whoever drops or transmits it counts it out.
-  /// @return bytes queued, this message included
   /// @errors as transport::send
-  [[nodiscard]] result<std::uint64_t> admit(const node_id& peer, std::size_t header_bytes,
-                                            std::size_t payload_bytes, pressure how);
+  [[nodiscard]] result<ticket> admit(const node_id& peer, std::size_t header_bytes,
+                                     std::size_t payload_bytes, pressure how);
 
 private:
   struct door {
@@ -55,5 +62,12 @@ private:
   mutable std::mutex mutex_;
   std::unordered_map<node_id, door> doors_;
 };
+
+/// Without a secret, only this machine may reach a node. @errors unauthorized
+[[nodiscard]] result<void> may_listen(const identity& self, const address& where);
+
+/// A user's message as a frame: `header` copied behind room for the fixed header, `payload` shared.
+/// @pre admitted, so its sizes are in bounds
+[[nodiscard]] outgoing_frame make_message(std::span<const std::byte> header, shared_bytes payload);
 
 } // namespace troupe::net

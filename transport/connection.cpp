@@ -44,6 +44,7 @@ connection::connection(link_id link, const connection_settings& settings, bool d
   mine_.where = settings.where;
   settings.random(mine_.challenge);
   meter_->bytes_max = settings.options.limits.held_bytes_max;
+  meter_->back_in_bounds = settings.on_room;
 }
 
 void connection::begin(connection_effects& out) {
@@ -200,6 +201,11 @@ void connection::pump(connection_effects& out) {
   channel_.pump(out.send);
   if (state_ == connection_state::draining)
     say_bye(out);
+}
+
+bool connection::wants_pump() const noexcept {
+  return state_ == connection_state::draining ||
+         (state_ == connection_state::ready && !channel_.queue_empty());
 }
 
 void connection::sent(std::uint64_t queued_bytes) noexcept {

@@ -25,6 +25,9 @@ struct connection_settings {
   entropy random;
   /// Told in the hello; set by listen().
   address listens_at;
+  /// Called by the last owner of received buffers when a peer may get credit again: in any thread,
+  /// perhaps after everything else is gone.
+  std::function<void()> on_room;
 };
 
 /// How a connection ended.
@@ -79,10 +82,14 @@ public:
   /// The door through which messages come; set when ready.
   void use(std::shared_ptr<gauge> queue) noexcept { queue_ = std::move(queue); }
 
+  [[nodiscard]] const std::shared_ptr<gauge>& queue() const noexcept { return queue_; }
+
   /// Takes a message that was admitted. @pre ready or draining
   void enqueue(outgoing_frame frame);
   /// Sends what may be sent.
   void pump(connection_effects& out);
+  /// Something waits that pump() could send now.
+  [[nodiscard]] bool wants_pump() const noexcept;
   /// The link is done with one of the frames.
   void sent(std::uint64_t queued_bytes) noexcept;
   /// Tells the peer about nodes. @pre ready
