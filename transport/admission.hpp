@@ -1,7 +1,7 @@
 #pragma once
 
-#include "transport/transport.hpp"
 #include "transport/wire.hpp"
+#include "troupe/transport/transport.hpp"
 
 #include <atomic>
 #include <cstdint>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "transport/shared_bytes.hpp"
+#include "troupe/transport/shared_bytes.hpp"
 
 #include <atomic>
 #include <cstddef>

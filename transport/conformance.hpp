@@ -1,6 +1,6 @@
 #pragma once
 
-#include "transport/transport.hpp"
+#include "troupe/transport/transport.hpp"
 
 #include <functional>
 #include <memory>

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "transport/proof.hpp"
-#include "transport/transport.hpp"
+#include "troupe/transport/transport.hpp"
 
 #include <cstdint>
 #include <optional>

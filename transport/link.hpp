@@ -31,6 +31,8 @@ public:
   /// The link is about to be closed without the consent of its node, which may live on and read
   /// from shared memory what was sent to it.
   virtual void suspect(link_id link, const process_identity& peer) = 0;
+  /// The hello on the link is done: messages will flow.
+  virtual void came_up(link_id /*link*/, const process_identity& /*peer*/) {}
   /// How bytes travel on the link.
   [[nodiscard]] virtual std::string lanes(link_id link) const = 0;
 };

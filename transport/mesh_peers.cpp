@@ -89,6 +89,7 @@ void mesh::came_up(entry& of, time_point now) {
   const auto facts = of.connection.facts();
   log_info("node '{}' ({}) is up, {} {}", facts.name, to_string(id),
            facts.dialed_here ? "dialled at" : "listens at", to_string(facts.listens_at));
+  driver_.came_up(of.connection.link(), of.connection.peer().where);
   events_.push_back(peer_up_event{facts});
   settle_dials(of, id);
   settle_waiting(now);

@@ -1,4 +1,4 @@
-#include "transport/node_id.hpp"
+#include "troupe/transport/node_id.hpp"
 
 #include <fmt/core.h>
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "transport/node_id.hpp"
+#include "troupe/transport/node_id.hpp"
 
 #include <array>
 #include <cstddef>

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "transport/shared_bytes.hpp"
 #include "troupe/base/error.hpp"
+#include "troupe/transport/shared_bytes.hpp"
 
 #include <cstddef>
 #include <cstdint>

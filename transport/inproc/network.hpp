@@ -1,7 +1,7 @@
 #pragma once
 
-#include "transport/transport.hpp"
 #include "troupe/base/prng.hpp"
+#include "troupe/transport/transport.hpp"
 
 #include <cstdint>
 #include <functional>

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "transport/node_id.hpp"
-#include "transport/shared_bytes.hpp"
 #include "troupe/base/clock.hpp"
 #include "troupe/base/error.hpp"
+#include "troupe/transport/node_id.hpp"
+#include "troupe/transport/shared_bytes.hpp"
 
 #include <cstddef>
 #include <cstdint>
