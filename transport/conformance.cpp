@@ -47,19 +47,6 @@ void join(station& a, station& b, const address& where) {
   REQUIRE(a.in.wait([&] { return ups(b) > before; }, long_enough));
 }
 
-/// Sizes that meet every protocol of the network below, in an order of their own.
-std::vector<std::size_t> mixed_sizes(std::uint64_t seed) {
-  std::vector<std::size_t> out;
-  const std::size_t each[] = {0, 1, 64, 1000, 4000, 8192, 65536, 300000};
-  for (const auto size : each)
-    out.insert(out.end(), 12, size);
-  out.insert(out.end(), {std::size_t{1} << 20, std::size_t{4} << 20, std::size_t{8} << 20});
-  splitmix64 random{seed};
-  for (std::size_t i = out.size(); i > 1; --i)
-    std::swap(out[i - 1], out[random.below(i)]);
-  return out;
-}
-
 void send_all(station& from, const node_id& to, const std::vector<std::size_t>& sizes) {
   for (std::uint64_t i = 0; i < sizes.size(); ++i) {
     const auto sent =

@@ -95,6 +95,9 @@ struct conformance_check {
 /// `size` bytes that depend on `seed`.
 [[nodiscard]] std::vector<std::byte> noise(std::size_t size, std::uint64_t seed);
 
+/// Sizes that meet every protocol of the network below, in an order of their own.
+[[nodiscard]] std::vector<std::size_t> mixed_sizes(std::uint64_t seed);
+
 /// A node with its recorder.
 struct station {
   station(world& in, node_options options);

@@ -91,6 +91,18 @@ std::vector<std::byte> noise(std::size_t size, std::uint64_t seed) {
   return out;
 }
 
+std::vector<std::size_t> mixed_sizes(std::uint64_t seed) {
+  std::vector<std::size_t> out;
+  const std::size_t each[] = {0, 1, 64, 1000, 4000, 8192, 65536, 300000};
+  for (const auto size : each)
+    out.insert(out.end(), 12, size);
+  out.insert(out.end(), {std::size_t{1} << 20, std::size_t{4} << 20, std::size_t{8} << 20});
+  splitmix64 random{seed};
+  for (std::size_t i = out.size(); i > 1; --i)
+    std::swap(out[i - 1], out[random.below(i)]);
+  return out;
+}
+
 station::station(world& where, node_options options)
     : in{where}, net{where.add(std::move(options), heard)} {}
 

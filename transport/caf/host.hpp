@@ -100,7 +100,7 @@ private:
   [[nodiscard]] caf::error serialise(const outgoing& what, envelope& outside, content& inside);
   result<void> dispatch(peer& to, parcel what, pressure how);
   void send_small(peer& to, const envelope& outside, std::vector<char> stream = {});
-  void send_link(peer& to, verb what, const caf::strong_actor_ptr& observer, caf::actor_id of);
+  void withhold(peer& to, const outgoing& what, caf::error why);
   void dial_for(const peer_ref& wanted, const address& where);
   void settle(const dialling& what, const result<caf::node_id>& outcome);
   void lost(const peer_ref& who, bool for_good);
@@ -116,7 +116,7 @@ private:
   void on_lookup(peer& from, const opened& in);
   void on_found(peer& from, const opened& in);
   void on_bounce(peer& from, const opened& in);
-  [[nodiscard]] bool settle_exit(peer& from, const opened& in, const caf::message& what,
+  [[nodiscard]] bool settle_exit(peer& from, const caf::message& what,
                                  const caf::strong_actor_ptr& dst);
   void introduce(const node_id& to);
   [[nodiscard]] std::vector<char> place(caf::node_id node, address where);

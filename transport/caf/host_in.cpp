@@ -151,7 +151,7 @@ void host::deliver(peer& from, const opened& in, const caf::strong_actor_ptr& sr
     log_warn("wire: a message cannot be read: {}", system_.render(e));
     return refuse(std::move(e));
   }
-  if (settle_exit(from, in, what, dst))
+  if (settle_exit(from, what, dst))
     return;
   dst->enqueue(caf::make_mailbox_element(src, id, std::move(stages), std::move(what)), &runner_);
 }
@@ -159,19 +159,19 @@ void host::deliver(peer& from, const opened& in, const caf::strong_actor_ptr& sr
 /// An actor that ends tells its links and its monitors, and both may reach us: the first ends the
 /// link, so that the second finds nothing to do.
 /// @return true when the exit was told already
-bool host::settle_exit(peer& from, const opened& in, const caf::message& what,
-                       const caf::strong_actor_ptr& dst) {
+bool host::settle_exit(peer& from, const caf::message& what, const caf::strong_actor_ptr& dst) {
   if (!what.match_elements<caf::exit_msg>())
     return false;
   const auto source = caf::actor_cast<caf::strong_actor_ptr>(what.get_as<caf::exit_msg>(0).source);
+  if (source == nullptr || source->node() != from.node())
+    return false;
   {
     const std::lock_guard guard{mutex_};
-    const std::pair key{from.node(), source != nullptr ? source->id() : in.outside.src};
+    const std::pair key{from.node(), source->id()};
     if (std::find(ended_.begin(), ended_.end(), key) != ended_.end())
       return true;
   }
-  if (source != nullptr && source->node() == from.node())
-    source->get()->remove_link(dst->get());
+  source->get()->remove_link(dst->get());
   return false;
 }
 
@@ -247,7 +247,7 @@ void host::on_found(peer&, const opened& in) {
 
 void host::on_bounce(peer& from, const opened& in) {
   caf::error why;
-  if (read(runner_, in.stream, why) || !why)
+  if (in.stream.empty() || read(runner_, in.stream, why) || !why)
     why = caf::make_error(caf::sec::request_receiver_down);
   from.answered(in.outside.dst, caf::message_id{in.outside.id});
   if (const auto dst = system_.registry().get(in.outside.dst))

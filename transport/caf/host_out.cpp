@@ -54,7 +54,7 @@ void host::send(peer& to, const outgoing& what) {
   content inside;
   if (auto e = serialise(what, outside, inside)) {
     log_warn("wire: a message cannot be serialised: {}", system_.render(e));
-    return bounce(what, e);
+    return what.id.is_response() ? withhold(to, what, std::move(e)) : bounce(what, e);
   }
   const bool asks = what.id.is_request() && what.from != nullptr && !outside.foreign_source;
   if (asks)
@@ -72,17 +72,19 @@ void host::send(peer& to, const outgoing& what) {
   const bool gone = sent.error().code == errc::peer_down || sent.error().code == errc::draining;
   if (!what.id.is_request() && !gone && dropped_++ % 1000 == 0)
     log_warn("wire: a message is dropped ({} so far): {}", dropped_.load(), sent.error().note);
-  if (what.id.is_response() && !gone) {
-    // Too large an answer: the requester hears why.
-    auto why = to_caf_error(sent.error());
-    std::vector<char> stream;
-    if (!write(system_, stream, why))
-      send_small(to, {.what = verb::bounce, .id = what.id.integer_value(), .dst = what.to},
-                 std::move(stream));
-    return;
-  }
+  if (what.id.is_response() && !gone)
+    return withhold(to, what, to_caf_error(sent.error()));
   bounce(what, gone ? caf::make_error(caf::exit_reason::remote_link_unreachable)
                     : to_caf_error(sent.error()));
+}
+
+/// An answer that cannot be sent: the requester hears why instead.
+void host::withhold(peer& to, const outgoing& what, caf::error why) {
+  std::vector<char> stream;
+  if (write(system_, stream, why))
+    stream.clear();
+  send_small(to, {.what = verb::bounce, .id = what.id.integer_value(), .dst = what.to},
+             std::move(stream));
 }
 
 void host::bounce(const outgoing& what, const caf::error& why) {

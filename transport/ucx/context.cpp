@@ -54,7 +54,6 @@ void prepare_environment() {
       {"UCX_POSIX_ERROR_HANDLING", "y"},
       {"UCX_CMA_MEMORY_INVALIDATE", "y"},
       {"UCX_TCP_CM_REUSEADDR", "y"},
-      {"UCX_WARN_UNUSED_ENV_VARS", "n"},
   };
   constexpr int keep_what_is_set = 0;
   for (const auto& [name, value] : variables)

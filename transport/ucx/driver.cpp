@@ -52,7 +52,11 @@ result<void> driver::start(const lane_choice& lanes) {
   takes.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
                      UCP_AM_HANDLER_PARAM_FIELD_ARG | UCP_AM_HANDLER_PARAM_FIELD_FLAGS;
   takes.id = frames_id;
-  takes.cb = on_message;
+  takes.cb = [](void* self, const void* header, std::size_t header_bytes, void* data,
+                std::size_t bytes, const ucp_am_recv_param_t* how) {
+    const std::span head{static_cast<const std::byte*>(header), header_bytes};
+    return static_cast<driver*>(self)->take(head, data, bytes, *how);
+  };
   takes.arg = this;
   takes.flags = UCP_AM_FLAG_WHOLE_MSG;
   const auto status = ucp_worker_set_am_recv_handler(worker_.get(), &takes);

@@ -74,8 +74,6 @@ private:
     error why;
   };
 
-  static ucs_status_t on_message(void* self, const void* header, std::size_t header_bytes,
-                                 void* data, std::size_t bytes, const ucp_am_recv_param_t* how);
   static void on_sent(void* request, ucs_status_t status, void* op);
   static void on_received(void* request, ucs_status_t status, std::size_t bytes, void* op);
   static void on_error(void* self, ucp_ep_h handle, ucs_status_t status);

@@ -11,14 +11,6 @@
 
 namespace troupe::net::ucx {
 
-namespace {
-
-std::span<const std::byte> bytes_of(const void* data, std::size_t size) {
-  return {static_cast<const std::byte*>(data), size};
-}
-
-} // namespace
-
 /// A frame that UCX works on.
 struct driver::send_op {
   driver& self;
@@ -79,11 +71,6 @@ void driver::sent(send_op& op, ucs_status_t status) {
     return broke(over.link(), to_error(status, errc::peer_down, "a frame was not sent"));
   if (links_.contains(over.link()))
     mesh_->frame_sent(over.link(), queued_bytes, steady_clock{}.now());
-}
-
-ucs_status_t driver::on_message(void* self, const void* header, std::size_t header_bytes,
-                                void* data, std::size_t bytes, const ucp_am_recv_param_t* how) {
-  return static_cast<driver*>(self)->take(bytes_of(header, header_bytes), data, bytes, *how);
 }
 
 ucs_status_t driver::take(std::span<const std::byte> head, void* data, std::size_t bytes,

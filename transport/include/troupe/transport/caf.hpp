@@ -29,7 +29,8 @@ namespace seam {
 class host;
 }
 
-/// The module. Settings are read from the group "wire" of the configuration:
+/// The module. Settings are read from the group "wire" of the configuration, from its file or by
+/// `caf::put(cfg.content, "wire.name", name)`:
 ///
 ///   name          a name for logs and for peers; unique among live nodes (default: the node id)
 ///   secret-file   the secret of the cluster, in a file that only its owner can read. Without one,
@@ -39,7 +40,7 @@ class host;
 ///   heartbeat-ms, dead-after-ms  200, 1000
 ///   dial-timeout-ms              5000
 ///   queue-bytes, window-bytes, message-bytes   see net::limits
-///   check-types   nodes with other message types are refused (true)
+///   check-types   nodes with other message types of their own are refused (true)
 ///   run-inline    actors that a message wakes run on the progress thread: the least latency, for
 ///                 programs whose handlers are short (false; see also wire::run_inline)
 ///
