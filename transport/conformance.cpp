@@ -99,13 +99,14 @@ void keeps_order_both_ways(world& in) {
 void answers_from_the_handler(world& in) {
   station a{in, "a"};
   station b{in, "b"};
+  // Checks belong to the thread of the test; a message that is not sent is missed below.
   b.heard.on_message = [&](const recorder::received& m) {
-    CHECK(b.net->send(m.from, m.header, m.payload));
+    static_cast<void>(b.net->send(m.from, m.header, m.payload));
   };
   a.heard.on_message = [&](const recorder::received& m) {
     const auto number = number_in(m.header) + 1;
     if (number < 200)
-      CHECK(a.net->send(m.from, bytes_of(number), m.payload));
+      static_cast<void>(a.net->send(m.from, bytes_of(number), m.payload));
   };
   join(a, b, b.listen());
   REQUIRE(a.net->send(b.id(), bytes_of(0), shared_bytes::adopt(noise(100, 1))));
