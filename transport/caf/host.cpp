@@ -1,6 +1,7 @@
 #include "transport/caf/host.hpp"
 
 #include "transport/caf/proxy.hpp"
+#include "transport/caf/watch.hpp"
 #include "troupe/base/log.hpp"
 #include "troupe/transport/caf.hpp"
 
@@ -147,7 +148,7 @@ void host::settle(const dialling& what, const result<caf::node_id>& outcome) {
   // Nobody is there, or another node: the wanted one was started anew.
   const bool found = outcome && what.wanted != nullptr && *outcome == what.wanted->node();
   if (what.wanted != nullptr && !found && what.wanted->state() == peer_state::dialling)
-    lost(what.wanted, false);
+    lost(what.wanted);
 }
 
 void host::refused(const peer_facts& who, const error& why) {
@@ -168,16 +169,23 @@ void host::peer_down(const peer_facts& from, const error& why) {
   }
   for (const auto& what : waiting)
     settle(what, fail(why));
-  if (who != nullptr)
-    lost(who, why.code != errc::draining);
+  if (who == nullptr)
+    return;
+  if (why.code != errc::draining) {
+    const std::lock_guard guard{mutex_};
+    places_.erase(who->node());
+  }
+  lost(who);
 }
 
 /// Nobody will hear from this node: ends its proxies, and answers what waits for it.
-void host::lost(const peer_ref& who, bool for_good) {
-  who->down(for_good);
+void host::lost(const peer_ref& who) {
+  who->down();
   std::vector<std::shared_ptr<lookup_promise>> waiting;
   {
     const std::lock_guard guard{mutex_};
+    if (const auto at = peers_.find(who->node()); at != peers_.end() && at->second == who)
+      peers_.erase(at);
     for (auto at = questions_.begin(); at != questions_.end();) {
       const bool hit = at->second.at == who;
       if (hit)
@@ -191,6 +199,10 @@ void host::lost(const peer_ref& who, bool for_good) {
   for (const auto& open : who->take_requests()) {
     if (const auto from = caf::actor_cast<caf::strong_actor_ptr>(open.from))
       from->enqueue(nullptr, open.response, caf::make_message(why), nullptr);
+  }
+  for (const auto actor : who->take_watched()) {
+    if (const auto watched = system_.registry().get(actor))
+      watched->get()->detach(watch::token_of(*who));
   }
   proxies_.erase(who->node());
   runner_.run();

@@ -60,10 +60,12 @@ public:
     return proxies_.count_proxies(node);
   }
 
-  // For proxies.
+  // For proxies and watches.
   void send(peer& to, const outgoing& what);
   /// Answers a request with an error; anything else is dropped.
   void bounce(const outgoing& what, const caf::error& why);
+  /// Tells a node that watches it how an actor of ours ended.
+  void tell_down(peer& to, caf::actor_id actor, const caf::error& reason);
   void link_later(const std::shared_ptr<peer>& to, verb what, caf::strong_actor_ptr observer,
                   caf::actor_id of);
 
@@ -103,7 +105,7 @@ private:
   void withhold(peer& to, const outgoing& what, caf::error why);
   void dial_for(const peer_ref& wanted, const address& where);
   void settle(const dialling& what, const result<caf::node_id>& outcome);
-  void lost(const peer_ref& who, bool for_good);
+  void lost(const peer_ref& who);
   void forget(const peer_ref& who, caf::actor_id actor, caf::error reason);
 
   void on_intro(const node_id& from, const opened& in);

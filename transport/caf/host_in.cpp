@@ -1,5 +1,6 @@
 // The part of the host that receives. Everything runs on the progress thread.
 #include "transport/caf/host.hpp"
+#include "transport/caf/watch.hpp"
 #include "troupe/base/log.hpp"
 #include "troupe/transport/caf.hpp"
 
@@ -177,17 +178,11 @@ bool host::settle_exit(peer& from, const caf::message& what, const caf::strong_a
 
 void host::on_monitor(const peer_ref& from, const opened& in) {
   const auto actor = in.outside.dst;
-  const auto tell = [this, from, actor](const caf::error& reason) {
-    std::vector<char> stream;
-    auto why = reason;
-    if (write(system_, stream, why))
-      stream.clear();
-    send_small(*from, {.what = verb::down, .src = actor}, std::move(stream));
-  };
-  if (const auto watched = system_.registry().get(actor))
-    watched->get()->attach_functor(tell);
-  else
-    tell(caf::make_error(caf::exit_reason::unknown));
+  const auto watched = system_.registry().get(actor);
+  if (watched == nullptr)
+    return tell_down(*from, actor, caf::make_error(caf::exit_reason::unknown));
+  if (from->watches(actor))
+    watched->get()->attach(caf::attachable_ptr{new watch{*this, from, actor}});
 }
 
 void host::on_down(const peer_ref& from, const opened& in) {

@@ -92,6 +92,14 @@ void host::bounce(const outgoing& what, const caf::error& why) {
     what.from->enqueue(nullptr, what.id.response_id(), caf::make_message(why), nullptr);
 }
 
+void host::tell_down(peer& to, caf::actor_id actor, const caf::error& reason) {
+  std::vector<char> stream;
+  auto why = reason;
+  if (write(system_, stream, why))
+    stream.clear();
+  send_small(to, {.what = verb::down, .src = actor}, std::move(stream));
+}
+
 void host::link_later(const std::shared_ptr<peer>& to, verb what, caf::strong_actor_ptr observer,
                       caf::actor_id of) {
   net_->post([this, to, what, observer = std::move(observer), of] {

@@ -61,13 +61,23 @@ bool peer::up(transport& over, const node_id& id) {
   return true;
 }
 
-void peer::down(bool for_good) {
+void peer::down() {
   const std::lock_guard guard{mutex_};
-  if (state_ != peer_state::gone)
-    state_ = for_good ? peer_state::gone : peer_state::known;
+  state_ = peer_state::gone;
   id_ = {};
   waiting_.clear();
   waiting_bytes_ = 0;
+}
+
+bool peer::watches(caf::actor_id actor) {
+  const std::lock_guard guard{requests_mutex_};
+  return watched_.insert(actor).second;
+}
+
+std::vector<caf::actor_id> peer::take_watched() {
+  const std::lock_guard guard{requests_mutex_};
+  const auto out = std::exchange(watched_, {});
+  return {out.begin(), out.end()};
 }
 
 void peer::asks(caf::actor_id from, const open_request& what) {

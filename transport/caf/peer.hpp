@@ -6,11 +6,13 @@
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace troupe::net::seam {
 
-/// known: no connection, but it may be dialled; dialling: messages wait; up; gone: for good.
+/// known: no connection, but it may be dialled; dialling: messages wait; up; gone: over. A node
+/// that is connected anew gets another peer object.
 enum class peer_state : std::uint8_t { known, dialling, up, gone };
 
 /// A request that the peer has not answered yet.
@@ -38,12 +40,15 @@ public:
   /// The connection is there: sends what waits. @return false when the node is gone already
   bool up(transport& over, const node_id& id);
   /// The connection is not there any more, or was not made.
-  /// @param for_good the node may not come back
-  void down(bool for_good);
+  void down();
 
   /// Writes down that an answer is awaited.
   void asks(caf::actor_id from, const open_request& what);
   void answered(caf::actor_id from, caf::message_id response);
+  /// Writes down that the node hears of the end of a local actor. @return false when it does
+  /// already
+  [[nodiscard]] bool watches(caf::actor_id actor);
+  [[nodiscard]] std::vector<caf::actor_id> take_watched();
   /// The requests that nobody will answer any more.
   [[nodiscard]] std::vector<open_request> take_requests();
 
@@ -72,6 +77,7 @@ private:
   std::uint64_t waiting_bytes_ = 0;
   std::mutex requests_mutex_;
   std::unordered_map<key, open_request, hash> requests_;
+  std::unordered_set<caf::actor_id> watched_;
 };
 
 } // namespace troupe::net::seam

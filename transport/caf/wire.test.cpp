@@ -248,7 +248,8 @@ TEST_CASE("the handle of a third node is dialled when it is used", "[net][caf]")
   c.net.publish("server", at_c);
   // c and b are connected, a and b are; a gets the handle of c's actor from b.
   c.connect(two.where);
-  REQUIRE(eventually([&] { return two.b.net.stats().size() == 2; }));
+  // b has not dialled c: it can ask once c has said who it is.
+  REQUIRE(eventually([&] { return two.b.net.lookup(c.sys.node(), "server").engaged(); }));
   two.b.net.publish("of c", two.b.find(c.sys.node()));
   const auto third = two.a.find(two.node, "of c");
   CHECK(third.node() == c.sys.node());

@@ -49,15 +49,20 @@ error to_error(ucs_status_t status, errc code, std::string_view what) {
   return {code, fmt::format("{}: {}", what, ucs_status_string(status))};
 }
 
-void prepare_environment() {
-  constexpr const char* variables[][2] = {
-      {"UCX_POSIX_ERROR_HANDLING", "y"},
-      {"UCX_CMA_MEMORY_INVALIDATE", "y"},
-      {"UCX_TCP_CM_REUSEADDR", "y"},
+void prepare_environment(std::string_view transports) {
+  struct variable {
+    const char* name;
+    /// Set only where this transport is in use: UCX complains, on the standard output, about
+    /// variables that it does not read.
+    std::string_view transport;
   };
+  constexpr variable variables[] = {{"UCX_POSIX_ERROR_HANDLING", "posix"},
+                                    {"UCX_CMA_MEMORY_INVALIDATE", "cma"},
+                                    {"UCX_TCP_CM_REUSEADDR", "tcp"}};
   constexpr int keep_what_is_set = 0;
-  for (const auto& [name, value] : variables)
-    setenv(name, value, keep_what_is_set);
+  for (const auto& [name, transport] : variables)
+    if (transports == "all" || transports.find(transport) != std::string_view::npos)
+      setenv(name, "y", keep_what_is_set);
 }
 
 result<context> context::make(const lane_choice& lanes) {
@@ -66,8 +71,9 @@ result<context> context::make(const lane_choice& lanes) {
   if (status != UCS_OK)
     return fail(to_error(status, errc::io_failure, "UCX cannot read its settings"));
   context out;
-  out.lanes_ = choose(config, "TLS", lanes.transports) + " on " +
-               choose(config, "NET_DEVICES", lanes.devices);
+  const auto transports = choose(config, "TLS", lanes.transports);
+  out.lanes_ = transports + " on " + choose(config, "NET_DEVICES", lanes.devices);
+  prepare_environment(transports);
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_MT_WORKERS_SHARED;
   params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;

@@ -18,9 +18,10 @@ namespace troupe::net::ucx {
 
 /// Sets the UCX_* variables that UCX 1.13 reads from nowhere but the environment, where the
 /// operator has not set them. Without these, peer error handling silently turns shared memory off,
-/// and a port cannot be bound again after a restart. Called before the first context; changes the
-/// environment of the process, so call it while no other thread reads it.
-void prepare_environment();
+/// and a port cannot be bound again after a restart. Called for each context; changes the
+/// environment of the process, so make the first one while no other thread reads it.
+/// @param transports those in use, as UCX_TLS says it
+void prepare_environment(std::string_view transports);
 
 /// ucp_context_h.
 class context {

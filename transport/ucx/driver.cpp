@@ -36,7 +36,6 @@ driver::~driver() {
 }
 
 result<void> driver::start(const lane_choice& lanes) {
-  prepare_environment();
   auto made = context::make(lanes);
   if (!made)
     return fail(made.error());
