@@ -20,6 +20,14 @@
 
 extern char** environ;
 
+#ifdef __SANITIZE_ADDRESS__
+/// After a kill -9 under load UCX 1.13 now and then never ends an endpoint. Destroying it would
+/// abort, so the driver leaves the worker to the process, and says so; that is no leak of ours.
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:ucs_calloc\nleak:ucs_malloc\n";
+}
+#endif
+
 using namespace troupe;
 using namespace troupe::net;
 using namespace troupe::net::test;
