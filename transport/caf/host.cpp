@@ -119,7 +119,7 @@ result<published> host::lookup(const caf::node_id& at, const std::string& name,
 
 void host::peer_up(const peer_facts& from) { introduce(from.id); }
 
-void host::dialed(dial_id dial, const address&, const result<node_id>& outcome) {
+void host::dialed(dial_id dial, const address& where, const result<node_id>& outcome) {
   dialling what;
   caf::node_id node;
   {
@@ -138,7 +138,9 @@ void host::dialed(dial_id dial, const address&, const result<node_id>& outcome) 
       node = known->second->node();
     }
   }
-  settle(what, outcome ? result<caf::node_id>{node} : fail(outcome.error()));
+  settle(what, outcome ? result<caf::node_id>{node}
+                       : fail(outcome.error().code,
+                              fmt::format("{}: {}", to_string(where), outcome.error().note)));
 }
 
 /// Tells whoever dialled how it went.
