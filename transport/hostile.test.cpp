@@ -220,3 +220,20 @@ TEST_CASE("noise is no node", "[net][hostile]") {
   }
   CHECK(!is_up(b.events()));
 }
+
+TEST_CASE("a node of another protocol version is told so, at both ends", "[net][hostile]") {
+  pair_of_nodes nodes{3};
+  nodes.a.wire.out.at(0).head[1] = std::byte{9};
+  nodes.run(0, 10);
+  for (auto* side : {&nodes.a, &nodes.b}) {
+    const auto events = side->events();
+    const auto refused = std::find_if(events.begin(), events.end(), [](const event& e) {
+      return std::holds_alternative<refused_event>(e);
+    });
+    REQUIRE(refused != events.end());
+    const auto& why = std::get<refused_event>(*refused).why;
+    CHECK(why.code == errc::unsupported);
+    CHECK_THAT(why.note, Catch::Contains("version 9"));
+    CHECK(!is_up(events));
+  }
+}
