@@ -82,15 +82,14 @@ TEST_CASE("the three tables do not overlap and say something in every row") {
 
 TEST_CASE("arguments without effect are accepted and listed") {
   test_repository repo;
-  const auto m = load_bard(repo, R"({"model": "../hf", "gpu_memory_utilization": 0.5,
+  const auto m = load_bard(repo, R"({"model": "../hf", "swap_space": 0.5,
     "enforce_eager": true, "pipeline_parallel_size": 1, "quantization": null,
     "speculative_config": {}, "cpu_offload_gb": 0.0, "kv_cache_dtype": "auto"})");
   std::set<std::string> names;
   for (const auto& a : m.without_effect)
     names.insert(a.name);
-  CHECK(names == std::set<std::string>{"gpu_memory_utilization", "enforce_eager",
-                                       "pipeline_parallel_size", "speculative_config",
-                                       "cpu_offload_gb", "kv_cache_dtype"});
+  CHECK(names == std::set<std::string>{"swap_space", "enforce_eager", "pipeline_parallel_size",
+                                       "speculative_config", "cpu_offload_gb", "kv_cache_dtype"});
   repo.write("models/bard/1/model.json", R"({"model": "../hf", "gpu_memory_utilization": 2})");
   CHECK(about(repo.check(), "models.bard.gpu_memory_utilization")->code == errc::invalid_argument);
 }
@@ -113,6 +112,7 @@ TEST_CASE("what cannot be had is refused by name") {
       {"pipeline_parallel_size", "\"2\"", errc::invalid_argument},
       {"block_size", "24", errc::invalid_argument},
       {"max_model_len", "0", errc::invalid_argument},
+      {"max_model_len", "1", errc::invalid_argument},
       {"max_model_len", "2048", errc::conflict},
       {"max_num_batched_tokens", "2147483648", errc::invalid_argument},
       {"long_prefill_token_threshold", "4096", errc::conflict},

@@ -148,6 +148,8 @@ void read_engine(object_reader& r, engine_args& out) {
   r.read("block_size", out.block_size, as_block_size);
   read_integer("kv_cache_memory_bytes", out.kv_cache_memory_bytes);
   read_integer("num_gpu_blocks_override", out.num_gpu_blocks_override);
+  r.read("gpu_memory_utilization", out.gpu_memory_utilization, number_in(0.01, 1));
+  r.read("deterministic", out.deterministic, as_bool);
   r.read("enable_prefix_caching", out.enable_prefix_caching, as_bool);
   r.read("enable_chunked_prefill", out.enable_chunked_prefill, as_bool);
   read_integer("long_prefill_token_threshold", out.long_prefill_token_threshold);
@@ -180,7 +182,7 @@ void complete_length(const json_value& config, model_config& model, diagnostic_s
   auto& wanted = model.engine.max_model_len;
   if (length == nullptr || length->kind == json_kind::null)
     return;
-  const auto most = as_integer({*length, "max_position_embeddings", sink}, 1, 1 << 28U);
+  const auto most = as_integer({*length, "max_position_embeddings", sink}, 2, 1 << 28U);
   if (!most)
     return;
   if (!*wanted)

@@ -44,6 +44,14 @@ void backend_state::execute(inference_request_ptr request, response_sink_ptr sin
     end_with_error(*sink, {errc::busy, "model '" + options_.model.name + "' is still loading"});
     return;
   }
+  if (!sink->wanted())
+    return;
+  if (const auto limit = *options_.model.max_queued_requests; mailbox_depth(self_) > limit) {
+    end_with_error(*sink, {errc::busy, fmt::format("more than {} messages wait for the backend of "
+                                                   "model '{}'; try again later",
+                                                   limit, options_.model.name)});
+    return;
+  }
   backend_->execute(std::move(request), std::move(sink));
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -11,6 +12,9 @@ namespace troupe::actors {
 namespace {
 
 using json = nlohmann::ordered_json;
+
+/// How much shorter a normalizer may make a text: Unicode's composed forms reach 3.
+constexpr std::size_t shrinking = 4;
 
 /// The value of the request, or the model's.
 template <class T, class U>
@@ -47,6 +51,9 @@ result<std::shared_ptr<const front_half>> front_half::load(const config::model_c
   made->model_ = model;
   made->max_model_len_ = model.engine.max_model_len->value_or(0);
   made->tokenizer_ = std::make_shared<engine::text::tokenizer>(std::move(*tokenizer));
+  for (std::size_t id = 0; id < made->tokenizer_->vocab_size(); ++id)
+    made->longest_token_ = std::max(
+        made->longest_token_, made->tokenizer_->token_bytes(static_cast<token_id>(id)).size());
   if (auto done = made->load_template(folder); !done)
     return fail(done.error());
   return made;
@@ -105,12 +112,22 @@ result<std::vector<token_id>> front_half::prompt_of(const inference_request& req
     return *request.prompt_ids;
   }
   if (request.prompt_text)
-    return tokenizer_->encode(*request.prompt_text,
-                              {.add_special_tokens = request.add_special_tokens});
+    return encode(*request.prompt_text, request.add_special_tokens);
   auto text = render(request);
   if (!text)
     return fail(text.error());
-  return tokenizer_->encode(*text, {.add_special_tokens = false});
+  return encode(*text, false);
+}
+
+/// Refuses unread what no tokenizer could make short enough, so that it costs nobody time.
+result<std::vector<token_id>> front_half::encode(const std::string& text,
+                                                 bool add_special_tokens) const {
+  if (max_model_len_ > 0 && text.size() / longest_token_ / shrinking > max_model_len_)
+    return fail(errc::limit_exceeded,
+                fmt::format("the prompt has {} bytes, far more than the {} tokens that model '{}' "
+                            "holds (max_model_len); shorten it",
+                            text.size(), max_model_len_, model_.name));
+  return tokenizer_->encode(text, {.add_special_tokens = add_special_tokens});
 }
 
 result<engine::sampling_params> front_half::sampling_of(const inference_request& request,
@@ -125,7 +142,8 @@ result<engine::sampling_params> front_half::sampling_of(const inference_request&
   s.eos_token_ids = *defaults.eos_token_ids;
   s.stop_token_ids = request.stop_token_ids;
   const auto most = defaults.max_tokens->value_or(~0U);
-  s.max_tokens = std::min(request.max_tokens.value_or(room), most);
+  const auto usual = std::min(request.usual_max_tokens.value_or(room), room);
+  s.max_tokens = std::min(request.max_tokens.value_or(usual), most);
   if (auto good = check_ranges(s); !good)
     return fail(good.error());
   return s;

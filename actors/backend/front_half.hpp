@@ -37,6 +37,8 @@ public:
 
 private:
   [[nodiscard]] result<std::vector<token_id>> prompt_of(const inference_request& request) const;
+  [[nodiscard]] result<std::vector<token_id>> encode(const std::string& text,
+                                                     bool add_special_tokens) const;
   [[nodiscard]] result<std::string> render(const inference_request& request) const;
   [[nodiscard]] result<void> load_template(const std::filesystem::path& folder);
   [[nodiscard]] result<engine::sampling_params> sampling_of(const inference_request& request,
@@ -48,6 +50,8 @@ private:
   std::optional<std::string> bos_token_;
   std::optional<std::string> eos_token_;
   std::uint32_t max_model_len_ = 0;
+  /// Bytes of the longest token.
+  std::size_t longest_token_ = 1;
 };
 
 } // namespace troupe::actors

@@ -59,7 +59,7 @@ void text_stream::finish(response_part& part, const engine::token_chunk& chunk) 
   if (std::find(asked.begin(), asked.end(), chunk.stop_token) != asked.end())
     part.stop_token = chunk.stop_token;
   if (chunk.finish == engine::finish_reason::error)
-    part.why = {errc::internal, chunk.note};
+    part.why = {chunk.why, chunk.note};
 }
 
 bool text_stream::on_chunk(const engine::token_chunk& chunk) {

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace troupe::cli {
 
@@ -45,6 +46,36 @@ void print_piece(std::string_view text) {
   std::fflush(stdout);
 }
 
+/// Forgets the oldest exchange, never the system's message; false when only the question is left.
+bool forget_oldest(json& messages) {
+  const std::size_t first = messages[0]["role"] == "system" ? 1 : 0;
+  if (messages.size() < first + 3)
+    return false;
+  messages.erase(first);
+  messages.erase(first);
+  return true;
+}
+
+/// Streams the answer to what was said so far. A talk that has grown longer than the model's
+/// context goes on without its oldest exchanges.
+result<streamed> reply(http_client& client, const chat_options& o, json body,
+                       interrupt_flag& interrupt, std::string& said) {
+  apply(o.sampling, body);
+  bool forgot = false;
+  while (true) {
+    const auto keep = [&](std::string_view text) {
+      said += text;
+      print_piece(text);
+    };
+    auto answer = stream_answer(client, body, keep, [&] { return interrupt.raised(); });
+    if (answer || answer.error().code != errc::limit_exceeded || !forget_oldest(body["messages"]))
+      return answer;
+    if (!std::exchange(forgot, true))
+      std::fputs("(the talk is longer than the model's context: its beginning is left out)\n",
+                 stderr);
+  }
+}
+
 } // namespace
 
 int run_chat(const chat_options& o) {
@@ -71,16 +102,10 @@ int run_chat(const chat_options& o) {
     if (line->empty())
       continue;
     messages.push_back({{"role", "user"}, {"content", *line}});
-    json body = {{"model", *model}, {"messages", messages}};
-    apply(o.sampling, body);
     interrupt.clear();
     std::string said;
-    const auto keep = [&](std::string_view text) {
-      said += text;
-      print_piece(text);
-    };
     const auto answer =
-        stream_answer(*client, std::move(body), keep, [&] { return interrupt.raised(); });
+        reply(*client, o, {{"model", *model}, {"messages", messages}}, interrupt, said);
     interrupt.clear();
     print_piece("\n");
     const bool stopped = !answer && answer.error().code == errc::cancelled;

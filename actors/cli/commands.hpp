@@ -26,7 +26,7 @@ struct file_options {
 struct up_options {
   file_options config;
   /// "cpu", or "simulated" for tests without weights.
-  std::string executor = "cpu";
+  std::string executor;
   bool fault_injection = false;
 };
 

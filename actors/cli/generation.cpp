@@ -55,6 +55,15 @@ void take_event(std::string_view data, streamed& so_far, std::string& problem,
     so_far.finish = choice["finish_reason"].get<std::string>();
 }
 
+errc meaning_of(const http_answer& answer) {
+  if (answer.status == 429)
+    return errc::busy;
+  const auto body = json::parse(answer.body, nullptr, false);
+  const bool too_long = body.is_object() && body.contains("error") && body["error"].is_object() &&
+                        body["error"].value("code", json{}) == json("context_length_exceeded");
+  return too_long ? errc::limit_exceeded : errc::invalid_argument;
+}
+
 } // namespace
 
 event_reader::event_reader(std::function<void(std::string_view)> on_data)
@@ -112,7 +121,7 @@ result<streamed> stream_answer(http_client& client, json body,
   if (!answer)
     return fail(answer.error());
   if (answer->status != 200)
-    return fail(answer->status == 429 ? errc::busy : errc::invalid_argument, message_of(*answer));
+    return fail(meaning_of(*answer), message_of(*answer));
   if (!problem.empty())
     return fail(errc::internal, problem);
   return so_far;

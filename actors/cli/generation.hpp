@@ -37,7 +37,8 @@ struct streamed {
 
 /// Posts `body` with "stream": true to /v1/chat/completions or /v1/completions and hands each piece
 /// of text over as it comes.
-/// @errors what the server says in an error, with its status' meaning; io_failure; cancelled
+/// @errors what the server says in an error, with its status' meaning (limit_exceeded: the context
+///         is too long); io_failure; cancelled
 [[nodiscard]] result<streamed> stream_answer(http_client& client, nlohmann::json body,
                                              const std::function<void(std::string_view)>& on_text,
                                              const std::function<bool()>& stop);

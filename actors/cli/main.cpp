@@ -34,7 +34,7 @@ CLI::App* add_up(CLI::App& app, up_options& o) {
   auto* up = app.add_subcommand("up", "Start the cluster of a file and serve until a signal");
   add_file(up, o.config);
   up->add_option("--node", o.config.node, "Which node of the file to be");
-  up->add_option("--executor", o.executor, "cpu or simulated")->group("");
+  up->add_option("--executor", o.executor, "For tests: cpu, simulated or cuda:0")->group("");
   up->add_flag("--fault-injection", o.fault_injection, "For tests: lets clients kill actors")
       ->group("");
   up->footer("Examples:\n  troupe up examples/quickstart/cluster.json\n"

@@ -72,14 +72,12 @@ std::optional<result<void>> await_ready(actors::cluster& running, const signal_g
   }
 }
 
-/// Serves until a signal, then lets running answers end.
-void serve(actors::cluster& running, const signal_gate& gate, std::chrono::milliseconds deadline) {
-  while (!gate.wait(1h)) {
-  }
-  std::fprintf(stderr, "troupe: draining for at most %.0f s; a second signal ends at once\n",
-               std::chrono::duration<double>(deadline).count());
-  const impatience second{gate};
-  running.stop(deadline);
+/// Serves until a signal; false when the node died instead.
+bool serve(const actors::cluster& running, const signal_gate& gate) {
+  while (!gate.wait(100ms))
+    if (!running.alive())
+      return false;
+  return true;
 }
 
 } // namespace
@@ -98,6 +96,8 @@ int run_up(const up_options& o) {
   }
   const auto& config = *loaded.config;
   set_log_level(*config.log_level);
+  // Outlives the actor system, whose end waits for threads that may be busy.
+  std::optional<impatience> second;
   system_config caf_config;
   caf::actor_system system{caf_config};
   progress_line line;
@@ -115,6 +115,7 @@ int run_up(const up_options& o) {
   const auto ready = await_ready(*running, gate);
   line.clear();
   if (!ready) {
+    second.emplace(gate);
     running->stop(0ms);
     return good;
   }
@@ -124,7 +125,14 @@ int run_up(const up_options& o) {
     return complain(why);
   }
   print_ready(config, *running, begin);
-  serve(*running, gate, *config.limits.shutdown_deadline);
+  if (!serve(*running, gate))
+    return complain(
+        {errc::peer_down, "the node actor died, and every stream with it; start again"});
+  const std::chrono::milliseconds deadline = *config.limits.shutdown_deadline;
+  std::fprintf(stderr, "troupe: draining for at most %.0f s; a second signal ends at once\n",
+               std::chrono::duration<double>(deadline).count());
+  second.emplace(gate);
+  running->stop(deadline);
   std::fprintf(stderr, "troupe: stopped\n");
   return good;
 }

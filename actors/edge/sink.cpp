@@ -51,6 +51,11 @@ void inbox::close() {
     slot.reset();
 }
 
+bool inbox::closed() const {
+  const std::lock_guard lock{mutex_};
+  return closed_;
+}
+
 choice_sink::choice_sink(std::shared_ptr<inbox> to, std::size_t choice, sink_origin origin)
     : to_{std::move(to)}, choice_{choice}, origin_{std::move(origin)} {}
 

@@ -34,9 +34,10 @@ public:
   [[nodiscard]] std::vector<entry> take();
   /// Nobody will look again: what comes is dropped.
   void close();
+  [[nodiscard]] bool closed() const;
 
 private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<std::optional<response_part>> pending_;
   std::function<void()> wake_;
   bool woken_ = false;
@@ -61,6 +62,7 @@ public:
 
   void on_accepted(request_id id, std::uint32_t prompt_tokens) override;
   void on_part(response_part part) override;
+  [[nodiscard]] bool wanted() const override { return !to_->closed(); }
 
 private:
   void observe(const response_part& part);

@@ -5,6 +5,10 @@
 #include "actors/node/placement.hpp"
 #include "actors/router/router.hpp"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
 #include <thread>
 
 namespace troupe::actors {
@@ -16,6 +20,7 @@ struct cluster::impl {
   std::shared_ptr<class metrics> metrics;
   config::cluster_config config;
   std::uint16_t port = 0;
+  std::shared_ptr<std::atomic<bool>> gone = std::make_shared<std::atomic<bool>>(false);
   bool stopped = false;
 };
 
@@ -52,6 +57,10 @@ http_options http_of(const config::cluster_config& cluster, const config::http_e
   return made;
 }
 
+/// What kill() and the debug route may end.
+constexpr std::array<std::string_view, 8> kinds{"node",       "router",  "scheduler", "worker",
+                                                "kv_manager", "replica", "backend",   "edge"};
+
 /// Where the edge finds the node that is spawned after it.
 struct late_node {
   std::mutex mutex;
@@ -60,6 +69,10 @@ struct late_node {
 
 std::function<result<void>(std::string_view)> kill_through(std::shared_ptr<late_node> late) {
   return [late](std::string_view kind) -> result<void> {
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
+      return fail(errc::invalid_argument,
+                  fmt::format("there is no kind of actor '{}'; the kinds are: {}", kind,
+                              fmt::join(kinds, ", ")));
     const std::lock_guard lock{late->mutex};
     post(late->node, kill_atom::value, std::string{kind});
     return {};
@@ -84,6 +97,7 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
                     .start = options,
                     .desk = parts->desk,
                     .metrics = parts->metrics};
+  node.gone = parts->gone;
   const auto late = std::make_shared<late_node>();
   if (options.edges && self->http) {
     auto http = http_of(config, *self->http);
@@ -126,13 +140,15 @@ cluster::~cluster() {
 
 router_actor cluster::router() const { return impl_->desk->view()->router; }
 
+bool cluster::alive() const { return !*impl_->gone; }
+
 std::uint16_t cluster::http_port() const { return impl_->port; }
 
 void cluster::kill(const std::string& kind) { post(impl_->node, kill_atom::value, kind); }
 
 result<void> cluster::await_ready(std::chrono::milliseconds limit) {
   const auto end = std::chrono::steady_clock::now() + limit;
-  while (std::chrono::steady_clock::now() < end) {
+  while (std::chrono::steady_clock::now() < end && alive()) {
     const auto view = impl_->desk->view();
     std::size_t ready = 0;
     for (const auto& model : view->models) {
@@ -144,6 +160,8 @@ result<void> cluster::await_ready(std::chrono::milliseconds limit) {
       return {};
     std::this_thread::sleep_for(poll);
   }
+  if (!alive())
+    return fail(errc::peer_down, "the node has ended");
   return fail(errc::timed_out, "the models are still loading");
 }
 
@@ -182,7 +200,7 @@ void cluster::stop(std::chrono::milliseconds deadline) {
         .receive([&](std::uint64_t left) { streams = left; }, [](const caf::error&) {});
     return streams;
   };
-  while (ask_node(drain_atom::value) > 0 && std::chrono::steady_clock::now() < end)
+  while (alive() && ask_node(drain_atom::value) > 0 && std::chrono::steady_clock::now() < end)
     std::this_thread::sleep_for(poll);
   ask_node(cancel_atom::value);
   self->send_exit(impl_->node, caf::exit_reason::user_shutdown);

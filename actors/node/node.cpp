@@ -29,6 +29,8 @@ node_state::~node_state() {
   caf::anon_send_exit(options_.router, caf::exit_reason::user_shutdown);
   if (options_.edge)
     caf::anon_send_exit(options_.edge, caf::exit_reason::user_shutdown);
+  if (options_.gone)
+    *options_.gone = true;
 }
 
 void node_state::start_backend(std::size_t index) {
@@ -72,6 +74,7 @@ void node_state::spawn_replica(replica_id id) {
     if (tell_host)
       tell_host(name, share, what);
   };
+  auto kind = executor_kind_of(options_.start.executor, options_.self, id);
   part.report.status = {.model = model.name,
                         .replica = id,
                         .node = *options_.self.name,
@@ -82,8 +85,7 @@ void node_state::spawn_replica(replica_id id) {
       replica_options{.model = model,
                       .id = id,
                       .node_name = *options_.self.name,
-                      .worker = {.make = make_executor_factory(options_.start.executor, model),
-                                 .progress = progress},
+                      .worker = {.make = make_executor_factory(kind, model), .progress = progress},
                       .hash_key = block_hash_key(options_.cluster),
                       .node = node_core{self_},
                       .metrics = options_.metrics,
@@ -242,7 +244,9 @@ void node_state::measure_mailboxes() {
 
 void node_state::kill(const std::string& kind) {
   log_warn("fault injection: kill {}", kind);
-  if (kind == "router")
+  if (kind == "node")
+    self_->quit(caf::exit_reason::kill);
+  else if (kind == "router")
     caf::anon_send_exit(options_.router, caf::exit_reason::kill);
   else if (kind == "edge" && options_.edge)
     caf::anon_send_exit(options_.edge, caf::exit_reason::kill);

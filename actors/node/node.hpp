@@ -8,6 +8,7 @@
 #include "troupe/actors/cluster.hpp"
 #include "troupe/config/cluster.hpp"
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,6 +31,8 @@ struct node_options {
   edge_factory make_edge;
   /// The router of this front process; the node spawns the next ones.
   router_core router;
+  /// Set when the node ends, for whoever waits outside the actor system.
+  std::shared_ptr<std::atomic<bool>> gone;
 };
 
 /// Places what the cluster file gives this process, supervises it, and keeps the front desk's view.

@@ -41,6 +41,14 @@ std::uint64_t fold(std::string_view text) {
 
 } // namespace
 
+std::string executor_kind_of(const std::string& asked, const config::node_config& node,
+                             replica_id replica) {
+  if (!asked.empty())
+    return asked;
+  const auto& devices = *node.devices;
+  return devices.empty() ? "cpu" : to_string(devices[value(replica) % devices.size()]);
+}
+
 executor_factory make_executor_factory(std::string kind, const config::model_config& model) {
   const auto& args = model.engine;
   engine::executor_options options{
@@ -54,8 +62,13 @@ executor_factory make_executor_factory(std::string kind, const config::model_con
       .max_num_batched_tokens = *args.max_num_batched_tokens,
       .kv_cache_bytes = *args.kv_cache_memory_bytes,
       .num_blocks = *args.num_gpu_blocks_override,
+      .gpu_memory_utilization = *args.gpu_memory_utilization,
+      .deterministic = *args.deterministic,
       .threads = *args.cpu_threads,
   };
+  // Without chunks a prompt is one step, however long that takes.
+  if (!*args.enable_chunked_prefill && !options.max_num_batched_tokens && options.max_model_len > 0)
+    options.max_num_batched_tokens = std::max(options.max_model_len, options.max_num_seqs);
   return [kind = std::move(kind), options = std::move(options)] {
     return engine::make_executor(kind, options);
   };

@@ -46,8 +46,10 @@ void replica_state::start_worker() {
 }
 
 void replica_state::on_load_failed(const error& why) {
-  if (!is_permanent(why.code))
-    return; // The worker's death is told apart, and restarts it.
+  if (!is_permanent(why.code)) {
+    end(worker_);
+    return restart("worker");
+  }
   log_error("model {}: {}", options_.model.name, to_string(why));
   report_.status.state = "failed";
   report_.why = why.code;
@@ -218,8 +220,10 @@ replica_actor::behavior_type replica_state::make_behavior(replica_options option
       [this](load_atom) {
         if (!worker_)
           return start_worker();
+        restart_pending_ = false;
         ask(self_, worker_, load_limit, reset_atom::value)
-            .then([this] { build(report_.loaded); }, [](const caf::error&) {});
+            .then([this] { build(report_.loaded); },
+                  [this](const caf::error&) { restart("worker"); });
       },
       [this](kill_atom, const std::string& kind) { kill(kind); },
       [this](attach_atom, hub_id hub, const router_core& router) {

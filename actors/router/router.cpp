@@ -89,7 +89,7 @@ void router_state::cancel(request_id id) {
 void router_state::end_stream(request_id id, engine::finish_reason finish, const caf::error& why) {
   if (asked_.contains(id))
     return refuse(id, why);
-  auto last = hub_->end(id, finish, from_caf(why).note);
+  auto last = hub_->end(id, finish, from_caf(why));
   const auto sink = sinks_.find(id);
   if (last && sink != sinks_.end())
     tell(self_, sink->second, engine::token_batch{{}, {std::move(*last)}});

@@ -91,9 +91,17 @@ TEST_CASE("a row whose logits are not finite fails alone") {
   CHECK(brought->failed[0].code == errc::corrupt_data);
   // What was planned ahead of the failed row fails with it, and the other sequence goes on.
   drive.row(request_id{1}, 3, 1, true);
+  drive.row(request_id{2}, 3, 1, true);
   const auto next = drive.run();
   REQUIRE(next);
   CHECK(next->tokens.size() == 1);
+  REQUIRE(next->failed.size() == 1);
+  CHECK(next->failed[0].id == request_id{2});
+  drive.remove(request_id{2});
+  drive.row(request_id{1}, 4, 1, true);
+  const auto last = drive.run();
+  REQUIRE(last);
+  CHECK(last->tokens.size() == 1);
 }
 
 TEST_CASE("the KV cache is sized by what is given, or by need") {

@@ -1,11 +1,13 @@
-// The table of executors that are linked in.
+// The table of executors: those that are linked in, and those that a library of their own holds.
 #include "engine/exec/executor.hpp"
 
 #include "engine/exec/cpu_executor.hpp"
+#include "engine/exec/plugin.hpp"
 #include "engine/exec/simulated.hpp"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -15,26 +17,35 @@ namespace {
 
 struct executor_kind {
   std::string_view name;
-  std::unique_ptr<executor> (*make)(executor_options options);
+  /// Whether a device may be named behind a colon.
+  bool has_devices;
+  result<std::unique_ptr<executor>> (*make)(executor_options options, std::string_view device);
 };
 
 template <class T>
-std::unique_ptr<executor> make(executor_options options) {
+result<std::unique_ptr<executor>> make(executor_options options, std::string_view) {
   return std::make_unique<T>(std::move(options));
 }
 
-constexpr std::array<executor_kind, 2> kinds{{
-    {"cpu", make<cpu_executor>},
-    {"simulated", make<simulated_executor>},
+result<std::unique_ptr<executor>> make_cuda(executor_options options, std::string_view device) {
+  return find_plugin("libtroupe_cuda.so", std::move(options), device);
+}
+
+constexpr std::array<executor_kind, 3> kinds{{
+    {"cpu", false, make<cpu_executor>},
+    {"simulated", false, make<simulated_executor>},
+    {"cuda", true, make_cuda},
 }};
 
 } // namespace
 
 result<std::unique_ptr<executor>> make_executor(std::string_view kind, executor_options options) {
+  const std::size_t colon = std::min(kind.find(':'), kind.size());
+  const std::string_view device = kind.substr(std::min(colon + 1, kind.size()));
   std::vector<std::string_view> names;
   for (const executor_kind& one : kinds) {
-    if (one.name == kind)
-      return one.make(std::move(options));
+    if (one.name == kind.substr(0, colon) && (one.has_devices || colon == kind.size()))
+      return one.make(std::move(options), device);
     names.push_back(one.name);
   }
   return fail(errc::not_found, fmt::format("there is no executor '{}'; these are: {}", kind,

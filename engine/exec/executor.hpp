@@ -3,6 +3,7 @@
 #include "engine/request/step.hpp"
 #include "troupe/base/error.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -34,6 +35,11 @@ struct executor_options {
   /// Bytes for the KV cache; not given: the policy of config/ decides from the model's needs.
   std::optional<std::uint64_t> kv_cache_bytes;
   std::optional<std::uint32_t> num_blocks;
+  /// The share of a GPU's memory that weights, working memory and KV cache may take together, where
+  /// the KV cache has no size of its own. Means nothing on a CPU.
+  double gpu_memory_utilization = 0.9;
+  /// Asks a GPU for batch-invariant products, at the price of speed; the CPU's always are.
+  bool deterministic = false;
   /// Compute threads, the caller's included; 0 takes one per core.
   std::uint32_t threads = 0;
 };
@@ -98,8 +104,10 @@ public:
   virtual void reset() = 0;
 };
 
-/// Makes an executor of a kind in the table: "cpu" or "simulated".
-/// @errors not_found: names the kinds that there are
+/// Makes an executor of a kind in the table: "cpu", "simulated", or "cuda:0" with the number of the
+/// GPU, which opens libtroupe_cuda.so.
+/// @errors not_found: names the kinds that there are, or says that there is no GPU or no library;
+///         and what plugin.hpp says
 [[nodiscard]] result<std::unique_ptr<executor>> make_executor(std::string_view kind,
                                                               executor_options options);
 

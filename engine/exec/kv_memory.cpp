@@ -27,12 +27,12 @@ result<kv_plan> plan_kv(const executor_options& options, const kv_needs& needs) 
   // Block numbers are 32 bits wide; one value is kept free of meaning.
   const std::uint64_t most = 0xFFFFFFFE;
   std::uint64_t blocks = std::min(one_sequence * options.max_num_seqs, most);
-  std::string_view bound = "num_blocks";
+  std::string_view bound = "num_gpu_blocks_override";
   if (options.num_blocks) {
     blocks = *options.num_blocks;
   } else if (options.kv_cache_bytes) {
     blocks = std::min(*options.kv_cache_bytes / per_block, most);
-    bound = "kv_cache_bytes";
+    bound = "kv_cache_memory_bytes";
   } else if (needs.available_bytes != 0) {
     blocks = std::min(blocks, needs.available_bytes / 4 / per_block);
     bound = "a quarter of the available memory";

@@ -94,6 +94,11 @@ result<sequence_table::row> sequence_table::check(const step_row& asked, step_id
   const std::uint64_t known = sequence.tokens.size() + sequence.promised;
   if (sequence.started && sequence.last_step == step)
     return wrong(asked.id, "has two rows in one step");
+  if (sequence.failure) {
+    // Planned before anybody knew of the failure: the row fails too, whatever it asks for.
+    sequence.last_step = step;
+    return row{&sequence, asked.position, asked.tokens, asked.samples};
+  }
   if (asked.tokens == 0 || end > known || end > limits_.max_model_len)
     return wrong(asked.id, fmt::format("positions [{}, {}) are empty, or beyond its {} tokens or "
                                        "max_model_len {}",

@@ -92,7 +92,7 @@ std::optional<token_chunk> hub::deliver(const token_chunk& chunk) {
   return chunk;
 }
 
-std::optional<token_chunk> hub::end(request_id id, finish_reason finish, std::string note) {
+std::optional<token_chunk> hub::end(request_id id, finish_reason finish, error why) {
   const auto found = impl_->streams.find(id);
   if (found == impl_->streams.end())
     return std::nullopt;
@@ -103,7 +103,8 @@ std::optional<token_chunk> hub::end(request_id id, finish_reason finish, std::st
   last.attempt = request.attempt;
   last.offset = static_cast<std::uint32_t>(request.delivered.size());
   last.finish = finish;
-  last.note = std::move(note);
+  last.why = why.code;
+  last.note = std::move(why.note);
   impl_->erase(found);
   return last;
 }

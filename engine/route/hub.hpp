@@ -40,8 +40,7 @@ public:
   [[nodiscard]] std::optional<token_chunk> deliver(const token_chunk& chunk);
   /// Ends a stream from this side: its last chunk, which stands after every token delivered, or
   /// nothing when no such stream is open.
-  [[nodiscard]] std::optional<token_chunk> end(request_id id, finish_reason finish,
-                                               std::string note);
+  [[nodiscard]] std::optional<token_chunk> end(request_id id, finish_reason finish, error why);
   /// Forgets a stream without a last chunk: its submission was refused, or its sink is gone.
   void close(request_id id);
   /// The same request for another replica: next attempt, with the tokens delivered so far.

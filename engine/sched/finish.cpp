@@ -27,9 +27,9 @@ ending scheduler::impl::check_stop(const sequence& seq) const {
   const auto last = seq.tokens.back();
   const bool eos = !sampling.ignore_eos && contains(sampling.eos_token_ids, last);
   if (eos || contains(sampling.stop_token_ids, last))
-    return {.reason = finish_reason::stop, .stop_token = last, .note = {}};
+    return {.reason = finish_reason::stop, .stop_token = last, .why = {}, .note = {}};
   if (seq.size() >= config.max_model_len || seq.generated() >= sampling.max_tokens)
-    return {.reason = finish_reason::length, .stop_token = -1, .note = {}};
+    return {.reason = finish_reason::length, .stop_token = -1, .why = {}, .note = {}};
   return {};
 }
 
@@ -43,6 +43,7 @@ void scheduler::impl::deliver(sequence& seq, std::span<const token_id> fresh, co
                     .finish = how.reason,
                     .stop_token = how.stop_token,
                     .cached_tokens = seq.first_chunk_sent ? 0 : seq.cached_tokens,
+                    .why = how.why,
                     .note = how.note};
   seq.first_chunk_sent = true;
   const auto hub = seq.request.sink.hub;
@@ -86,9 +87,11 @@ void scheduler::impl::forget(sequence& seq, finish_reason reason, time_point now
 void scheduler::impl::expire(time_point now) {
   while (!deadlines.empty() && deadlines.begin()->first <= now) {
     auto& seq = *sequences.at(by_arrival.at(deadlines.begin()->second));
-    const auto note = fmt::format("the request's time-out of {} ms passed after {} tokens",
-                                  seq.request.timeout.count(), seq.generated());
-    finish(seq, {.reason = finish_reason::error, .stop_token = -1, .note = note}, now);
+    finish(seq,
+           failure(errc::timed_out,
+                   fmt::format("the request's time-out of {} ms passed after {} tokens",
+                               seq.request.timeout.count(), seq.generated())),
+           now);
   }
 }
 

@@ -52,9 +52,11 @@ void scheduler::impl::row_done(sequence& seq, const flying_row& row, const sampl
     return;
   --seq.samples_in_flight;
   if (sampled == nullptr) {
-    const auto note = fmt::format("step {} brought no token for the request", value(ended_step));
     disown(seq.ticket);
-    finish(seq, {.reason = finish_reason::error, .stop_token = -1, .note = note}, now);
+    finish(seq,
+           failure(errc::internal,
+                   fmt::format("step {} brought no token for the request", value(ended_step))),
+           now);
     return;
   }
   seq.tokens.push_back(sampled->token);
@@ -98,8 +100,7 @@ void scheduler::impl::row_failed(const failed_row& failed, const flying_step& st
   auto* seq = find(row->id, row->ticket);
   if (seq == nullptr)
     return;
-  const auto note = fmt::format("step {}: {}", value(step.id), failed.note);
-  finish(*seq, {.reason = finish_reason::error, .stop_token = -1, .note = note}, now);
+  finish(*seq, failure(failed.code, fmt::format("step {}: {}", value(step.id), failed.note)), now);
 }
 
 /// Sequences that share blocks which the rows under `ticket` no longer fill are put back to the
@@ -134,9 +135,7 @@ void scheduler::impl::step_failed(const error& why, time_point now) {
   }
   in_flight.clear();
   commits.push_back({.step = ended_step, .blocks = {}, .contents_lost = true});
-  const ending how{.reason = finish_reason::error,
-                   .stop_token = -1,
-                   .note = fmt::format("the worker failed: {}", to_string(why))};
+  const auto how = failure(errc::internal, fmt::format("the worker failed: {}", to_string(why)));
   while (!running.empty())
     finish(*running.front(), how, now);
   while (!waiting.empty())

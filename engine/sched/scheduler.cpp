@@ -42,7 +42,7 @@ void scheduler::cancel(request_id id, finish_reason reason, time_point now) {
   const auto found = impl_->sequences.find(id);
   if (found == impl_->sequences.end())
     return;
-  impl_->finish(*found->second, {.reason = reason, .stop_token = -1, .note = {}}, now);
+  impl_->finish(*found->second, {.reason = reason, .stop_token = -1, .why = {}, .note = {}}, now);
   impl_->settle_account();
   impl_->refresh_head();
 }

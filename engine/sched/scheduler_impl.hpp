@@ -56,8 +56,14 @@ struct open_admit {
 struct ending {
   finish_reason reason = finish_reason::none;
   token_id stop_token = -1;
+  errc why = errc::none;
   std::string note;
 };
+
+/// An answer that ends in an error.
+inline ending failure(errc why, std::string note) {
+  return {finish_reason::error, -1, why, std::move(note)};
+}
 
 struct scheduler::impl {
   /// Waiting sequences in the order of their turn: {priority or 0, arrival}. A preempted sequence

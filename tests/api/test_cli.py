@@ -1,8 +1,14 @@
 """The commands of `troupe` beside `up`."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
 
-from troupe_process import run, write_cluster
+import pytest
+
+from troupe_process import TROUPE, eventually, run, write_cluster
 
 
 def test_submit_one_prompt(bard):
@@ -39,6 +45,39 @@ def test_chat(bard):
     assert talk.stdout.count("\n") >= 2
 
 
+def test_a_talk_longer_than_the_context_goes_on(bard):
+    talk = run("chat", "--url", bard.url, "--max-tokens", 150, stdin="Speak, and be long about it!\n" * 8)
+    assert talk.returncode == 0, talk.stderr
+    assert "left out" in talk.stderr and "max_model_len" not in talk.stderr
+    alone = run("chat", "--url", bard.url, stdin="word " * 2000 + "\nHello\n")
+    assert "max_model_len" in alone.stderr and alone.returncode == 0
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat(bard):
+    def asked():
+        return bard.metric("troupe:http_requests_total", path="/v1/chat/completions")
+
+    before = asked()
+    ours, theirs = pty.openpty()
+    chat = subprocess.Popen([TROUPE, "chat", "--url", bard.url, "--max-tokens", "400"], stdin=theirs,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        os.write(ours, b"Speak!\n")
+        assert chat.stdout.read(1)
+        chat.send_signal(signal.SIGINT)
+        eventually(lambda: bard.idle() and asked() == before + 1, "the answer was stopped")
+        os.write(ours, b"Again!\n")
+        eventually(lambda: bard.idle() and asked() == before + 2, "the next question was answered")
+        chat.send_signal(signal.SIGINT)
+        os.write(ours, b"/quit\n")
+        assert chat.wait(30) == 0
+    finally:
+        chat.kill()
+        chat.communicate()
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_status(bard):
     table = run("status", "--url", bard.url)
     assert table.returncode == 0, table.stderr
@@ -67,6 +106,17 @@ def test_check_explains_and_finds_every_mistake(tmp_path):
     for word in ("clutser", "loud", "99999", "hamlet", "max_num_seqs"):
         assert word in bad.stdout, word
     assert run("up", file).returncode == 1
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_a_sentence(tmp_path):
+    file = write_cluster(tmp_path, devices=["cuda:0"])
+    assert "cuda:0" in run("check", file).stdout
+    done = run("up", file, "--port", "0")
+    assert done.returncode == 1
+    assert '"cpu"' in done.stderr and ("driver" in done.stderr or "libtroupe_cuda.so" in done.stderr)
+    bad = run("up", write_cluster(tmp_path, devices=["cuda:first"]))
+    assert bad.returncode == 1 and "cuda:<index>" in bad.stderr
 
 
 def test_wrong_command_lines_and_help():

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import signal
 import threading
@@ -84,6 +85,18 @@ def test_a_death_ends_in_errors_and_a_restart(mortal, kind):
     eventually(mortal.idle, "nothing left over")
     assert mortal.metric("troupe:actor_restarts_total") > 0
     assert mortal.get("/health").status_code == 200
+
+
+def test_the_death_of_the_node_ends_the_process_with_a_word(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        assert cluster.kill("nonsense").status_code == 400
+        with httpx.stream("POST", cluster.url + "/v1/completions", timeout=60,
+                          json={"model": "bard", "prompt": "ROMEO:", "stream": True, **LONG}) as answer:
+            next(events(answer))
+            with contextlib.suppress(httpx.TransportError):
+                cluster.kill("node")
+        assert cluster.process.wait(30) == 1
+        eventually(lambda: any("node actor died" in line for line in cluster.complaints), "says why")
 
 
 def test_sigterm_lets_streams_end_and_refuses_new_ones(tmp_path):

@@ -14,6 +14,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 // The CPU executor on random bf16 models: decode at batch 1, 8 and 16 and prefill of 512, against
@@ -23,20 +24,24 @@
 //
 //   bench_engine [--model qwen3|small] [--threads N] [--rounds N]
 //                [--llama-bench PATH --gguf FILE] [--llama-batched-bench PATH]
-//                [--vllm-python PATH --vllm-script FILE]
+//                [--vllm COMMAND]
 //
-// A peer is a command whose last number on standard output is tokens per second.
+// llama.cpp is asked by one command a measure. vLLM takes half a minute to start, so it is one
+// process that stays (tests/bench/peer_vllm.py) and is asked over its standard input; it sleeps
+// while the others are measured.
 namespace {
 
 using namespace troupe;
 using namespace troupe::engine;
 using steady = std::chrono::steady_clock;
 
-constexpr std::string_view qwen3_config = R"({"architectures":["Qwen3ForCausalLM"],
+constexpr std::string_view qwen3_config =
+    R"({"architectures":["Qwen3ForCausalLM"],"model_type":"qwen3",
   "hidden_size":1024,"intermediate_size":3072,"num_hidden_layers":28,"num_attention_heads":16,
   "num_key_value_heads":8,"head_dim":128,"vocab_size":151936,"max_position_embeddings":40960,
   "tie_word_embeddings":true,"rope_theta":1000000,"torch_dtype":"bfloat16"})";
-constexpr std::string_view small_config = R"({"architectures":["LlamaForCausalLM"],
+constexpr std::string_view small_config =
+    R"({"architectures":["LlamaForCausalLM"],"model_type":"llama",
   "hidden_size":320,"intermediate_size":864,"num_hidden_layers":6,"num_attention_heads":5,
   "num_key_value_heads":5,"vocab_size":4096,"max_position_embeddings":4096,
   "torch_dtype":"bfloat16"})";
@@ -48,8 +53,7 @@ struct settings {
   std::string llama_bench;
   std::string llama_batched_bench;
   std::string gguf;
-  std::string vllm_python;
-  std::string vllm_script;
+  std::string vllm;
 };
 
 double seconds_since(steady::time_point begin) {
@@ -106,7 +110,11 @@ private:
 /// Decode of `batch` sequences behind prompts of 16 tokens, or one prefill; tokens per second.
 class workload {
 public:
-  explicit workload(cpu_executor& run) : drive_{run}, vocabulary_{run.describe().vocab_size} {}
+  explicit workload(cpu_executor& run)
+      : drive_{run}, vocabulary_{run.describe().vocab_size}, weight_bytes_{static_cast<double>(
+                                                                 run.describe().weight_bytes)} {}
+
+  [[nodiscard]] double weight_bytes() const { return weight_bytes_; }
 
   double decode(std::uint32_t batch, std::uint32_t steps) {
     drive_.reset();
@@ -144,6 +152,7 @@ private:
 
   test::step_driver drive_;
   std::uint32_t vocabulary_;
+  double weight_bytes_;
 };
 
 /// The last number that a command prints, or nothing.
@@ -164,6 +173,50 @@ std::optional<double> last_number(const std::string& command) {
   return std::atof(text.substr(begin == std::string::npos ? 0 : begin + 1).c_str());
 }
 
+/// A peer that stays: it prints a line when it is ready, then answers a measure's name with tokens
+/// per second.
+class resident_peer {
+public:
+  explicit resident_peer(const std::string& command) {
+    std::array<int, 2> to{};
+    std::array<int, 2> from{};
+    if (::pipe(to.data()) != 0 || ::pipe(from.data()) != 0)
+      std::exit(1);
+    if (::fork() == 0) {
+      ::dup2(to[0], STDIN_FILENO);
+      ::dup2(from[1], STDOUT_FILENO);
+      ::close(to[1]);
+      ::execl("/bin/sh", "sh", "-c", ("exec " + command).c_str(), nullptr);
+      std::_Exit(127);
+    }
+    ::close(to[0]);
+    ::close(from[1]);
+    questions_ = ::fdopen(to[1], "w");
+    answers_ = ::fdopen(from[0], "r");
+    static_cast<void>(line());
+  }
+
+  double ask(const std::string& measure) {
+    fmt::print(questions_, "{}\n", measure);
+    std::fflush(questions_);
+    return std::atof(line().c_str());
+  }
+
+private:
+  std::string line() {
+    std::array<char, 256> text{};
+    if (std::fgets(text.data(), text.size(), answers_) == nullptr) {
+      fmt::print(stderr,
+                 "bench_engine: the resident peer has ended; its standard error says why\n");
+      std::exit(1);
+    }
+    return text.data();
+  }
+
+  FILE* questions_ = nullptr;
+  FILE* answers_ = nullptr;
+};
+
 /// One thing that is measured in each round.
 struct measure {
   std::string name;
@@ -175,47 +228,49 @@ struct measure {
   std::vector<double> against_vllm{};
 };
 
+/// Decode steps of one measurement: a second or so, for us and for llama.cpp alike.
+std::uint32_t decode_steps(const settings& s) { return s.model == "small" ? 200 : 32; }
+
 std::vector<measure> plan(const settings& s) {
   // The average is one before the last column of a row of CSV; llama-batched-bench ends in the
   // tokens per second of everything, so its text generation column is cut out.
   const auto bench = [&](std::string_view arguments) {
     return s.llama_bench.empty()
                ? std::string{}
-               : fmt::format("{} -m {} -t {} {} -r 1 -o csv 2>/dev/null | tail -1 | awk -F'\",\"' "
-                             "'{{print $(NF-1)}}'",
-                             s.llama_bench, s.gguf, s.threads, arguments);
+               : fmt::format(
+                     "{} -m {} -t {} {} -r 1 -lm none -o csv 2>/dev/null | tail -1 | awk -F'\",\"' "
+                     "'{{print $(NF-1)}}'",
+                     s.llama_bench, s.gguf, s.threads, arguments);
   };
+  const std::uint32_t steps = decode_steps(s);
   const auto batched = [&](std::uint32_t batch) {
     return s.llama_batched_bench.empty()
                ? std::string{}
                : fmt::format(
-                     "{} -m {} -c 4096 -b 2048 -ub 512 -npp 16 -ntg 32 -npl {} -t {} -tb {} "
+                     "{} -m {} -c 4096 -b 2048 -ub 512 -npp 16 -ntg {} -npl {} -t {} -tb {} "
                      "2>/dev/null | grep '^|' | tail -1 | awk -F'|' '{{print $9}}'",
-                     s.llama_batched_bench, s.gguf, batch, s.threads, s.threads);
+                     s.llama_batched_bench, s.gguf, steps, batch, s.threads, s.threads);
   };
-  return {{"decode_1", 1, bench("-p 0 -n 32")},
+  return {{"decode_1", 1, bench(fmt::format("-p 0 -n {}", steps))},
           {"decode_8", 8, batched(8)},
           {"decode_16", 16, batched(16)},
           {"prefill_512", 0, bench("-p 512 -n 0")}};
 }
 
 void measure_round(measure& m, workload& work, bandwidth_probe& probe, const settings& s,
-                   double weight_bytes) {
-  const std::uint32_t steps = s.model == "small" ? 200 : 24;
+                   std::optional<resident_peer>& vllm) {
+  const std::uint32_t steps = decode_steps(s);
   const double before = probe();
   const double rate = m.batch == 0 ? work.prefill(512) : work.decode(m.batch, steps);
   const double after = probe();
   m.ours.push_back(rate);
   if (m.batch != 0)
-    m.read_share.push_back(rate / m.batch * weight_bytes / ((before + after) / 2));
+    m.read_share.push_back(rate / m.batch * work.weight_bytes() / ((before + after) / 2));
   if (!m.llama.empty())
     if (const auto theirs = last_number(m.llama); theirs && *theirs > 0)
       m.against_llama.push_back(rate / *theirs);
-  if (!s.vllm_python.empty()) {
-    const auto command = fmt::format("{} {} {} 2>/dev/null", s.vllm_python, s.vllm_script, m.name);
-    if (const auto theirs = last_number(command); theirs && *theirs > 0)
-      m.against_vllm.push_back(rate / *theirs);
-  }
+  if (vllm)
+    m.against_vllm.push_back(rate / vllm->ask(m.name));
 }
 
 /// What loading took, and the tokens a step that it found to fit step_target.
@@ -240,13 +295,12 @@ void report(const std::vector<measure>& measures, const cpu_executor& run, load_
 
 settings parse(int argc, char** argv) {
   settings s;
-  const std::array<std::pair<std::string_view, std::string*>, 6> texts{
+  const std::array<std::pair<std::string_view, std::string*>, 5> texts{
       {{"--model", &s.model},
        {"--llama-bench", &s.llama_bench},
        {"--llama-batched-bench", &s.llama_batched_bench},
        {"--gguf", &s.gguf},
-       {"--vllm-python", &s.vllm_python},
-       {"--vllm-script", &s.vllm_script}}};
+       {"--vllm", &s.vllm}}};
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view key = argv[i];
     for (const auto& [name, value] : texts)
@@ -286,10 +340,13 @@ int main(int argc, char** argv) {
   }
   bandwidth_probe probe{s.threads};
   workload work{*run};
+  std::optional<resident_peer> vllm;
+  if (!s.vllm.empty())
+    vllm.emplace(s.vllm + " " + folder.string());
   std::vector<measure> measures = plan(s);
   for (int round = 0; round < s.rounds; ++round)
     for (measure& m : measures)
-      measure_round(m, work, probe, s, static_cast<double>(run->describe().weight_bytes));
+      measure_round(m, work, probe, s, vllm);
   report(measures, *run, {load_seconds, measured});
   return 0;
 }

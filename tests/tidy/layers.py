@@ -10,6 +10,7 @@ FOLDERS = {
     "config": ["base"],
     "kernels/reference": ["base"],
     "kernels": ["base"],
+    "kernels/cuda": ["base", "kernels", "kernels/reference"],
     "transport": ["base"],
     "transport/ucx": ["base", "transport"],
     "transport/inproc": ["base", "transport"],
@@ -23,12 +24,13 @@ FOLDERS = {
     "engine/weights": CORE + ["config", "kernels"],
     "engine/models": CORE + ["config", "kernels", "engine/weights"],
     "engine/exec": CORE + ["config", "kernels", "engine/kv", "engine/sched", "engine/weights", "engine/models"],
+    "engine/exec/cuda": CORE + ["config", "kernels", "kernels/cuda", "engine/weights", "engine/models", "engine/exec"],
     "actors/metrics": CORE + ["engine/sched", "engine/kv", "engine/exec"],
     "actors/edge": CORE + ["actors", "actors/metrics", "config"],
     "actors/cli": ["base", "config", "actors", "engine/request"],
     "actors": ["base", "config", "engine", "actors/metrics", "actors/edge"],
     "examples": ["base", "config", "engine/request", "actors", "transport"],
-    "tests": ["base", "config", "kernels", "engine", "actors", "transport"],
+    "tests": ["base", "config", "kernels", "kernels/cuda", "engine", "actors", "transport"],
 }
 
 # A pattern of third-party or system headers -> the folders that may include it.

@@ -25,8 +25,9 @@ struct start_options {
   std::string node;
   /// Serve the HTTP edges that the file names. An embedder may want the actors alone.
   bool edges = true;
-  /// The kind of executor that workers make: "cpu", or "simulated" for tests without weights.
-  std::string executor = "cpu";
+  /// The kind of executor that workers make, e.g. "simulated" for tests without weights; empty
+  /// takes the devices of the node in turns.
+  std::string executor;
   /// Lets the HTTP edge kill actors by name; for tests alone.
   bool fault_injection = false;
   /// Told what is being loaded, and how far: model, share 0 to 1, words. Called from loading
@@ -48,11 +49,14 @@ public:
   /// Waits until every model is ready, or one has failed for good.
   /// @errors what the failed model says; timed_out
   [[nodiscard]] result<void> await_ready(std::chrono::milliseconds limit);
+  /// False once the node has ended, by stop() or by its death, which nothing in this process mends:
+  /// every stream has ended then, and one ends the process or starts the cluster anew.
+  [[nodiscard]] bool alive() const;
   /// The port that the HTTP edge listens on, 0 without one.
   [[nodiscard]] std::uint16_t http_port() const;
   /// One line per actor and model, as `troupe up` prints it.
   [[nodiscard]] std::vector<std::string> cast() const;
-  /// Fault injection for tests: ends one actor by kind ("router", "scheduler", "worker",
+  /// Fault injection for tests: ends one actor by kind ("node", "router", "scheduler", "worker",
   /// "kv_manager", "replica", "backend", "edge") as if it had died.
   void kill(const std::string& kind);
   /// Takes no new requests, lets those in flight end until the deadline, then ends them; stops all

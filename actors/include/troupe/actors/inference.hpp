@@ -35,6 +35,8 @@ struct inference_request {
   std::optional<float> min_p;
   std::optional<std::uint64_t> seed;
   std::optional<std::uint32_t> max_tokens;
+  /// What the protocol takes where max_tokens is not given, as far as the context has room for it.
+  std::optional<std::uint32_t> usual_max_tokens;
   std::optional<bool> ignore_eos;
   std::vector<token_id> stop_token_ids;
   std::vector<std::string> stop;
@@ -77,6 +79,8 @@ public:
   /// The request was taken: tokens will come, or an error. At most once, before the first part.
   virtual void on_accepted(request_id id, std::uint32_t prompt_tokens) = 0;
   virtual void on_part(response_part part) = 0;
+  /// False once the client is gone: what has not begun need not begin. From any thread.
+  [[nodiscard]] virtual bool wanted() const { return true; }
 };
 
 using inference_request_ptr = std::shared_ptr<const inference_request>;

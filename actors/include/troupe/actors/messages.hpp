@@ -19,7 +19,7 @@ TROUPE_INSPECT(sink_address, hub, stream)
 TROUPE_INSPECT(submission, id, model, prompt, sampling, sink, timeout, attempt, delivered, priority,
                cache_salt)
 TROUPE_INSPECT(token_chunk, request, stream, attempt, offset, ids, finish, stop_token,
-               cached_tokens, note)
+               cached_tokens, why, note)
 TROUPE_INSPECT(token_batch, replica, chunks)
 
 } // namespace troupe::engine

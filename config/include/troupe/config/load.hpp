@@ -15,7 +15,9 @@ namespace troupe::config {
 
 /// What the running binary can do; what the file asks beyond it is refused by name.
 struct build_capabilities {
-  bool cuda = false;
+  /// Whether a device may be a GPU. A machine without one, or without libtroupe_cuda.so, is found
+  /// out when the model is loaded.
+  bool cuda = true;
   bool grpc = false;
   bool prefix_routing = false;
   std::uint32_t max_tensor_parallel_size = 1;

@@ -54,6 +54,10 @@ struct engine_args {
   /// Bytes of the KV cache of one replica; empty: `plan_kv_cache` decides.
   setting<std::optional<std::uint64_t>> kv_cache_memory_bytes;
   setting<std::optional<std::uint32_t>> num_gpu_blocks_override;
+  /// The share of a GPU's memory that the model may take, weights and KV cache together.
+  setting<double> gpu_memory_utilization{0.9, {}};
+  /// Asks a GPU for the same bits alone and in any batch.
+  setting<bool> deterministic;
   setting<bool> enable_prefix_caching{true, {}};
   setting<bool> enable_chunked_prefill{true, {}};
   /// Tokens of one prompt in one step at most; 0: no such limit.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "troupe/base/error.hpp"
 #include "troupe/base/ids.hpp"
 
 #include <chrono>
@@ -88,7 +89,8 @@ struct token_chunk {
   token_id stop_token = -1;
   /// Prompt tokens whose KV was found in the prefix cache; set in the first chunk of an attempt.
   std::uint32_t cached_tokens = 0;
-  /// With finish_reason::error: what happened, for people.
+  /// With finish_reason::error: what happened, for programs and for people.
+  errc why = errc::none;
   std::string note;
 };
 

@@ -1,0 +1,63 @@
+# TROUPE_CUDA: ON wants nvcc, OFF does without, AUTO (the default) takes it where it is found and no sanitizers are
+# asked for. Sets TROUPE_CUDA_FOUND, and defines troupe_cuda_toolkit for the folders that see CUDA.
+set(TROUPE_CUDA AUTO CACHE STRING "Build libtroupe_cuda.so: ON, OFF or AUTO (where nvcc is found)")
+set_property(CACHE TROUPE_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(TROUPE_CUDA_FOUND OFF)
+if(TROUPE_CUDA STREQUAL "OFF")
+  return()
+endif()
+
+if(TROUPE_SANITIZE)
+  # nvcc knows no sanitizers, and a process with them cannot share the GPU's address space.
+  if(TROUPE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "TROUPE_CUDA is ON, and so is TROUPE_SANITIZE; choose one")
+  endif()
+  message(STATUS "CUDA: not built with sanitizers")
+  return()
+endif()
+
+find_program(TROUPE_NVCC nvcc HINTS /usr/local/cuda/bin)
+mark_as_advanced(TROUPE_NVCC)
+if(NOT TROUPE_NVCC)
+  if(TROUPE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "TROUPE_CUDA is ON, and there is no nvcc in PATH or /usr/local/cuda/bin")
+  endif()
+  message(STATUS "CUDA: no nvcc, so there will be no libtroupe_cuda.so")
+  return()
+endif()
+set(CMAKE_CUDA_COMPILER ${TROUPE_NVCC})
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 90a-real)
+endif()
+if(TROUPE_CCACHE)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${TROUPE_CCACHE})
+endif()
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+enable_language(CUDA)
+# CMake 3.25 does not know how to ask nvcc for C++20.
+set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+set(CMAKE_CUDA_STANDARD 20)
+
+find_path(TROUPE_CUBLASLT_INCLUDE_DIR cublasLt.h HINTS ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+find_library(TROUPE_CUBLASLT cublasLt HINTS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES} /usr/local/cuda/lib64)
+mark_as_advanced(TROUPE_CUBLASLT_INCLUDE_DIR TROUPE_CUBLASLT)
+if(NOT TROUPE_CUBLASLT OR NOT TROUPE_CUBLASLT_INCLUDE_DIR)
+  message(STATUS "CUDA: nvcc without cublasLt, so there will be no libtroupe_cuda.so")
+  return()
+endif()
+add_library(troupe_cuda_toolkit INTERFACE)
+target_include_directories(troupe_cuda_toolkit SYSTEM INTERFACE
+  ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} ${TROUPE_CUBLASLT_INCLUDE_DIR})
+target_link_libraries(troupe_cuda_toolkit INTERFACE ${TROUPE_CUBLASLT})
+set(TROUPE_CUDA_FOUND ON)
+
+# The tests that need a GPU are built, and registered only where there is one.
+file(GLOB gpus /dev/nvidia[0-9]*)
+if(gpus)
+  set(TROUPE_GPU_FOUND ON)
+else()
+  set(TROUPE_GPU_FOUND OFF)
+  message(STATUS "CUDA: no GPU here: kernels_cuda_test and engine_exec_cuda_test are built, not registered with "
+                 "ctest; scripts/device runs them on a machine that has one")
+endif()

@@ -1,0 +1,107 @@
+#pragma once
+
+#include "engine/exec/cuda/device_model.hpp"
+#include "engine/exec/cuda/runtime.hpp"
+#include "engine/exec/cuda/step_graphs.hpp"
+#include "engine/exec/cuda/step_inputs.hpp"
+#include "engine/exec/executor.hpp"
+#include "engine/exec/sequence_table.hpp"
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace troupe::engine::cuda {
+
+/// Runs a model on one GPU. launch() and sample() only enqueue; collect() waits. Sampled tokens
+/// stay on the device and feed the steps behind, so up to three steps may be in work. In float32,
+/// and in bfloat16 when `deterministic` is asked for, rows are batch-invariant.
+class cuda_executor final : public executor {
+public:
+  cuda_executor(executor_options options, device_info device);
+  ~cuda_executor() override;
+
+  [[nodiscard]] result<void> load(const load_progress& progress) override;
+  [[nodiscard]] const executor_description& describe() const override { return description_; }
+  [[nodiscard]] result<void> prepare(const step_batch& step) override;
+  [[nodiscard]] result<void> launch(step_id step) override;
+  [[nodiscard]] result<void> sample(step_id step) override;
+  [[nodiscard]] result<step_result> collect(step_id step) override;
+  void reset() override;
+
+  /// The logits of the `index`-th row that samples in the step launched last, for tests and tools.
+  /// Waits for it. Valid until the next call.
+  [[nodiscard]] std::span<const float> logits(std::size_t index);
+
+private:
+  enum class phase : std::uint8_t { free, prepared, launched, sampled };
+
+  /// A sequence whose next token a step chooses.
+  struct sampler_row {
+    known_sequence* sequence = nullptr;
+    /// The index in the sequence that the token has.
+    std::uint32_t position = 0;
+  };
+
+  /// A step in work, with what it copies to the device and back; reused.
+  struct staged_step {
+    step_id id{};
+    phase at = phase::free;
+    std::vector<sequence_table::row> rows;
+    std::vector<sampler_row> samplers;
+    std::vector<failed_row> failed;
+    host_inputs inputs;
+    pinned_buffer outcome;
+    event begun;
+    event forwarded;
+    event done;
+    step_timings timings;
+  };
+  static constexpr std::size_t most_steps = 3;
+
+  [[nodiscard]] result<void> check_options();
+  [[nodiscard]] result<void> read_config();
+  [[nodiscard]] result<void> load_weights(const load_progress& progress);
+  [[nodiscard]] result<void> make_memory();
+  [[nodiscard]] result<std::uint64_t> kv_budget();
+  [[nodiscard]] result<void> make_caches();
+  [[nodiscard]] result<void> make_steps();
+  [[nodiscard]] result<void> tune();
+  void describe_numerics(std::uint64_t weights);
+
+  [[nodiscard]] result<staged_step*> find(step_id step, phase wanted, std::string_view verb);
+  void gather_inputs(staged_step& staged);
+  void add_sequence(staged_step& staged, const sequence_table::row& row);
+  [[nodiscard]] std::int32_t token_at(const known_sequence& sequence, std::uint32_t position,
+                                      std::size_t hint) const;
+  [[nodiscard]] result<void> forward(staged_step& staged);
+  void settle(staged_step& staged, std::size_t index, step_result& brought);
+  [[nodiscard]] tl::unexpected<error> give_up(error e);
+  /// Names the step in an error of the device, and gives up.
+  [[nodiscard]] tl::unexpected<error> broken(step_id step, const error& e);
+
+  executor_options options_;
+  device_info device_;
+  executor_description description_;
+  model_config config_;
+  kernels::dtype compute_ = kernels::dtype::bf16;
+  stream stream_;
+  std::optional<device_model> model_;
+  device_buffer kv_;
+  std::vector<kernels::cuda::kv_cache> caches_;
+  device_inputs inputs_;
+  /// [most_steps, max_num_seqs] tokens that steps chose, and the same for the host.
+  device_buffer sampled_;
+  device_buffer outcome_;
+  device_buffer scratch_;
+  step_graphs graphs_;
+  sequence_table table_;
+  std::array<staged_step, most_steps> steps_;
+  std::vector<float> logits_;
+  /// The newest step that was prepared; 0 after a reset, when numbers may begin anew.
+  step_id last_prepared_{};
+};
+
+} // namespace troupe::engine::cuda

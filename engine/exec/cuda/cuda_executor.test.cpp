@@ -1,0 +1,234 @@
+// The CUDA executor: the conformance suite, and equal tokens to the CPU's. Needs a GPU.
+#include "engine/exec/cuda/cuda_executor.hpp"
+
+#include "engine/exec/conformance.hpp"
+#include "engine/exec/cpu_executor.hpp"
+#include "engine/exec/step_driver.hpp"
+#include "engine/weights/test_checkpoint.hpp"
+#include "troupe/base/prng.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <chrono>
+
+using namespace troupe;
+using namespace troupe::engine;
+
+namespace {
+
+constexpr std::string_view llama = R"({"architectures":["LlamaForCausalLM"],"hidden_size":64,
+  "intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,
+  "vocab_size":300,"max_position_embeddings":256,"rope_theta":10000.0})";
+constexpr std::string_view qwen3 = R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":48,
+  "intermediate_size":80,"num_hidden_layers":2,"num_attention_heads":6,"num_key_value_heads":2,
+  "head_dim":32,"vocab_size":130,"max_position_embeddings":256,"tie_word_embeddings":true})";
+/// Head dimensions of the tensor-core kernel.
+constexpr std::string_view wide = R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":256,
+  "intermediate_size":512,"num_hidden_layers":2,"num_attention_heads":8,"num_key_value_heads":2,
+  "head_dim":128,"vocab_size":300,"max_position_embeddings":2048})";
+constexpr std::string_view narrow = R"({"architectures":["LlamaForCausalLM"],"hidden_size":192,
+  "intermediate_size":256,"num_hidden_layers":2,"num_attention_heads":3,"num_key_value_heads":3,
+  "vocab_size":300,"max_position_embeddings":256})";
+
+std::unique_ptr<cuda::cuda_executor> make_cuda(const executor_options& options) {
+  auto device = cuda::open_device(0);
+  CAPTURE(device ? "" : device.error().note);
+  REQUIRE(device);
+  return std::make_unique<cuda::cuda_executor>(options, *device);
+}
+
+executor_options random_options(const test::temporary_folder& folder, std::string_view dtype) {
+  executor_options options = test::conformance_options(2);
+  options.model_dir = folder.path();
+  options.dtype = dtype;
+  options.load_format = "dummy";
+  options.seed = 5;
+  return options;
+}
+
+/// The suite on a random model of that config.json.
+void conforms(std::string_view config, std::string_view dtype) {
+  const test::temporary_folder folder;
+  folder.write("config.json", config);
+  test::conformance_case subject;
+  subject.name = "cuda " + std::string{dtype};
+  subject.make = [&](unsigned) {
+    executor_options options = random_options(folder, dtype);
+    options.deterministic = true;
+    auto run = make_cuda(options);
+    const auto loaded = run->load({});
+    CAPTURE(loaded ? "" : loaded.error().note);
+    REQUIRE(loaded);
+    CHECK(run->describe().batch_invariant);
+    return run;
+  };
+  subject.logits = [](executor& run, std::size_t index) {
+    return static_cast<cuda::cuda_executor&>(run).logits(index);
+  };
+  test::check_conformance(subject);
+}
+
+std::vector<token_id> prompt_of(std::size_t size, std::uint64_t seed) {
+  splitmix64 random{seed};
+  std::vector<token_id> tokens(size);
+  for (token_id& token : tokens)
+    token = static_cast<token_id>(random.below(64));
+  return tokens;
+}
+
+/// A batch of `count` sequences of different lengths, `tokens` steps, each a step ahead of the one
+/// collected; one answer per sequence.
+std::vector<std::vector<token_id>> run_batch(executor& run, std::uint32_t count,
+                                             std::uint32_t tokens, std::size_t longest) {
+  test::step_driver drive{run};
+  std::vector<std::vector<token_id>> answers(count);
+  std::vector<std::uint32_t> next(count, 0);
+  const std::uint32_t blocks = (static_cast<std::uint32_t>(longest) + tokens) / 16 + 1;
+  std::vector<std::uint32_t> sizes;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    sizes.push_back(
+        static_cast<std::uint32_t>(1 + longest * (i + 1) / count - (i % 3 == 0 ? 1 : 0)));
+    drive.add(request_id{i + 1}, prompt_of(sizes[i], i), test::sampling_at(),
+              test::blocks_for(sizes[i] + tokens, 16, i * blocks));
+  }
+  std::optional<step_id> before;
+  const auto collect = [&] {
+    const auto brought = run.collect(*before);
+    CAPTURE(brought ? "" : brought.error().note);
+    REQUIRE(brought);
+    for (const sampled_token& token : brought->tokens)
+      answers[static_cast<std::size_t>(value(token.id)) - 1].push_back(token.token);
+  };
+  for (std::uint32_t step = 0; step < tokens; ++step) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      drive.row(request_id{i + 1}, next[i], step == 0 ? sizes[i] : 1, true);
+      next[i] = sizes[i] + step;
+    }
+    const step_batch batch = drive.take();
+    REQUIRE(run.prepare(batch));
+    const auto launched = run.launch(batch.id);
+    CAPTURE(launched ? "" : launched.error().note);
+    REQUIRE(launched);
+    REQUIRE(run.sample(batch.id));
+    if (before)
+      collect();
+    before = batch.id;
+  }
+  collect();
+  run.reset();
+  return answers;
+}
+
+} // namespace
+
+TEST_CASE("the CUDA executor conforms in float32") {
+  conforms(llama, "float32");
+  conforms(qwen3, "float32");
+}
+
+TEST_CASE("the CUDA executor conforms in bfloat16 when it is deterministic") {
+  for (const std::string_view config : {llama, wide, narrow})
+    conforms(config, "bfloat16");
+}
+
+TEST_CASE("greedy tokens in float32 are the CPU's") {
+  for (const std::string_view config : {llama, qwen3, wide}) {
+    const test::temporary_folder folder;
+    folder.write("config.json", config);
+    executor_options options = random_options(folder, "float32");
+    options.max_num_batched_tokens = 2048;
+    cpu_executor judge{options};
+    REQUIRE(judge.load({}));
+    const auto run = make_cuda(options);
+    REQUIRE(run->load({}));
+    CHECK(run_batch(*run, 5, 12, 150) == run_batch(judge, 5, 12, 150));
+    double worst = 0;
+    test::step_driver mine{*run}, its{judge};
+    for (test::step_driver* drive : {&mine, &its}) {
+      drive->add(request_id{9}, prompt_of(100, 3), test::sampling_at(), test::blocks_for(100, 16));
+      drive->row(request_id{9}, 0, 100, true);
+      REQUIRE(drive->run());
+    }
+    const auto got = run->logits(0), wanted = judge.logits(0);
+    for (std::size_t i = 0; i < got.size(); ++i)
+      worst = std::max(worst, std::abs(static_cast<double>(got[i]) - wanted[i]));
+    CHECK(worst < 1e-4);
+  }
+}
+
+TEST_CASE("a long decode batch in bfloat16 equals each sequence alone when deterministic") {
+  const test::temporary_folder folder;
+  folder.write("config.json", wide);
+  executor_options options = random_options(folder, "bfloat16");
+  options.deterministic = true;
+  options.max_model_len = 2048;
+  options.max_num_batched_tokens = 8192;
+  options.num_blocks = 700;
+  const auto run = make_cuda(options);
+  const auto loaded = run->load({});
+  CAPTURE(loaded ? "" : loaded.error().note);
+  REQUIRE(loaded);
+  // Graphs, padding to buckets and joined splits, a step ahead.
+  const auto batched = run_batch(*run, 7, 24, 1200);
+  test::step_driver drive{*run};
+  for (std::uint32_t i = 0; i < 7; ++i) {
+    const auto size = 1 + 1200 * (i + 1) / 7 - (i % 3 == 0 ? 1 : 0);
+    CAPTURE(i);
+    CHECK(test::generate_alone(drive, prompt_of(size, i), test::sampling_at(), 24) == batched[i]);
+  }
+}
+
+TEST_CASE("products of the library in bfloat16 give logits near the ordered ones") {
+  const test::temporary_folder folder;
+  folder.write("config.json", wide);
+  std::vector<std::vector<float>> logits;
+  for (const bool deterministic : {true, false}) {
+    executor_options options = random_options(folder, "bfloat16");
+    options.deterministic = deterministic;
+    const auto run = make_cuda(options);
+    REQUIRE(run->load({}));
+    CHECK(run->describe().batch_invariant == deterministic);
+    test::step_driver drive{*run};
+    drive.add(request_id{1}, prompt_of(200, 1), test::sampling_at(), test::blocks_for(200, 16));
+    drive.row(request_id{1}, 0, 200, true);
+    REQUIRE(drive.run());
+    const auto got = run->logits(0);
+    logits.emplace_back(got.begin(), got.end());
+  }
+  double worst = 0;
+  for (std::size_t i = 0; i < logits[0].size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(logits[0][i]) - logits[1][i]));
+  CHECK(worst < 0.1);
+}
+
+TEST_CASE("what a GPU cannot hold is a sentence") {
+  const test::temporary_folder folder;
+  folder.write("config.json", wide);
+  executor_options options = random_options(folder, "bfloat16");
+  options.num_blocks = 2;
+  auto small = make_cuda(options);
+  const auto none = small->load({});
+  REQUIRE(!none);
+  CHECK(none.error().code == errc::out_of_memory);
+  CHECK(none.error().note.find("the largest max_model_len that fits is 32") != std::string::npos);
+  options.num_blocks = 100'000'000U;
+  CHECK(make_cuda(options)->load({}).error().code == errc::out_of_memory);
+  options.num_blocks.reset();
+  options.kv_cache_dtype = "float32";
+  CHECK(make_cuda(options)->load({}).error().code == errc::unsupported);
+  CHECK(cuda::open_device(63).error().code == errc::not_found);
+}
+
+TEST_CASE("the KV cache takes the share of the GPU that it is given") {
+  const test::temporary_folder folder;
+  folder.write("config.json", wide);
+  executor_options options = random_options(folder, "bfloat16");
+  options.num_blocks.reset();
+  options.gpu_memory_utilization = 0.5;
+  const auto run = make_cuda(options);
+  REQUIRE(run->load({}));
+  const double taken = static_cast<double>(run->describe().num_blocks) *
+                       static_cast<double>(run->describe().kv_bytes_per_block);
+  CHECK(taken > 20e9);
+  CHECK(taken < 75e9);
+}

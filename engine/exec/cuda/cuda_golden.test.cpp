@@ -1,0 +1,118 @@
+// The CUDA executor against what the transformers library computed (tests/golden). Needs a GPU, and
+// the repository or a copy of tests/golden and examples as the working folder.
+#include "engine/exec/cuda/cuda_executor.hpp"
+#include "engine/exec/step_driver.hpp"
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+using namespace troupe;
+using namespace troupe::engine;
+namespace fs = std::filesystem;
+
+namespace {
+
+fs::path repository() {
+  return fs::exists("tests/golden/data/models") ? fs::path{"."} : fs::path{TROUPE_SOURCE_DIR};
+}
+
+struct golden_model {
+  std::string name;
+  fs::path dir;
+  nlohmann::json golden;
+  std::vector<float> logits;
+};
+
+std::vector<golden_model> golden_models() {
+  std::vector<golden_model> models;
+  for (const auto& entry : fs::directory_iterator{repository() / "tests/golden/data/models"}) {
+    golden_model model;
+    model.name = entry.path().filename().string();
+    model.dir = model.name == "bard" ? repository() / "examples/models/bard/hf" : entry.path();
+    std::ifstream file{entry.path() / "golden.json"};
+    model.golden = nlohmann::json::parse(file);
+    model.logits.resize(fs::file_size(entry.path() / "logits.bin") / sizeof(float));
+    std::ifstream binary{entry.path() / "logits.bin", std::ios::binary};
+    binary.read(reinterpret_cast<char*>(model.logits.data()),
+                static_cast<std::streamsize>(model.logits.size() * sizeof(float)));
+    models.push_back(std::move(model));
+  }
+  return models;
+}
+
+std::unique_ptr<cuda::cuda_executor> loaded(const golden_model& model, std::string_view dtype) {
+  executor_options options;
+  options.model_dir = model.dir;
+  options.dtype = dtype;
+  options.max_num_seqs = 2;
+  options.max_num_batched_tokens = 512;
+  options.kv_cache_bytes = 256U << 20U;
+  auto device = cuda::open_device(0);
+  REQUIRE(device);
+  auto run = std::make_unique<cuda::cuda_executor>(options, *device);
+  const auto done = run->load({});
+  CAPTURE(model.name, done ? "" : done.error().note);
+  REQUIRE(done);
+  return run;
+}
+
+/// The largest difference of logits at every recorded position of a prompt.
+double worst_logit(cuda::cuda_executor& run, const golden_model& model,
+                   const nlohmann::json& prompt) {
+  test::step_driver drive{run};
+  const auto ids = prompt["ids"].get<std::vector<token_id>>();
+  const std::size_t width = run.describe().vocab_size;
+  double largest = 0;
+  std::size_t row = prompt["first_row"].get<std::size_t>();
+  for (const auto& at : prompt["positions"]) {
+    const auto size = at.get<std::uint32_t>() + 1;
+    drive.reset();
+    drive.add(request_id{1}, {ids.begin(), ids.begin() + size}, test::sampling_at(),
+              test::blocks_for(size, 16));
+    drive.row(request_id{1}, 0, size, true);
+    REQUIRE(drive.run());
+    const auto got = run.logits(0);
+    REQUIRE(got.size() == width);
+    for (std::size_t i = 0; i < width; ++i) {
+      const double off = std::abs(static_cast<double>(got[i]) - model.logits[row * width + i]);
+      largest = std::isnan(off) ? 1e9 : std::max(largest, off);
+    }
+    ++row;
+  }
+  drive.reset();
+  return largest;
+}
+
+} // namespace
+
+TEST_CASE("cuda logits and greedy tokens are those of transformers") {
+  const auto models = golden_models();
+  REQUIRE(models.size() >= 7);
+  for (const golden_model& model : models) {
+    const auto run = loaded(model, "float32");
+    for (const auto& prompt : model.golden["prompts"]) {
+      CAPTURE(model.name, prompt["ids"].size());
+      CHECK(worst_logit(*run, model, prompt) < 1e-4);
+      test::step_driver drive{*run};
+      const auto greedy = prompt["greedy"].get<std::vector<token_id>>();
+      CHECK(test::generate_alone(drive, prompt["ids"].get<std::vector<token_id>>(),
+                                 test::sampling_at(),
+                                 static_cast<std::uint32_t>(greedy.size())) == greedy);
+    }
+  }
+}
+
+TEST_CASE("cuda logits in bfloat16 stay near those in float32") {
+  for (const golden_model& model : golden_models()) {
+    const auto run = loaded(model, "bfloat16");
+    const double spread = model.golden["logits_std"].get<double>();
+    for (const auto& prompt : model.golden["prompts"]) {
+      CAPTURE(model.name, prompt["ids"].size());
+      CHECK(worst_logit(*run, model, prompt) < 0.15 * spread);
+    }
+  }
+}

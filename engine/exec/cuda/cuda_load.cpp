@@ -1,0 +1,305 @@
+// Loading of the CUDA executor: weights, memory, and what is measured.
+#include "engine/exec/cuda/cuda_executor.hpp"
+
+#include "engine/models/families.hpp"
+#include "engine/weights/fingerprint.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <thread>
+
+namespace troupe::engine::cuda {
+
+namespace {
+
+using kernels::dtype;
+
+constexpr std::uint32_t default_batched_tokens = 8192;
+/// Entries of block tables that one step may bring; with page-locked copies for each step.
+constexpr std::uint64_t most_table_entries = std::uint64_t{16} << 20U;
+
+std::optional<dtype> dtype_of(std::string_view name, dtype automatic) {
+  if (name == "auto")
+    return automatic;
+  if (name == "float32" || name == "float")
+    return dtype::f32;
+  if (name == "bfloat16")
+    return dtype::bf16;
+  return std::nullopt;
+}
+
+std::string_view name_of(dtype type) { return type == dtype::f32 ? "float32" : "bfloat16"; }
+
+auto wrong(std::string what) { return fail(errc::invalid_argument, std::move(what)); }
+
+std::uint64_t blocks_of(std::uint64_t tokens, std::uint32_t block_size) {
+  return (tokens + block_size - 1) / block_size;
+}
+
+} // namespace
+
+result<void> cuda_executor::check_options() {
+  if (options_.block_size == 0 || options_.block_size % 16 != 0 || options_.block_size > 4096)
+    return wrong(
+        fmt::format("block_size {} must be a multiple of 16, at most 4096", options_.block_size));
+  if (options_.max_num_seqs == 0 || options_.max_num_seqs > 65536)
+    return wrong("max_num_seqs must be from 1 to 65536");
+  if (options_.max_num_batched_tokens &&
+      (*options_.max_num_batched_tokens == 0 || *options_.max_num_batched_tokens > (1U << 20U)))
+    return wrong("max_num_batched_tokens must be from 1 to 1048576");
+  if (!(options_.gpu_memory_utilization > 0 && options_.gpu_memory_utilization <= 1))
+    return wrong(fmt::format("gpu_memory_utilization {} must be above 0, at most 1",
+                             options_.gpu_memory_utilization));
+  if (options_.load_format != "auto" && options_.load_format != "safetensors" &&
+      options_.load_format != "dummy")
+    return fail(errc::unsupported,
+                fmt::format("load_format '{}' is not served; 'auto', 'safetensors' and 'dummy' are",
+                            options_.load_format));
+  return {};
+}
+
+result<void> cuda_executor::read_config() {
+  auto config = load_model_config(options_.model_dir);
+  if (!config)
+    return fail(config.error());
+  config_ = std::move(*config);
+  const auto compute =
+      dtype_of(options_.dtype, config_.dtype == dtype::f32 ? dtype::f32 : dtype::bf16);
+  if (!compute)
+    return fail(errc::unsupported,
+                fmt::format("dtype '{}' is not served on a GPU; 'auto', 'float32' and 'bfloat16' "
+                            "are",
+                            options_.dtype));
+  compute_ = *compute;
+  if (dtype_of(options_.kv_cache_dtype, compute_) != compute_)
+    return fail(errc::unsupported,
+                fmt::format("kv_cache_dtype '{}' with dtype '{}' is not served on a GPU; there are "
+                            "kernels for float32 with float32 and bfloat16 with bfloat16",
+                            options_.kv_cache_dtype, name_of(compute_)));
+  const auto longest = static_cast<std::uint32_t>(config_.max_position_embeddings);
+  if (options_.max_model_len > longest)
+    return wrong(fmt::format("max_model_len {} is more than the model's max_position_embeddings {}",
+                             options_.max_model_len, longest));
+  description_.max_model_len = options_.max_model_len == 0 ? longest : options_.max_model_len;
+  description_.max_num_seqs = options_.max_num_seqs;
+  description_.max_num_batched_tokens = options_.max_num_batched_tokens.value_or(
+      std::max(default_batched_tokens, options_.max_num_seqs));
+  const std::uint64_t entries =
+      options_.max_num_seqs * blocks_of(description_.max_model_len, options_.block_size);
+  if (entries > most_table_entries)
+    return wrong(fmt::format("max_num_seqs {} with max_model_len {} needs block tables of {} "
+                             "entries, and {} fit; lower one of the two",
+                             options_.max_num_seqs, description_.max_model_len, entries,
+                             most_table_entries));
+  return {};
+}
+
+result<void> cuda_executor::load(const load_progress& progress) {
+  const auto say = [&](double share, std::string_view what) {
+    if (progress)
+      progress(share, what);
+  };
+  if (auto good = check_options(); !good)
+    return good;
+  say(0, "reading config.json");
+  if (auto read = read_config(); !read)
+    return read;
+  if (auto used = use_device(device_.index); !used)
+    return used;
+  auto on = make_stream();
+  if (!on)
+    return fail(on.error());
+  stream_ = std::move(*on);
+  if (auto loaded = load_weights(progress); !loaded)
+    return loaded;
+  say(0.9, "reserving the KV cache");
+  if (auto made = make_memory(); !made)
+    return made;
+  say(0.95, "measuring products");
+  if (auto tuned = tune(); !tuned)
+    return tuned;
+  table_ = sequence_table{{.vocab_size = description_.vocab_size,
+                           .max_model_len = description_.max_model_len,
+                           .num_blocks = description_.num_blocks,
+                           .block_size = description_.block_size,
+                           .max_rows = description_.max_num_seqs,
+                           .max_tokens = description_.max_num_batched_tokens}};
+  say(1, "ready");
+  return {};
+}
+
+result<void> cuda_executor::load_weights(const load_progress& progress) {
+  const bool dummy = options_.load_format == "dummy";
+  std::unique_ptr<weight_source> source;
+  if (dummy) {
+    source = make_dummy_weights({.seed = options_.seed, .type = compute_});
+  } else {
+    auto opened = open_safetensors(options_.model_dir);
+    if (!opened)
+      return fail(opened.error());
+    source = std::move(*opened);
+  }
+  const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
+  kernels::cpu::team helpers{options_.threads == 0 ? cores : std::min(options_.threads, 8U)};
+  load_context from{.config = config_,
+                    .source = source.get(),
+                    .compute = compute_,
+                    .max_positions = description_.max_model_len,
+                    .helpers = &helpers,
+                    .progress = {}};
+  if (progress)
+    from.progress = [&](double share) { progress(0.9 * share, "copying weights to the GPU"); };
+  auto bring = weight_uploader::make(from, dummy ? std::optional{options_.seed} : std::nullopt,
+                                     stream_.get());
+  if (!bring)
+    return fail(bring.error());
+  auto loaded = device_model::load(from, *bring, options_.deterministic);
+  if (!loaded)
+    return fail(loaded.error());
+  model_.emplace(std::move(*loaded));
+  description_.weight_bytes = bring->bytes();
+  describe_numerics(source->identity());
+  return {};
+}
+
+void cuda_executor::describe_numerics(std::uint64_t weights) {
+  description_.kind = "cuda";
+  description_.device = fmt::format("{} (sm_{}{})", device_.name, device_.major, device_.minor);
+  description_.architecture = config_.architecture;
+  description_.dtype = name_of(compute_);
+  description_.kv_cache_dtype = name_of(compute_);
+  description_.block_size = options_.block_size;
+  description_.vocab_size = static_cast<std::uint32_t>(config_.vocab_size);
+  description_.batch_invariant = model_->batch_invariant();
+  fingerprint print;
+  print.add(std::string_view{"cuda, orders of summation 1"});
+  print.add(std::string_view{description_.device});
+  print.add(std::string_view{description_.dtype});
+  print.add(std::string_view{description_.kv_cache_dtype});
+  print.add(std::uint64_t{description_.batch_invariant});
+  print.add(weights);
+  config_.add_to(print);
+  description_.numerics = print.value();
+}
+
+result<std::uint64_t> cuda_executor::kv_budget() {
+  if (options_.kv_cache_bytes)
+    return *options_.kv_cache_bytes;
+  const auto free = free_bytes();
+  if (!free)
+    return fail(free.error());
+  const std::uint64_t taken = device_.total_bytes - std::min(*free, device_.total_bytes);
+  const auto allowed = static_cast<std::uint64_t>(static_cast<double>(device_.total_bytes) *
+                                                  options_.gpu_memory_utilization);
+  return allowed > taken ? allowed - taken : 0;
+}
+
+result<void> cuda_executor::make_caches() {
+  const auto layers = static_cast<std::uint64_t>(config_.layers);
+  const std::uint64_t half = static_cast<std::uint64_t>(config_.kv_heads * config_.head_dim) *
+                             options_.block_size * kernels::size_of(compute_);
+  const std::uint64_t per_block = 2 * layers * half;
+  const auto budget = kv_budget();
+  if (!budget)
+    return fail(budget.error());
+  // Slots are 32 bits wide.
+  const std::uint64_t most = 0x7FFFFFFFU / options_.block_size;
+  const std::uint64_t blocks =
+      std::min(options_.num_blocks ? *options_.num_blocks : *budget / per_block, most);
+  const std::uint64_t one = blocks_of(description_.max_model_len, options_.block_size);
+  if (blocks < one)
+    return fail(errc::out_of_memory,
+                fmt::format("one sequence of max_model_len {} needs {} KV blocks ({} MiB), and "
+                            "there is room for {} beside {} MiB of weights on {}; the largest "
+                            "max_model_len that fits is {}; lower it, raise gpu_memory_utilization "
+                            "({}), or set kv_cache_memory_bytes to {} at least",
+                            description_.max_model_len, one, one * per_block >> 20U, blocks,
+                            description_.weight_bytes >> 20U, device_.name,
+                            blocks * options_.block_size, options_.gpu_memory_utilization,
+                            one * per_block));
+  auto memory =
+      device_buffer::make(blocks * per_block, fmt::format("a KV cache of {} blocks", blocks));
+  if (!memory)
+    return fail(memory.error());
+  kv_ = std::move(*memory);
+  for (std::uint64_t layer = 0; layer < layers; ++layer)
+    caches_.push_back({.k = kv_.as<std::byte>() + 2 * layer * half * blocks,
+                       .v = kv_.as<std::byte>() + (2 * layer + 1) * half * blocks,
+                       .type = compute_,
+                       .blocks = static_cast<std::int64_t>(blocks),
+                       .block_size = static_cast<std::int32_t>(options_.block_size),
+                       .kv_heads = static_cast<std::int32_t>(config_.kv_heads),
+                       .dim = static_cast<std::int32_t>(config_.head_dim)});
+  description_.num_blocks = static_cast<std::uint32_t>(blocks);
+  description_.kv_bytes_per_block = per_block;
+  return {};
+}
+
+result<void> cuda_executor::make_steps() {
+  const input_limits limits{.rows = description_.max_num_batched_tokens,
+                            .sequences = options_.max_num_seqs,
+                            .table_entries =
+                                options_.max_num_seqs *
+                                blocks_of(description_.max_model_len, options_.block_size),
+                            .group = static_cast<std::int32_t>(config_.heads / config_.kv_heads),
+                            .kv_heads = static_cast<std::int32_t>(config_.kv_heads),
+                            .dim = static_cast<std::int32_t>(config_.head_dim)};
+  auto inputs = device_inputs::make(limits);
+  if (!inputs)
+    return fail(inputs.error());
+  inputs_ = std::move(*inputs);
+  for (staged_step& staged : steps_) {
+    auto host = host_inputs::make(limits);
+    auto outcome = pinned_buffer::make(options_.max_num_seqs * sizeof(std::int32_t), "outcomes");
+    if (!host || !outcome)
+      return fail(host ? outcome.error() : host.error());
+    staged.inputs = std::move(*host);
+    staged.outcome = std::move(*outcome);
+    for (event* const mark : {&staged.begun, &staged.forwarded, &staged.done}) {
+      auto made = make_event(true);
+      if (!made)
+        return fail(made.error());
+      *mark = std::move(*made);
+    }
+  }
+  struct wanted {
+    device_buffer* to;
+    std::size_t bytes;
+  };
+  const std::size_t tokens = most_steps * options_.max_num_seqs * sizeof(std::int32_t);
+  for (const auto& [to, bytes] :
+       {wanted{&sampled_, tokens}, wanted{&outcome_, tokens},
+        wanted{&scratch_, options_.max_num_seqs * sizeof(sampling_scratch)}}) {
+    auto memory = device_buffer::make(bytes, "sampling");
+    if (!memory)
+      return fail(memory.error());
+    *to = std::move(*memory);
+  }
+  return {};
+}
+
+result<void> cuda_executor::make_memory() {
+  const device_limits limits{
+      .rows = std::max<std::int64_t>(description_.max_num_batched_tokens, options_.max_num_seqs),
+      .picked = options_.max_num_seqs,
+      .positions = description_.max_model_len};
+  if (auto made = model_->reserve(limits); !made)
+    return made;
+  if (auto made = make_steps(); !made)
+    return made;
+  return make_caches();
+}
+
+result<void> cuda_executor::tune() {
+  // Small models are read in microseconds: which algorithm does it is no matter.
+  if (description_.weight_bytes < (std::uint64_t{256} << 20U))
+    return {};
+  for (const std::uint32_t rows : step_graphs::buckets())
+    if (rows <= std::min(description_.max_num_seqs, description_.max_num_batched_tokens))
+      if (auto tuned = model_->tune(rows, stream_.get()); !tuned)
+        return tuned;
+  return {};
+}
+
+} // namespace troupe::engine::cuda

@@ -1,0 +1,113 @@
+// The sampler of the device against the CPU's: equal logits give equal tokens. Needs a GPU.
+#include "engine/exec/cuda/runtime.hpp"
+#include "engine/exec/cuda/sampling.hpp"
+#include "engine/exec/sampler.hpp"
+#include "troupe/base/prng.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <cmath>
+#include <limits>
+
+using namespace troupe;
+using namespace troupe::engine;
+using namespace troupe::engine::cuda;
+
+namespace {
+
+template <class T>
+device_buffer on_device(const std::vector<T>& from) {
+  auto made = device_buffer::make(from.size() * sizeof(T), "test");
+  REQUIRE(made);
+  REQUIRE(upload(made->data(), from.data(), from.size() * sizeof(T), nullptr));
+  return std::move(*made);
+}
+
+float uniform(splitmix64& random) { return static_cast<float>(random.below(1 << 24)) / (1 << 24); }
+
+/// Random parameters, with the corners among them.
+sampling_params random_params(splitmix64& random) {
+  sampling_params p;
+  constexpr float temperatures[] = {0, 0.005F, 0.3F, 0.7F, 1, 1.7F};
+  constexpr std::int32_t ks[] = {-1, 0, 1, 2, 40, 1000, 3000};
+  constexpr float ps[] = {1, 0.999F, 0.9F, 0.5F, 0.01F};
+  constexpr float least[] = {0, 0, 0.001F, 0.05F, 1};
+  p.temperature = temperatures[random.below(6)];
+  p.top_k = ks[random.below(7)];
+  p.top_p = ps[random.below(5)];
+  p.min_p = least[random.below(5)];
+  p.seed = random();
+  p.choice = static_cast<std::uint32_t>(random.below(3));
+  return p;
+}
+
+/// As the executor does it.
+sampling_row row_of(const sampling_params& p, std::uint32_t position, std::uint32_t vocabulary) {
+  sampling_row row{.seed = p.seed, .choice = p.choice, .position = position};
+  if (p.temperature < greedy_temperature)
+    return row;
+  row.temperature = static_cast<double>(std::max(p.temperature, least_temperature));
+  row.top_k = p.top_k > 0 && static_cast<std::uint32_t>(p.top_k) < vocabulary ? p.top_k : 0;
+  row.top_p = p.top_p;
+  row.min_p = p.min_p;
+  row.bounded = row.top_k > 0 || row.top_p < 1 || row.min_p > 0 ? 1 : 0;
+  return row;
+}
+
+} // namespace
+
+TEST_CASE("the device samples as the CPU does") {
+  splitmix64 random{11};
+  for (const std::int32_t vocabulary : {3, 64, 300, 5000, 32000, 151936}) {
+    const std::size_t rows = vocabulary > 100000 ? 48 : 96;
+    const auto width = static_cast<std::size_t>(vocabulary);
+    std::vector<float> logits(rows * width);
+    std::vector<sampling_params> params;
+    std::vector<sampling_row> how;
+    for (std::size_t r = 0; r < rows; ++r) {
+      // Peaked and flat rows, and some with many equal logits.
+      const float spread = r % 3 == 0 ? 8.0F : 1.5F;
+      for (std::size_t i = 0; i < width; ++i) {
+        const float x = (uniform(random) + uniform(random) + uniform(random) - 1.5F) * spread;
+        logits[r * width + i] = r % 4 == 1 ? std::round(x * 4) / 4 : x;
+      }
+      params.push_back(random_params(random));
+      how.push_back(row_of(params.back(), static_cast<std::uint32_t>(10 + r),
+                           static_cast<std::uint32_t>(vocabulary)));
+    }
+    logits[2 * width] = std::numeric_limits<float>::quiet_NaN();
+    logits[7 * width + width - 1] = std::numeric_limits<float>::infinity();
+    const device_buffer device_logits = on_device(logits);
+    const device_buffer device_how = on_device(how);
+    const device_buffer scratch = on_device(std::vector<sampling_scratch>(rows));
+    const device_buffer sampled = on_device(std::vector<std::int32_t>(rows, -7));
+    const device_buffer outcome = on_device(std::vector<std::int32_t>(rows, -7));
+    const auto done = sample_rows({.logits = device_logits.as<float>(),
+                                   .stride = vocabulary,
+                                   .rows = static_cast<std::int64_t>(rows),
+                                   .vocabulary = vocabulary,
+                                   .how = device_how.as<sampling_row>(),
+                                   .scratch = scratch.as<sampling_scratch>(),
+                                   .any_random = true,
+                                   .any_bounded = true,
+                                   .sampled = sampled.as<std::int32_t>(),
+                                   .outcome = outcome.as<std::int32_t>()},
+                                  nullptr);
+    REQUIRE(done);
+    std::vector<std::int32_t> chosen(rows), kept(rows);
+    REQUIRE(download(chosen.data(), outcome.data(), rows * 4, nullptr));
+    REQUIRE(download(kept.data(), sampled.data(), rows * 4, nullptr));
+    const auto ran = wait(stream_ref{nullptr});
+    CAPTURE(ran ? "" : ran.error().note);
+    REQUIRE(ran);
+    sampler judge;
+    for (std::size_t r = 0; r < rows; ++r) {
+      const auto& p = params[r];
+      CAPTURE(vocabulary, r, p.temperature, p.top_k, p.top_p, p.min_p);
+      const auto wanted =
+          judge.sample({logits.data() + r * width, width}, p, static_cast<std::uint32_t>(10 + r));
+      CHECK(chosen[r] == (wanted ? *wanted : -1));
+      CHECK(kept[r] == (wanted ? *wanted : 0));
+    }
+  }
+}

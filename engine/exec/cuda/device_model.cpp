@@ -1,0 +1,361 @@
+#include "engine/exec/cuda/device_model.hpp"
+
+#include "engine/models/rope.hpp"
+
+#include <fmt/core.h>
+
+#include <array>
+#include <cmath>
+#include <string_view>
+
+namespace troupe::engine::cuda {
+
+namespace {
+
+using kernels::dtype;
+
+/// In what the families of this recipe differ.
+struct family {
+  std::string_view architecture;
+  /// RMS norms over each head of q and k, before rope.
+  bool qk_norm;
+};
+
+constexpr std::array<family, 3> families{{
+    {"LlamaForCausalLM", false},
+    {"MistralForCausalLM", false},
+    {"Qwen3ForCausalLM", true},
+}};
+
+result<family> family_of(const model_config& config) {
+  for (const family& one : families)
+    if (one.architecture == config.architecture)
+      return one;
+  return fail(errc::unsupported, fmt::format("there is no recipe for '{}' on a GPU; there are: "
+                                             "LlamaForCausalLM, MistralForCausalLM, "
+                                             "Qwen3ForCausalLM",
+                                             config.architecture));
+}
+
+result<void> check_shape(const model_config& config) {
+  if (config.hidden_size > kernels::cuda::max_norm_cols)
+    return fail(errc::unsupported, fmt::format("hidden_size {}: the norm's kernel takes up to {}",
+                                               config.hidden_size, kernels::cuda::max_norm_cols));
+  if (config.hidden_size % 8 != 0 || config.intermediate_size % 8 != 0 || config.head_dim % 8 != 0)
+    return fail(errc::unsupported,
+                fmt::format("hidden_size {}, intermediate_size {} and head_dim {} must be "
+                            "multiples of 8 on a GPU",
+                            config.hidden_size, config.intermediate_size, config.head_dim));
+  return {};
+}
+
+/// The first error of steps that follow each other.
+class chain {
+public:
+  template <class Step>
+  chain& then(Step step) {
+    if (state_)
+      state_ = step();
+    return *this;
+  }
+  template <class Step>
+  chain& take(device_buffer& to, Step step) {
+    return then([&]() -> result<void> {
+      auto made = step();
+      if (!made)
+        return fail(made.error());
+      to = std::move(*made);
+      return {};
+    });
+  }
+  [[nodiscard]] const result<void>& state() const { return state_; }
+
+private:
+  result<void> state_;
+};
+
+} // namespace
+
+result<device_model::layer> device_model::load_layer(const load_context& from,
+                                                     weight_uploader& bring, std::int64_t index) {
+  const model_config& c = from.config;
+  const std::string at = fmt::format("model.layers.{}.", index);
+  const std::string self = at + "self_attn.";
+  const std::int64_t query = c.heads * c.head_dim;
+  const std::int64_t kv = c.kv_heads * c.head_dim;
+  const auto rules = family_of(c);
+  layer made;
+  chain all;
+  all.take(made.attention_norm,
+           [&] { return bring.vector(at + "input_layernorm.weight", c.hidden_size); });
+  all.take(made.qkv, [&] {
+    const std::array<matrix_part, 3> parts{{{self + "q_proj.weight", query},
+                                            {self + "k_proj.weight", kv},
+                                            {self + "v_proj.weight", kv}}};
+    return bring.matrix(parts, c.hidden_size);
+  });
+  if (rules && rules->qk_norm) {
+    all.take(made.q_norm, [&] { return bring.vector(self + "q_norm.weight", c.head_dim); });
+    all.take(made.k_norm, [&] { return bring.vector(self + "k_norm.weight", c.head_dim); });
+  }
+  all.take(made.output, [&] {
+    const std::array<matrix_part, 1> parts{{{self + "o_proj.weight", c.hidden_size}}};
+    return bring.matrix(parts, query);
+  });
+  all.take(made.mlp_norm,
+           [&] { return bring.vector(at + "post_attention_layernorm.weight", c.hidden_size); });
+  all.take(made.gate_up, [&] {
+    const std::array<matrix_part, 2> parts{{{at + "mlp.gate_proj.weight", c.intermediate_size},
+                                            {at + "mlp.up_proj.weight", c.intermediate_size}}};
+    return bring.matrix(parts, c.hidden_size);
+  });
+  all.take(made.down, [&] {
+    const std::array<matrix_part, 1> parts{{{at + "mlp.down_proj.weight", c.hidden_size}}};
+    return bring.matrix(parts, c.intermediate_size);
+  });
+  if (!all.state())
+    return fail(all.state().error());
+  return made;
+}
+
+result<device_model> device_model::load(const load_context& from, weight_uploader& bring,
+                                        bool deterministic) {
+  const model_config& c = from.config;
+  device_model made;
+  made.config_ = c;
+  made.compute_ = from.compute;
+  made.ordered_ = deterministic || from.compute == dtype::f32;
+  if (auto known = family_of(c); !known)
+    return fail(known.error());
+  if (auto good = check_shape(c); !good)
+    return fail(good.error());
+  chain all;
+  all.take(made.table_, [&] {
+    const std::array<matrix_part, 1> parts{{{"model.embed_tokens.weight", c.vocab_size}}};
+    return bring.matrix(parts, c.hidden_size);
+  });
+  if (!c.tie_word_embeddings)
+    all.take(made.head_, [&] {
+      const std::array<matrix_part, 1> parts{{{"lm_head.weight", c.vocab_size}}};
+      return bring.matrix(parts, c.hidden_size);
+    });
+  for (std::int64_t i = 0; i < c.layers && all.state(); ++i) {
+    auto one = load_layer(from, bring, i);
+    if (!one)
+      return fail(one.error());
+    made.layers_.push_back(std::move(*one));
+    if (from.progress)
+      from.progress(static_cast<double>(i + 1) / static_cast<double>(c.layers));
+  }
+  all.take(made.last_norm_, [&] { return bring.vector("model.norm.weight", c.hidden_size); });
+  all.then([&] {
+    constexpr std::array<std::string_view, 2> ignored{"rotary_emb.inv_freq", "lm_head.weight"};
+    return check_all_used(from, ignored);
+  });
+  const rope_tables rope = make_rope_tables(c.rope, c.head_dim, from.max_positions);
+  all.take(made.cos_, [&] { return bring.floats(rope.cos, "rope tables"); });
+  all.take(made.sin_, [&] { return bring.floats(rope.sin, "rope tables"); });
+  all.then([&] { return bring.finish(); });
+  if (!all.state())
+    return fail(all.state().error());
+  return made;
+}
+
+result<void> device_model::reserve(const device_limits& limits) {
+  const model_config& c = config_;
+  const std::int64_t query = c.heads * c.head_dim;
+  const std::int64_t kv = c.kv_heads * c.head_dim;
+  const auto size = static_cast<std::int64_t>(kernels::size_of(compute_));
+  struct wanted {
+    device_buffer* to;
+    std::int64_t bytes;
+  };
+  const std::array<wanted, 10> all{{{&workspace_, std::int64_t{64} << 20U},
+                                    {&residual_, limits.rows * c.hidden_size * 4},
+                                    {&normed_, limits.rows * c.hidden_size * size},
+                                    {&qkv_, limits.rows * (query + 2 * kv) * size},
+                                    {&query_, limits.rows * query * size},
+                                    {&attended_, limits.rows * query * size},
+                                    {&gate_up_, limits.rows * 2 * c.intermediate_size * size},
+                                    {&gated_, limits.rows * c.intermediate_size * size},
+                                    {&delta_, limits.rows * c.hidden_size * size},
+                                    {&logits_, limits.picked * c.vocab_size * 4}}};
+  for (const wanted& one : all) {
+    auto memory = device_buffer::make(static_cast<std::size_t>(one.bytes),
+                                      fmt::format("working memory for {} rows", limits.rows));
+    if (!memory)
+      return fail(memory.error());
+    *one.to = std::move(*memory);
+  }
+  auto library = kernels::cuda::matmul_library::make(workspace_.data(), workspace_.size());
+  if (!library)
+    return fail(library.error());
+  library_ = std::move(*library);
+  return {};
+}
+
+std::vector<device_model::product> device_model::products_of(const layer& of) const {
+  const model_config& c = config_;
+  const std::int64_t query = c.heads * c.head_dim;
+  const std::int64_t kv = c.kv_heads * c.head_dim;
+  return {{&normed_, &of.qkv, &qkv_, query + 2 * kv, c.hidden_size, compute_},
+          {&attended_, &of.output, &delta_, c.hidden_size, query, compute_},
+          {&normed_, &of.gate_up, &gate_up_, 2 * c.intermediate_size, c.hidden_size, compute_},
+          {&gated_, &of.down, &delta_, c.hidden_size, c.intermediate_size, compute_},
+          {&normed_, &head(), &logits_, c.vocab_size, c.hidden_size, dtype::f32}};
+}
+
+result<void> device_model::multiply(const product& p, std::int64_t rows, stream_ref on) {
+  if (ordered_)
+    return kernels::cuda::ordered_matmul({.a = p.a->data(),
+                                          .lda = p.k,
+                                          .w = p.w->data(),
+                                          .out = p.out->data(),
+                                          .ldo = p.n,
+                                          .m = rows,
+                                          .n = p.n,
+                                          .k = p.k,
+                                          .type = compute_,
+                                          .out_type = p.out_type},
+                                         on);
+  return library_.run({.a = p.a->data(),
+                       .lda = p.k,
+                       .w = p.w->data(),
+                       .out = p.out->data(),
+                       .ldo = p.n,
+                       .m = rows,
+                       .n = p.n,
+                       .k = p.k,
+                       .type = compute_,
+                       .out_type = p.out_type},
+                      on);
+}
+
+result<void> device_model::tune(std::int64_t rows, stream_ref on) {
+  if (ordered_)
+    return {};
+  for (std::size_t i = 0; i < 5; ++i) {
+    std::vector<const void*> weights;
+    for (const layer& one : layers_)
+      weights.push_back(products_of(one)[i].w->data());
+    const product p = products_of(layers_.front())[i];
+    const kernels::cuda::matmul_args args{.a = p.a->data(),
+                                          .lda = p.k,
+                                          .w = p.w->data(),
+                                          .out = p.out->data(),
+                                          .ldo = p.n,
+                                          .m = rows,
+                                          .n = p.n,
+                                          .k = p.k,
+                                          .type = compute_,
+                                          .out_type = p.out_type};
+    if (auto tuned = library_.tune(args, weights, on); !tuned)
+      return tuned;
+  }
+  return {};
+}
+
+result<void> device_model::norm(const device_buffer& weight, const device_buffer* delta,
+                                const forward_batch& batch, const std::int32_t* pick,
+                                stream_ref on) {
+  return kernels::cuda::rms_norm({.residual = residual_.as<float>(),
+                                  .residual_stride = config_.hidden_size,
+                                  .delta = delta == nullptr ? nullptr : delta->data(),
+                                  .delta_stride = config_.hidden_size,
+                                  .weight = weight.as<float>(),
+                                  .eps = static_cast<float>(config_.rms_norm_eps),
+                                  .pick = pick,
+                                  .rows = pick == nullptr ? batch.rows : batch.picked,
+                                  .cols = config_.hidden_size,
+                                  .type = compute_,
+                                  .out = normed_.data(),
+                                  .out_stride = config_.hidden_size},
+                                 on);
+}
+
+result<void> device_model::attend(const layer& of, const forward_batch& batch,
+                                  const kernels::cuda::kv_cache& cache, stream_ref on) {
+  const std::int64_t query = config_.heads * config_.head_dim;
+  const std::vector<product> products = products_of(of);
+  kernels::cuda::attention_args attention = batch.attention;
+  attention.q = query_.data();
+  attention.q_stride = query;
+  attention.heads = static_cast<std::int32_t>(config_.heads);
+  attention.cache = cache;
+  attention.rows = batch.rows;
+  attention.batch = batch.batch;
+  attention.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
+  attention.out = attended_.data();
+  attention.out_stride = query;
+  chain all;
+  all.then([&] { return multiply(products[0], batch.rows, on); });
+  all.then([&] {
+    return kernels::cuda::rope_store({.qkv = qkv_.data(),
+                                      .qkv_stride = products[0].n,
+                                      .heads = attention.heads,
+                                      .cache = cache,
+                                      .batch = batch.batch,
+                                      .rows = batch.rows,
+                                      .q_norm = of.q_norm.as<float>(),
+                                      .k_norm = of.k_norm.as<float>(),
+                                      .eps = static_cast<float>(config_.rms_norm_eps),
+                                      .cos = cos_.as<float>(),
+                                      .sin = sin_.as<float>(),
+                                      .q = query_.data(),
+                                      .q_stride = query},
+                                     on);
+  });
+  all.then([&] { return kernels::cuda::attention(attention, on); });
+  all.then([&] { return multiply(products[1], batch.rows, on); });
+  return all.state();
+}
+
+result<void> device_model::feed(const layer& of, const forward_batch& batch, stream_ref on) {
+  const std::vector<product> products = products_of(of);
+  chain all;
+  all.then([&] { return multiply(products[2], batch.rows, on); });
+  all.then([&] {
+    return kernels::cuda::silu_mul({.gate_up = gate_up_.data(),
+                                    .stride = 2 * config_.intermediate_size,
+                                    .out = gated_.data(),
+                                    .out_stride = config_.intermediate_size,
+                                    .type = compute_,
+                                    .rows = batch.rows,
+                                    .cols = config_.intermediate_size},
+                                   on);
+  });
+  all.then([&] { return multiply(products[3], batch.rows, on); });
+  return all.state();
+}
+
+result<void> device_model::forward(const forward_batch& batch,
+                                   const std::vector<kernels::cuda::kv_cache>& caches,
+                                   stream_ref on) {
+  chain all;
+  all.then([&] {
+    return kernels::cuda::embed({.table = table_.data(),
+                                 .type = compute_,
+                                 .batch = batch.batch,
+                                 .sampled = batch.sampled,
+                                 .out = residual_.as<float>(),
+                                 .out_stride = config_.hidden_size,
+                                 .rows = batch.rows,
+                                 .cols = config_.hidden_size},
+                                on);
+  });
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const layer& of = layers_[i];
+    all.then(
+        [&] { return norm(of.attention_norm, i == 0 ? nullptr : &delta_, batch, nullptr, on); });
+    all.then([&] { return attend(of, batch, caches[i], on); });
+    all.then([&] { return norm(of.mlp_norm, &delta_, batch, nullptr, on); });
+    all.then([&] { return feed(of, batch, on); });
+  }
+  if (batch.picked == 0)
+    return all.state();
+  all.then([&] { return norm(last_norm_, &delta_, batch, batch.pick, on); });
+  all.then([&] { return multiply(products_of(layers_.front())[4], batch.picked, on); });
+  return all.state();
+}
+
+} // namespace troupe::engine::cuda

@@ -1,0 +1,118 @@
+#pragma once
+
+#include "engine/exec/cuda/runtime.hpp"
+#include "engine/exec/cuda/weight_uploader.hpp"
+#include "kernels/cuda/matmul.hpp"
+
+#include <vector>
+
+namespace troupe::engine::cuda {
+
+/// The inputs of one pass; arrays of the device.
+struct forward_batch {
+  std::int64_t rows = 0;
+  /// Rows whose logits are wanted, and their numbers.
+  std::int64_t picked = 0;
+  const std::int32_t* pick = nullptr;
+  const kernels::cuda::batch_row* batch = nullptr;
+  /// The tokens that earlier steps chose.
+  const std::int32_t* sampled = nullptr;
+  /// What attention() takes of the batch; the recipe fills in what belongs to a layer.
+  kernels::cuda::attention_args attention;
+};
+
+/// How much a pass may have of everything.
+struct device_limits {
+  std::int64_t rows = 0;
+  std::int64_t picked = 0;
+  std::int64_t positions = 0;
+};
+
+/// The pre-norm decoder of Llama, Mistral and Qwen3 on a GPU, with its working memory: in each
+/// layer x += attention(norm(x)), x += mlp(norm(x)); then a last norm and the head. The residual
+/// and the logits are f32; all else has the compute type. One thread at a time.
+class device_model {
+public:
+  /// @errors as the loader's; unsupported: an architecture or a shape without a kernel
+  [[nodiscard]] static result<device_model> load(const load_context& from, weight_uploader& bring,
+                                                 bool deterministic);
+  /// Reserves working memory for passes.
+  /// @errors out_of_memory
+  [[nodiscard]] result<void> reserve(const device_limits& limits);
+  /// Measures the products of passes of `rows` rows and keeps the fastest algorithms.
+  [[nodiscard]] result<void> tune(std::int64_t rows, stream_ref on);
+
+  /// Enqueues one pass. Writes the caches and the logits of the picked rows.
+  /// @pre    reserve() for as many rows; `caches` has one entry per layer
+  [[nodiscard]] result<void> forward(const forward_batch& batch,
+                                     const std::vector<kernels::cuda::kv_cache>& caches,
+                                     stream_ref on);
+
+  /// [picked, vocabulary] of the pass that was enqueued last.
+  [[nodiscard]] const float* logits() const noexcept { return logits_.as<float>(); }
+  [[nodiscard]] const model_config& config() const noexcept { return config_; }
+  [[nodiscard]] kernels::dtype compute() const noexcept { return compute_; }
+  /// Whether a row's bits do not depend on the batch.
+  [[nodiscard]] bool batch_invariant() const noexcept { return ordered_; }
+
+private:
+  struct layer {
+    device_buffer attention_norm;
+    device_buffer qkv;
+    device_buffer q_norm;
+    device_buffer k_norm;
+    device_buffer output;
+    device_buffer mlp_norm;
+    device_buffer gate_up;
+    device_buffer down;
+  };
+
+  /// A product of the compute type: out [rows, n] = a [rows, k] w^T.
+  struct product {
+    const device_buffer* a;
+    const device_buffer* w;
+    const device_buffer* out;
+    std::int64_t n;
+    std::int64_t k;
+    kernels::dtype out_type;
+  };
+
+  [[nodiscard]] static result<layer> load_layer(const load_context& from, weight_uploader& bring,
+                                                std::int64_t index);
+  [[nodiscard]] result<void> multiply(const product& p, std::int64_t rows, stream_ref on);
+  [[nodiscard]] result<void> norm(const device_buffer& weight, const device_buffer* delta,
+                                  const forward_batch& batch, const std::int32_t* pick,
+                                  stream_ref on);
+  [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
+                                    const kernels::cuda::kv_cache& cache, stream_ref on);
+  [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
+  [[nodiscard]] std::vector<product> products_of(const layer& of) const;
+  [[nodiscard]] const device_buffer& head() const {
+    return config_.tie_word_embeddings ? table_ : head_;
+  }
+
+  model_config config_;
+  kernels::dtype compute_ = kernels::dtype::f32;
+  /// Products have one order of summation.
+  bool ordered_ = true;
+  device_buffer table_;
+  device_buffer head_;
+  device_buffer last_norm_;
+  device_buffer cos_;
+  device_buffer sin_;
+  std::vector<layer> layers_;
+
+  device_buffer workspace_;
+  kernels::cuda::matmul_library library_;
+  device_buffer residual_;
+  device_buffer normed_;
+  device_buffer qkv_;
+  device_buffer query_;
+  device_buffer attended_;
+  device_buffer gate_up_;
+  device_buffer gated_;
+  device_buffer delta_;
+  device_buffer logits_;
+};
+
+} // namespace troupe::engine::cuda

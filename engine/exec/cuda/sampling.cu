@@ -1,0 +1,400 @@
+// Gumbel-max sampling as gumbel.hpp and sampler.hpp define it, in the same doubles, never
+// contracted: blocks share a row, and one block finds the border of a bounded row. Roofline: bound
+// by memory for greedy rows, 4 bytes a token; else by the generator's ten rounds.
+#include "engine/exec/cuda/sampling.hpp"
+#include "engine/exec/stable_math.hpp"
+#include "kernels/cuda/device.cuh"
+#include "troupe/base/prng.hpp"
+
+#include <cfloat>
+#include <climits>
+
+namespace troupe::engine::cuda {
+
+namespace {
+
+constexpr int scan_threads = 256;
+constexpr int border_threads = 1024;
+constexpr int listed_most = 3072;
+
+using word64 = unsigned long long;
+
+/// A token and how good it is; of equals the lower id wins.
+template <class Score>
+struct offer {
+  Score score;
+  std::int32_t token;
+
+  __device__ void take(const offer& other) {
+    if (other.score > score || (other.score == score && other.token < token))
+      *this = other;
+  }
+};
+
+/// The best offer of a block, in thread 0.
+template <class Score>
+__device__ offer<Score> best_of_block(offer<Score> mine) {
+  __shared__ offer<Score> best[scan_threads / 32];
+  for (int step = 16; step > 0; step /= 2)
+    mine.take({__shfl_xor_sync(0xFFFFFFFFU, mine.score, step),
+               __shfl_xor_sync(0xFFFFFFFFU, mine.token, step)});
+  if (threadIdx.x % 32 == 0)
+    best[threadIdx.x / 32] = mine;
+  __syncthreads();
+  for (int i = 1; i < scan_threads / 32 && threadIdx.x == 0; ++i)
+    mine.take(best[i]);
+  return mine;
+}
+
+/// The tokens of one part of the vocabulary: whole groups of four.
+struct part_range {
+  std::int32_t begin;
+  std::int32_t end;
+
+  __device__ explicit part_range(std::int32_t vocabulary) {
+    const std::int32_t groups = (vocabulary + 3) / 4;
+    const auto parts = static_cast<std::int32_t>(gridDim.y);
+    const auto part = static_cast<std::int32_t>(blockIdx.y);
+    const std::int32_t each = (groups + parts - 1) / parts;
+    begin = min(part * each * 4, vocabulary);
+    end = min((part + 1) * each * 4, vocabulary);
+  }
+};
+
+__global__ void __launch_bounds__(scan_threads) scan_kernel(sampling_args args) {
+  const std::int64_t row = blockIdx.x;
+  const float* const logits = args.logits + row * args.stride;
+  const part_range range{args.vocabulary};
+  offer<float> best{-FLT_MAX, INT_MAX};
+  bool finite = true;
+  for (std::int32_t i = range.begin + static_cast<std::int32_t>(threadIdx.x); i < range.end;
+       i += scan_threads) {
+    const float x = logits[i];
+    finite = finite && x * 0.0F == 0.0F;
+    best.take({x, i});
+  }
+  const bool all_finite = __syncthreads_and(finite) != 0;
+  best = best_of_block(best);
+  if (threadIdx.x != 0)
+    return;
+  sampling_scratch& to = args.scratch[row];
+  to.greatest[blockIdx.y] = best.score;
+  to.likely[blockIdx.y] = best.token;
+  to.not_finite[blockIdx.y] = all_finite ? 0 : 1;
+}
+
+/// The likeliest token of a row, from its parts.
+__device__ offer<float> likeliest(const sampling_scratch& from, int parts) {
+  offer<float> best{-FLT_MAX, INT_MAX};
+  for (int i = 0; i < parts; ++i)
+    best.take({from.greatest[i], from.likely[i]});
+  return best;
+}
+
+/// Floats in the order of unsigned words; both zeros are one.
+__device__ std::uint32_t key_of(float x) {
+  const std::uint32_t bits = x == 0 ? 0U : __float_as_uint(x);
+  return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
+}
+
+__device__ float float_of(std::uint32_t key) {
+  return __uint_as_float((key & 0x80000000U) != 0 ? key & 0x7FFFFFFFU : ~key);
+}
+
+/// Where a descending sum over keys reaches what is wanted.
+struct selection {
+  std::uint32_t key;
+  /// The weight of all greater keys.
+  word64 before;
+};
+
+/// The shared memory of a search, and the search itself: by eight bits of the key at a time.
+struct selector {
+  word64 histogram[256];
+  std::uint32_t digit;
+  word64 before;
+
+  /// In warp 0: the greatest digit at which the sum from the top reaches `wanted`.
+  __device__ void find_digit(word64 wanted) {
+    const int lane = static_cast<int>(threadIdx.x);
+    word64 own = 0;
+    for (int i = 0; i < 8; ++i)
+      own += histogram[255 - lane * 8 - i];
+    word64 sum = own;
+    for (int step = 1; step < 32; step *= 2) {
+      const word64 other = __shfl_up_sync(0xFFFFFFFFU, sum, step);
+      sum += lane >= step ? other : 0;
+    }
+    const unsigned reached = __ballot_sync(0xFFFFFFFFU, sum >= wanted);
+    const int owner = reached == 0 ? 31 : __ffs(static_cast<int>(reached)) - 1;
+    if (lane != owner)
+      return;
+    word64 at = sum - own;
+    int bin = 255 - lane * 8;
+    for (int i = 0; i < 7 && at + histogram[bin] < wanted; ++i)
+      at += histogram[bin--];
+    digit = static_cast<std::uint32_t>(bin);
+    before = at;
+  }
+
+  /// `each(visit)` calls visit(key, weight) for this thread's elements. Collective.
+  template <class Each>
+  __device__ selection find(word64 wanted, Each each) {
+    selection found{0, 0};
+    for (int shift = 24; shift >= 0; shift -= 8) {
+      for (int i = static_cast<int>(threadIdx.x); i < 256; i += border_threads)
+        histogram[i] = 0;
+      __syncthreads();
+      const std::uint32_t prefix = found.key;
+      each([&](std::uint32_t key, word64 weight) {
+        if (static_cast<std::uint64_t>(key) >> (shift + 8) ==
+            static_cast<std::uint64_t>(prefix) >> (shift + 8))
+          atomicAdd(&histogram[key >> shift & 255U], weight);
+      });
+      __syncthreads();
+      if (threadIdx.x < 32)
+        find_digit(wanted - found.before);
+      __syncthreads();
+      found.key |= digit << shift;
+      found.before += before;
+      __syncthreads();
+    }
+    return found;
+  }
+};
+
+/// The search for the last allowed token of one row, by one block.
+struct border_search {
+  const float* logits;
+  std::int32_t vocabulary;
+  sampling_row how;
+  float greatest;
+  selector& select;
+  /// The tokens from `floor` on, when they are few.
+  std::int32_t* listed;
+  std::int32_t& listed_count;
+  float floor = -FLT_MAX;
+
+  template <class Visit>
+  __device__ void each(Visit visit) const {
+    const bool few = listed_count <= listed_most;
+    const std::int32_t count = few ? listed_count : vocabulary;
+    for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < count; i += border_threads) {
+      const std::int32_t token = few ? listed[i] : i;
+      if (logits[token] >= floor)
+        visit(logits[token], token);
+    }
+  }
+
+  /// The floor by min_p, and the one below which masses round to nothing.
+  __device__ void set_floor() {
+    const auto top = static_cast<double>(greatest);
+    if (how.min_p > 0)
+      floor =
+          fminf(greatest, static_cast<float>(top + how.temperature *
+                                                       stable_log(static_cast<double>(how.min_p))));
+    if (how.top_p < 1)
+      floor = fmaxf(floor, static_cast<float>(top - 27.1 * how.temperature));
+  }
+
+  /// Raises the floor to the k-th greatest of the threads' greatest logits, which is at most the
+  /// k-th greatest logit, so that few tokens are left to look at.
+  __device__ void raise_floor() {
+    float own = -FLT_MAX;
+    for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < vocabulary;
+         i += border_threads)
+      own = fmaxf(own, logits[i]);
+    const selection kth = select.find(static_cast<word64>(how.top_k),
+                                      [&](auto visit) { visit(key_of(own), word64{1}); });
+    floor = fmaxf(floor, float_of(kth.key));
+  }
+
+  __device__ void list() {
+    if (threadIdx.x == 0)
+      listed_count = 0;
+    __syncthreads();
+    for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < vocabulary;
+         i += border_threads)
+      if (logits[i] >= floor) {
+        const std::int32_t at = atomicAdd(&listed_count, 1);
+        if (at < listed_most)
+          listed[at] = i;
+      }
+    __syncthreads();
+  }
+
+  __device__ word64 mass(float logit) const {
+    const double share =
+        stable_exp((static_cast<double>(logit) - static_cast<double>(greatest)) / how.temperature);
+    return static_cast<word64>(share * 0x1p38 + 0.5);
+  }
+
+  /// The last token of the smallest set of likeliest ones whose mass reaches top_p.
+  __device__ offer<float> end_of_top_p() {
+    __shared__ word64 total;
+    if (threadIdx.x == 0)
+      total = 0;
+    __syncthreads();
+    word64 own = 0;
+    each([&](float logit, std::int32_t) { own += mass(logit); });
+    atomicAdd(&total, own);
+    __syncthreads();
+    const auto wanted =
+        static_cast<word64>(ceil(static_cast<double>(how.top_p) * static_cast<double>(total)));
+    const selection last = select.find(wanted, [&](auto visit) {
+      each([&](float logit, std::int32_t) { visit(key_of(logit), mass(logit)); });
+    });
+    const float logit = float_of(last.key);
+    const word64 one = mass(logit) == 0 ? 1 : mass(logit);
+    const word64 equals = (wanted - last.before + one - 1) / one;
+    const selection token = select.find(equals == 0 ? 1 : equals, [&](auto visit) {
+      each([&](float other, std::int32_t id) {
+        if (other == logit)
+          visit(~static_cast<std::uint32_t>(id), word64{1});
+      });
+    });
+    return {logit, static_cast<std::int32_t>(~token.key)};
+  }
+
+  __device__ offer<float> run() {
+    set_floor();
+    if (how.top_k > 0 && how.top_k <= border_threads)
+      raise_floor();
+    list();
+    if (how.top_k > 0 && listed_count > how.top_k)
+      floor = float_of(
+          select
+              .find(static_cast<word64>(how.top_k),
+                    [&](auto visit) {
+                      each([&](float logit, std::int32_t) { visit(key_of(logit), word64{1}); });
+                    })
+              .key);
+    return how.top_p < 1 ? end_of_top_p() : offer<float>{floor, INT_MAX};
+  }
+};
+
+__global__ void __launch_bounds__(border_threads) border_kernel(sampling_args args, int parts) {
+  __shared__ selector select;
+  __shared__ std::int32_t listed[listed_most];
+  __shared__ std::int32_t listed_count;
+  const std::int64_t row = blockIdx.x;
+  sampling_scratch& scratch = args.scratch[row];
+  if (args.how[row].bounded == 0 || args.how[row].temperature == 0)
+    return;
+  border_search search{args.logits + row * args.stride,
+                       args.vocabulary,
+                       args.how[row],
+                       likeliest(scratch, parts).score,
+                       select,
+                       listed,
+                       listed_count};
+  const offer<float> last = search.run();
+  if (threadIdx.x != 0)
+    return;
+  scratch.border_logit = last.score;
+  scratch.border_token = last.token;
+}
+
+__device__ double gumbel_of(std::uint32_t word) {
+  const double u = (static_cast<double>(word) + 0.5) * 0x1p-32;
+  return -stable_log(-stable_log(u));
+}
+
+/// An upper bound of gumbel_of() in f32: with t = 1 - u it is at most -log(t).
+__device__ float gumbel_bound(std::uint32_t word) {
+  const float t = static_cast<float>(~word >> 1) + 0.25F;
+  const std::int32_t exponent = (__float_as_int(t) >> 23) - 127;
+  return static_cast<float>(31 - exponent) * 0.69314724F;
+}
+
+/// Offers the allowed ones of four adjacent tokens whose bound reaches the best score so far.
+__device__ void offer_group(const sampling_args& args, const sampling_row& how, offer<float> last,
+                            std::int32_t first, offer<double>& best) {
+  const float* const logits = args.logits + blockIdx.x * args.stride;
+  const auto words = philox4x32(
+      {static_cast<std::uint32_t>(first) / 4, how.position, how.choice, 0},
+      {static_cast<std::uint32_t>(how.seed), static_cast<std::uint32_t>(how.seed >> 32)});
+  const auto inverse = static_cast<float>(1.0 / how.temperature);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const std::int32_t token = first + i;
+    if (token >= args.vocabulary)
+      return;
+    const float x = logits[token];
+    // The slack is far above the rounding of the bound.
+    const auto enough = static_cast<float>(best.score - 0.01 - 1e-5 * fabs(best.score));
+    const bool allowed = x > last.score || (x == last.score && token <= last.token);
+    if (allowed && x * inverse + gumbel_bound(words[static_cast<std::size_t>(i)]) >= enough)
+      best.take(
+          {static_cast<double>(x) / how.temperature + gumbel_of(words[static_cast<std::size_t>(i)]),
+           token});
+  }
+}
+
+__global__ void __launch_bounds__(scan_threads) choose_kernel(sampling_args args, int parts) {
+  const std::int64_t row = blockIdx.x;
+  const sampling_row how = args.how[row];
+  if (how.temperature == 0)
+    return;
+  sampling_scratch& scratch = args.scratch[row];
+  const offer<float> likely = likeliest(scratch, parts);
+  const offer<float> last = how.bounded != 0
+                                ? offer<float>{scratch.border_logit, scratch.border_token}
+                                : offer<float>{-FLT_MAX, INT_MAX};
+  // The likeliest token's own score is where the search begins.
+  const auto token = static_cast<std::uint32_t>(likely.token);
+  const auto words = philox4x32(
+      {token / 4, how.position, how.choice, 0},
+      {static_cast<std::uint32_t>(how.seed), static_cast<std::uint32_t>(how.seed >> 32)});
+  offer<double> best{static_cast<double>(likely.score) / how.temperature +
+                         gumbel_of(words[token % 4]),
+                     likely.token};
+  const part_range range{args.vocabulary};
+  for (std::int32_t first = range.begin + 4 * static_cast<std::int32_t>(threadIdx.x);
+       first < range.end; first += 4 * scan_threads)
+    offer_group(args, how, last, first, best);
+  best = best_of_block(best);
+  if (threadIdx.x != 0)
+    return;
+  scratch.best_score[blockIdx.y] = best.score;
+  scratch.best_token[blockIdx.y] = best.token;
+}
+
+__global__ void finish_kernel(sampling_args args, int parts) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (row >= args.rows)
+    return;
+  const sampling_scratch& scratch = args.scratch[row];
+  int bad = 0;
+  for (int i = 0; i < parts; ++i)
+    bad |= scratch.not_finite[i];
+  std::int32_t token = likeliest(scratch, parts).token;
+  if (args.how[row].temperature != 0 && bad == 0) {
+    offer<double> best{scratch.best_score[0], scratch.best_token[0]};
+    for (int i = 1; i < parts; ++i)
+      best.take({scratch.best_score[i], scratch.best_token[i]});
+    token = best.token;
+  }
+  args.sampled[row] = bad == 0 ? token : 0;
+  args.outcome[row] = bad == 0 ? token : -1;
+}
+
+} // namespace
+
+result<void> sample_rows(const sampling_args& args, kernels::cuda::stream_ref stream) {
+  if (args.rows == 0)
+    return {};
+  const std::int64_t wanted = (args.vocabulary + 8191) / 8192;
+  const int parts =
+      wanted < most_vocabulary_parts ? static_cast<int>(wanted) : most_vocabulary_parts;
+  const dim3 grid(static_cast<unsigned>(args.rows), static_cast<unsigned>(parts));
+  scan_kernel<<<grid, scan_threads, 0, stream>>>(args);
+  if (args.any_random && args.any_bounded)
+    border_kernel<<<grid.x, border_threads, 0, stream>>>(args, parts);
+  if (args.any_random)
+    choose_kernel<<<grid, scan_threads, 0, stream>>>(args, parts);
+  finish_kernel<<<(grid.x + 63) / 64, 64, 0, stream>>>(args, parts);
+  return kernels::cuda::launched("sampling");
+}
+
+} // namespace troupe::engine::cuda

@@ -1,0 +1,45 @@
+#pragma once
+
+#include "engine/exec/cuda/runtime.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <utility>
+
+struct CUgraphExec_st;
+
+namespace troupe::engine::cuda {
+
+struct graph_closer {
+  void operator()(CUgraphExec_st* graph) const noexcept;
+};
+
+/// CUDA graphs of decode steps, by number of rows and whether splits are joined. A kind of step is
+/// captured when it comes for the second time, so graphs cost no start-up time.
+class step_graphs {
+public:
+  /// The number of rows that a graph for `rows` of them has; `rows` itself when there is none.
+  [[nodiscard]] static std::uint32_t bucket_of(std::uint32_t rows, std::uint32_t most) noexcept;
+  /// The buckets up to `most`, ascending.
+  [[nodiscard]] static std::span<const std::uint32_t> buckets() noexcept;
+
+  /// Enqueues what `pass` enqueues: by calling it, or by a graph of it made before.
+  /// @pre    equal keys mean that `pass` enqueues the same work on the same addresses
+  [[nodiscard]] result<void> run(std::pair<std::uint32_t, bool> key,
+                                 const std::function<result<void>()>& pass, stream_ref on);
+  void clear() noexcept { graphs_.clear(); }
+
+private:
+  using graph = std::unique_ptr<CUgraphExec_st, graph_closer>;
+
+  [[nodiscard]] static result<graph> capture(const std::function<result<void>()>& pass,
+                                             stream_ref on);
+
+  /// Null for a kind of step that came once.
+  std::map<std::pair<std::uint32_t, bool>, graph> graphs_;
+};
+
+} // namespace troupe::engine::cuda

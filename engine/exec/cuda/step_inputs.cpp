@@ -1,0 +1,218 @@
+#include "engine/exec/cuda/step_inputs.hpp"
+
+#include "troupe/base/check.hpp"
+
+#include <algorithm>
+
+namespace troupe::engine::cuda {
+
+namespace {
+
+using kernels::cuda::attention_item;
+using kernels::cuda::batch_row;
+using kernels::cuda::decode_tile_rows;
+using kernels::cuda::prefill_tile_rows;
+using kernels::cuda::split_positions;
+
+/// Results of splits that one step may leave; sequences beyond that are walked whole, which gives
+/// the same bits.
+constexpr std::uint64_t most_partials = 2048;
+
+constexpr std::uint64_t tiles_of(std::uint64_t rows, std::int32_t tile_rows) {
+  const auto each = static_cast<std::uint64_t>(tile_rows);
+  return (rows + each - 1) / each;
+}
+
+/// Offsets of the arrays: first what every step has, then what grows with rows.
+struct input_layout {
+  std::uint64_t counts = 0;
+  std::uint64_t pick = 0;
+  std::uint64_t sampling = 0;
+  std::uint64_t sequences = 0;
+  std::uint64_t decode = 0;
+  std::uint64_t join = 0;
+  std::uint64_t prefill = 0;
+  std::uint64_t batch = 0;
+  std::uint64_t tables = 0;
+  std::uint64_t end = 0;
+
+  explicit input_layout(const input_limits& limits) {
+    const std::uint64_t seqs = limits.sequences;
+    const std::uint64_t tiles =
+        seqs * tiles_of(static_cast<std::uint64_t>(limits.group), decode_tile_rows);
+    const std::uint64_t prefills = seqs + std::uint64_t{limits.rows} *
+                                              static_cast<std::uint64_t>(limits.group) /
+                                              prefill_tile_rows;
+    std::uint64_t next = 0;
+    const auto place = [&next](std::uint64_t& at, std::uint64_t bytes) {
+      at = next;
+      next += (bytes + 255) / 256 * 256;
+    };
+    place(counts, 256);
+    place(pick, seqs * sizeof(std::int32_t));
+    place(sampling, seqs * sizeof(sampling_row));
+    place(sequences, seqs * sizeof(kernels::cuda::sequence_rows));
+    place(join, tiles * sizeof(attention_item));
+    place(decode, (most_partials + tiles) * sizeof(attention_item));
+    place(prefill, prefills * sizeof(attention_item));
+    place(batch, std::uint64_t{limits.rows} * sizeof(batch_row));
+    place(tables, limits.table_entries * sizeof(std::int32_t));
+    end = next;
+  }
+};
+
+} // namespace
+
+result<host_inputs> host_inputs::make(const input_limits& limits) {
+  host_inputs made;
+  made.limits_ = limits;
+  auto memory = pinned_buffer::make(input_layout{limits}.end, "inputs of steps");
+  if (!memory)
+    return fail(memory.error());
+  made.memory_ = std::move(*memory);
+  made.clear();
+  return made;
+}
+
+std::int32_t* host_inputs::counts() const noexcept { return at<std::int32_t>(0); }
+
+batch_row* host_inputs::batch() const noexcept {
+  return at<batch_row>(input_layout{limits_}.batch);
+}
+
+void host_inputs::clear() noexcept {
+  rows_ = picked_ = sequences_ = prefill_items_ = 0;
+  partials_ = 0;
+  table_entries_ = 0;
+  any_random_ = any_bounded_ = false;
+  counts()[0] = counts()[1] = 0;
+}
+
+void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks) {
+  const input_layout layout{limits_};
+  TROUPE_CHECK(table_entries_ + blocks.size() <= limits_.table_entries, "{} block table entries",
+               table_entries_ + blocks.size());
+  auto placed = rows;
+  placed.table_begin = static_cast<std::int32_t>(table_entries_);
+  at<kernels::cuda::sequence_rows>(layout.sequences)[sequences_] = placed;
+  auto* const table = at<std::int32_t>(layout.tables) + table_entries_;
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    table[i] = static_cast<std::int32_t>(value(blocks[i]));
+  table_entries_ += blocks.size();
+  const auto sequence = static_cast<std::int32_t>(sequences_++);
+  const std::int32_t tile_rows = rows.rows * limits_.group;
+  if (rows.rows > 1 && tile_rows > decode_tile_rows) {
+    // The last tiles see most and come first.
+    const std::int32_t tiles = (tile_rows + prefill_tile_rows - 1) / prefill_tile_rows;
+    for (std::int32_t tile = tiles - 1; tile >= 0; --tile)
+      at<attention_item>(layout.prefill)[prefill_items_++] = {
+          .sequence = sequence, .tile_begin = tile * prefill_tile_rows};
+    return;
+  }
+  const std::int32_t positions = rows.first_position + rows.rows;
+  const std::int32_t splits = (positions + split_positions - 1) / split_positions;
+  for (std::int32_t begin = 0; begin < tile_rows; begin += decode_tile_rows) {
+    attention_item item{.sequence = sequence, .tile_begin = begin};
+    auto* const decode = at<attention_item>(layout.decode);
+    if (splits == 1 || partials_ + splits > static_cast<std::int32_t>(most_partials)) {
+      decode[counts()[0]++] = item;
+      continue;
+    }
+    item.split = splits;
+    item.partial = partials_;
+    at<attention_item>(layout.join)[counts()[1]++] = item;
+    for (item.split = 0; item.split < splits; ++item.split, ++item.partial)
+      decode[counts()[0]++] = item;
+    partials_ += splits;
+  }
+}
+
+void host_inputs::pick(const sampling_row& how) {
+  const input_layout layout{limits_};
+  at<std::int32_t>(layout.pick)[picked_] = static_cast<std::int32_t>(rows_ - 1);
+  at<sampling_row>(layout.sampling)[picked_] = how;
+  ++picked_;
+  any_random_ = any_random_ || how.temperature != 0;
+  any_bounded_ = any_bounded_ || how.bounded != 0;
+}
+
+void host_inputs::pad(std::uint32_t rows) {
+  auto* const picks = at<std::int32_t>(input_layout{limits_}.pick);
+  for (std::uint32_t i = rows_; i < rows; ++i) {
+    batch()[i] = {};
+    picks[i] = static_cast<std::int32_t>(i);
+  }
+}
+
+result<device_inputs> device_inputs::make(const input_limits& limits) {
+  device_inputs made;
+  made.limits_ = limits;
+  auto memory = device_buffer::make(input_layout{limits}.end, "inputs of steps");
+  if (!memory)
+    return fail(memory.error());
+  made.memory_ = std::move(*memory);
+  const std::uint64_t floats =
+      most_partials * static_cast<std::uint64_t>(limits.kv_heads) *
+      static_cast<std::uint64_t>(kernels::cuda::partial_floats(limits.dim));
+  auto partials = device_buffer::make(floats * sizeof(float), "partial results of attention");
+  if (!partials)
+    return fail(partials.error());
+  made.partials_ = std::move(*partials);
+  return made;
+}
+
+result<void> device_inputs::send(const host_inputs& from, stream_ref on) {
+  const input_layout layout{limits_};
+  const auto copy = [&](std::uint64_t offset, std::uint64_t bytes) -> result<void> {
+    if (bytes == 0)
+      return {};
+    return upload(memory_.as<std::byte>() + offset, from.memory_.as<std::byte>() + offset, bytes,
+                  on);
+  };
+  const std::uint64_t items =
+      from.prefill_items_ > 0
+          ? layout.prefill + from.prefill_items_ * sizeof(attention_item)
+          : layout.decode + static_cast<std::uint64_t>(from.counts()[0]) * sizeof(attention_item);
+  if (auto sent = copy(0, items); !sent)
+    return sent;
+  // Padding rows stand behind the real ones, at most to the next bucket.
+  const std::uint64_t rows = std::min<std::uint64_t>(
+      limits_.rows, from.prefill_items_ > 0 ? from.rows_ : from.rows_ * 2 + 64);
+  if (auto sent = copy(layout.batch, rows * sizeof(batch_row)); !sent)
+    return sent;
+  return copy(layout.tables, from.table_entries_ * sizeof(std::int32_t));
+}
+
+forward_batch device_inputs::batch_of(const host_inputs& sent) const {
+  const input_layout layout{limits_};
+  const auto at = [&]<class T>(std::uint64_t offset, const T*) {
+    return reinterpret_cast<const T*>(memory_.as<std::byte>() + offset);
+  };
+  const attention_item* items = nullptr;
+  const std::int32_t* words = nullptr;
+  forward_batch batch;
+  batch.rows = sent.rows_;
+  batch.picked = sent.picked_;
+  batch.pick = at(layout.pick, words);
+  batch.batch = at(layout.batch, batch.batch);
+  kernels::cuda::attention_args& attention = batch.attention;
+  attention.sequences = at(layout.sequences, attention.sequences);
+  attention.block_tables = at(layout.tables, words);
+  attention.prefill = at(layout.prefill, items);
+  attention.prefill_items = sent.prefill_items_;
+  attention.decode = at(layout.decode, items);
+  attention.decode_count = at(layout.counts, words);
+  attention.join = at(layout.join, items);
+  attention.join_count = attention.decode_count + 1;
+  attention.decode_items_max = sent.counts()[0];
+  attention.join_items_max = sent.counts()[1];
+  attention.partials = partials_.as<float>();
+  return batch;
+}
+
+const sampling_row* device_inputs::sampling() const noexcept {
+  return reinterpret_cast<const sampling_row*>(memory_.as<std::byte>() +
+                                               input_layout{limits_}.sampling);
+}
+
+} // namespace troupe::engine::cuda

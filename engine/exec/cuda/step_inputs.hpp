@@ -1,0 +1,87 @@
+#pragma once
+
+#include "engine/exec/cuda/device_model.hpp"
+#include "engine/exec/cuda/runtime.hpp"
+#include "engine/exec/cuda/sampling.hpp"
+
+#include <cstdint>
+#include <span>
+
+namespace troupe::engine::cuda {
+
+/// The bounds of a step, which fix where its inputs lie on the device.
+struct input_limits {
+  std::uint32_t rows = 0;
+  std::uint32_t sequences = 0;
+  /// Entries of all block tables together.
+  std::uint64_t table_entries = 0;
+  /// Query heads that share one KV head.
+  std::int32_t group = 1;
+  std::int32_t kv_heads = 1;
+  std::int32_t dim = 0;
+};
+
+/// The inputs of one step in page-locked memory, as plain arrays to be filled.
+class host_inputs {
+public:
+  [[nodiscard]] static result<host_inputs> make(const input_limits& limits);
+
+  void clear() noexcept;
+  /// Appends a sequence with its rows and block table, and the items of its attention.
+  void add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks);
+  void add_row(const kernels::cuda::batch_row& row) { batch()[rows_++] = row; }
+  /// The row that was added last samples.
+  void pick(const sampling_row& how);
+  /// Rows of nothing up to `rows`, for graphs.
+  void pad(std::uint32_t rows);
+
+  [[nodiscard]] std::uint32_t rows() const noexcept { return rows_; }
+  [[nodiscard]] std::uint32_t picked() const noexcept { return picked_; }
+  [[nodiscard]] std::uint32_t sequences() const noexcept { return sequences_; }
+  [[nodiscard]] std::uint32_t prefill_items() const noexcept { return prefill_items_; }
+  [[nodiscard]] std::int32_t joins() const noexcept { return counts()[1]; }
+  [[nodiscard]] bool any_random() const noexcept { return any_random_; }
+  [[nodiscard]] bool any_bounded() const noexcept { return any_bounded_; }
+
+private:
+  friend class device_inputs;
+
+  template <class T>
+  [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
+    return reinterpret_cast<T*>(memory_.as<std::byte>() + offset);
+  }
+  [[nodiscard]] std::int32_t* counts() const noexcept;
+  [[nodiscard]] kernels::cuda::batch_row* batch() const noexcept;
+
+  input_limits limits_;
+  pinned_buffer memory_;
+  std::uint32_t rows_ = 0;
+  std::uint32_t picked_ = 0;
+  std::uint32_t sequences_ = 0;
+  std::uint32_t prefill_items_ = 0;
+  std::int32_t partials_ = 0;
+  std::uint64_t table_entries_ = 0;
+  bool any_random_ = false;
+  bool any_bounded_ = false;
+};
+
+/// Where the inputs of the step that runs lie on the device: always at the same addresses, so that
+/// graphs stay good.
+class device_inputs {
+public:
+  [[nodiscard]] static result<device_inputs> make(const input_limits& limits);
+
+  /// Copies a step's inputs over; ordered on the stream.
+  [[nodiscard]] result<void> send(const host_inputs& from, stream_ref on);
+
+  /// The batch that was sent, and how its rows sample.
+  [[nodiscard]] forward_batch batch_of(const host_inputs& sent) const;
+  [[nodiscard]] const sampling_row* sampling() const noexcept;
+
+private:
+  input_limits limits_;
+  device_buffer memory_;
+  device_buffer partials_;
+};
+
+} // namespace troupe::engine::cuda

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "kernels/cuda/device.cuh"
+
+namespace troupe::kernels::cuda {
+
+/// Attention of every row by a block of its own, for any dimension in f32 and bf16.
+[[nodiscard]] result<void> attention_by_rows(const attention_args& args, stream_ref stream);
+
+/// Attention by items on the tensor cores, for attends_by_items().
+[[nodiscard]] result<void> attention_by_items(const attention_args& args, stream_ref stream);
+
+} // namespace troupe::kernels::cuda

@@ -1,0 +1,101 @@
+#pragma once
+
+#include "kernels/cuda/ops.hpp"
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <string>
+
+/// What the kernel files share: number formats, reductions in a fixed order, and the end of a
+/// launcher.
+namespace troupe::kernels::cuda {
+
+template <class T>
+__device__ __forceinline__ float to_float(T x);
+template <>
+__device__ __forceinline__ float to_float(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
+
+template <class T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ __nv_bfloat16 from_float(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+/// `Count` adjacent elements that are moved at once.
+template <class T, int Count>
+struct alignas(sizeof(T) * Count) pack {
+  T item[Count];
+};
+
+/// The sum over a warp, the same in every lane.
+__device__ __forceinline__ float warp_sum(float x) {
+  for (int step = 16; step > 0; step /= 2)
+    x += __shfl_xor_sync(0xFFFFFFFFU, x, step);
+  return x;
+}
+
+__device__ __forceinline__ float warp_max(float x) {
+  for (int step = 16; step > 0; step /= 2)
+    x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFU, x, step));
+  return x;
+}
+
+/// The sum over a block, the same in every thread; `scratch` holds 33 floats.
+__device__ __forceinline__ float block_sum(float x, float* scratch) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warps = (static_cast<int>(blockDim.x) + 31) / 32;
+  x = warp_sum(x);
+  if (lane == 0)
+    scratch[warp] = x;
+  __syncthreads();
+  if (warp == 0) {
+    const float total = warp_sum(lane < warps ? scratch[lane] : 0.0F);
+    if (lane == 0)
+      scratch[32] = total;
+  }
+  __syncthreads();
+  return scratch[32];
+}
+
+/// What became of the launch before it.
+[[nodiscard]] inline result<void> launched(const char* what) {
+  const cudaError_t status = cudaGetLastError();
+  if (status == cudaSuccess)
+    return {};
+  return fail(errc::internal, std::string{what} + ": " + cudaGetErrorString(status));
+}
+
+/// Refuses what no kernel takes.
+[[nodiscard]] inline result<void> check_type(dtype type, const char* what) {
+  if (type == dtype::f32 || type == dtype::bf16)
+    return {};
+  return fail(errc::unsupported,
+              std::string{what} + ": there are kernels for float32 and bfloat16, not float16");
+}
+
+/// Calls f with a value of the element type behind `type`.
+template <class F>
+auto with_type(dtype type, F f) {
+  return type == dtype::f32 ? f(float{}) : f(__nv_bfloat16{});
+}
+
+/// Whether `x` can be read as vectors of `bytes`.
+[[nodiscard]] inline bool aligned(const void* x, std::int64_t stride_bytes, int bytes) {
+  return reinterpret_cast<std::uintptr_t>(x) % static_cast<std::uintptr_t>(bytes) == 0 &&
+         stride_bytes % bytes == 0;
+}
+
+} // namespace troupe::kernels::cuda

@@ -1,0 +1,235 @@
+#include "kernels/cuda/matmul.hpp"
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <unordered_map>
+
+// Row-major out = a w^T is, in the column-major words of cuBLASLt, out^T [n, m] = w^T' a^T with
+// both operands as they lie in memory.
+namespace troupe::kernels::cuda {
+
+namespace {
+
+constexpr int most_algorithms = 8;
+
+[[nodiscard]] result<void> good(cublasStatus_t status, const char* what) {
+  if (status == CUBLAS_STATUS_SUCCESS)
+    return {};
+  return fail(errc::internal, std::string{what} + ": " + cublasLtGetStatusName(status));
+}
+
+cudaDataType_t data_type(dtype type) { return type == dtype::f32 ? CUDA_R_32F : CUDA_R_16BF; }
+
+/// A shape and the algorithm that serves it.
+struct product {
+  cublasLtMatmulDesc_t operation = nullptr;
+  cublasLtMatrixLayout_t w = nullptr;
+  cublasLtMatrixLayout_t a = nullptr;
+  cublasLtMatrixLayout_t out = nullptr;
+  cublasLtMatmulAlgo_t algorithm{};
+  bool chosen = false;
+  /// Whether skinny_matmul() is the fastest.
+  bool skinny = false;
+
+  product() = default;
+  product(const product&) = delete;
+  product& operator=(const product&) = delete;
+  ~product() {
+    for (const cublasLtMatrixLayout_t layout : {w, a, out})
+      if (layout != nullptr)
+        cublasLtMatrixLayoutDestroy(layout);
+    if (operation != nullptr)
+      cublasLtMatmulDescDestroy(operation);
+  }
+
+  [[nodiscard]] result<void> describe(const matmul_args& args) {
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const auto cols = [](std::int64_t x) { return static_cast<std::uint64_t>(x); };
+    const std::array<cublasStatus_t, 5> done{
+        cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+        cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                       sizeof transposed),
+        cublasLtMatrixLayoutCreate(&w, data_type(args.type), cols(args.k), cols(args.n), args.k),
+        cublasLtMatrixLayoutCreate(&a, data_type(args.type), cols(args.k), cols(args.m), args.lda),
+        cublasLtMatrixLayoutCreate(&out, data_type(args.out_type), cols(args.n), cols(args.m),
+                                   args.ldo)};
+    for (const cublasStatus_t status : done)
+      if (auto fine = good(status, "cuBLASLt"); !fine)
+        return fine;
+    return {};
+  }
+};
+
+ordered_matmul_args plain(const matmul_args& args) {
+  return {.a = args.a,
+          .lda = args.lda,
+          .w = args.w,
+          .out = args.out,
+          .ldo = args.ldo,
+          .m = args.m,
+          .n = args.n,
+          .k = args.k,
+          .type = args.type,
+          .out_type = args.out_type};
+}
+
+std::string shape_of(const matmul_args& args) {
+  return std::to_string(args.m) + " x " + std::to_string(args.n) + " x " + std::to_string(args.k);
+}
+
+} // namespace
+
+struct matmul_library::state {
+  cublasLtHandle_t handle = nullptr;
+  void* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+  std::unordered_map<std::string, product> products;
+
+  ~state() {
+    products.clear();
+    if (handle != nullptr)
+      cublasLtDestroy(handle);
+  }
+
+  /// The algorithms that cuBLASLt thinks best, the first one first.
+  [[nodiscard]] result<int>
+  candidates(const product& p,
+             std::array<cublasLtMatmulHeuristicResult_t, most_algorithms>& found) const {
+    cublasLtMatmulPreference_t preference = nullptr;
+    cublasLtMatmulPreferenceCreate(&preference);
+    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                         &workspace_bytes, sizeof workspace_bytes);
+    int count = 0;
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle, p.operation, p.w, p.a, p.out, p.out, preference,
+                                       most_algorithms, found.data(), &count);
+    cublasLtMatmulPreferenceDestroy(preference);
+    if (status == CUBLAS_STATUS_SUCCESS && count > 0)
+      return count;
+    return fail(errc::unsupported,
+                std::string{"cuBLASLt has no algorithm: "} + cublasLtGetStatusName(status));
+  }
+
+  [[nodiscard]] result<product*> find(const matmul_args& args) {
+    if (args.m <= 0 || args.n <= 0 || args.k <= 0 || args.lda < args.k || args.ldo < args.n)
+      return fail(errc::bad_shape,
+                  "matmul: strides below the columns, or an empty " + shape_of(args) + " product");
+    const std::string key = shape_of(args) + "," + std::to_string(args.lda) + "," +
+                            std::to_string(args.ldo) + "," +
+                            std::to_string(static_cast<int>(args.type)) +
+                            std::to_string(static_cast<int>(args.out_type));
+    product& p = products[key];
+    if (p.chosen)
+      return &p;
+    if (auto described = p.describe(args); !described)
+      return fail(described.error());
+    std::array<cublasLtMatmulHeuristicResult_t, most_algorithms> found;
+    const auto count = candidates(p, found);
+    if (!count) {
+      products.erase(key);
+      return fail(count.error().code, shape_of(args) + ": " + count.error().note);
+    }
+    p.algorithm = found[0].algo;
+    p.chosen = true;
+    return &p;
+  }
+
+  [[nodiscard]] cublasStatus_t multiply(const product& p, const matmul_args& args,
+                                        const cublasLtMatmulAlgo_t& algorithm,
+                                        stream_ref stream) const {
+    const float one = 1;
+    const float zero = 0;
+    return cublasLtMatmul(handle, p.operation, &one, args.w, p.w, args.a, p.a, &zero, args.out,
+                          p.out, args.out, p.out, &algorithm, workspace, workspace_bytes, stream);
+  }
+
+  /// Milliseconds of products that `multiply` enqueues, or a huge number when they do not run.
+  template <class Multiply>
+  [[nodiscard]] static float time_of(Multiply multiply, std::span<const void* const> weights,
+                                     stream_ref stream) {
+    constexpr std::size_t rounds = 6;
+    constexpr float never = 1e30F;
+    std::array<cudaEvent_t, 2> marks{};
+    for (cudaEvent_t& mark : marks)
+      if (cudaEventCreate(&mark) != cudaSuccess)
+        return never;
+    bool good = true;
+    for (std::size_t i = 0; i <= rounds && good; ++i) {
+      good = multiply(weights[i % weights.size()]);
+      if (i == 0)
+        cudaEventRecord(marks[0], stream);
+    }
+    cudaEventRecord(marks[1], stream);
+    const bool ran = cudaEventSynchronize(marks[1]) == cudaSuccess;
+    float time = never;
+    if (!ran || !good || cudaEventElapsedTime(&time, marks[0], marks[1]) != cudaSuccess)
+      time = never;
+    for (const cudaEvent_t mark : marks)
+      cudaEventDestroy(mark);
+    return time;
+  }
+};
+
+matmul_library::matmul_library() = default;
+matmul_library::matmul_library(matmul_library&&) noexcept = default;
+matmul_library& matmul_library::operator=(matmul_library&&) noexcept = default;
+matmul_library::~matmul_library() = default;
+
+result<matmul_library> matmul_library::make(void* workspace, std::size_t bytes) {
+  matmul_library made;
+  made.state_ = std::make_unique<state>();
+  made.state_->workspace = workspace;
+  made.state_->workspace_bytes = bytes;
+  if (auto begun = good(cublasLtCreate(&made.state_->handle), "cuBLASLt does not start"); !begun)
+    return fail(begun.error());
+  return made;
+}
+
+result<void> matmul_library::run(const matmul_args& args, stream_ref stream) {
+  const auto found = state_->find(args);
+  if (!found)
+    return fail(found.error());
+  if ((*found)->skinny)
+    return skinny_matmul(plain(args), stream);
+  return good(state_->multiply(**found, args, (*found)->algorithm, stream), "cuBLASLt");
+}
+
+result<void> matmul_library::tune(const matmul_args& args, std::span<const void* const> weights,
+                                  stream_ref stream) {
+  const auto found = state_->find(args);
+  if (!found)
+    return fail(found.error());
+  product& p = **found;
+  std::array<cublasLtMatmulHeuristicResult_t, most_algorithms> all;
+  const auto count = state_->candidates(p, all);
+  if (!count)
+    return fail(count.error());
+  matmul_args with = args;
+  float best = 1e29F;
+  for (int i = 0; i < *count; ++i) {
+    const auto& algorithm = all[static_cast<std::size_t>(i)].algo;
+    const auto multiply = [&](const void* w) {
+      with.w = w;
+      return state_->multiply(p, with, algorithm, stream) == CUBLAS_STATUS_SUCCESS;
+    };
+    const float time = state::time_of(multiply, weights, stream);
+    if (time < best) {
+      best = time;
+      p.algorithm = algorithm;
+    }
+  }
+  if (!takes_skinny(plain(args)))
+    return {};
+  const auto multiply = [&](const void* w) {
+    with.w = w;
+    return skinny_matmul(plain(with), stream).has_value();
+  };
+  p.skinny = state::time_of(multiply, weights, stream) < best;
+  return {};
+}
+
+} // namespace troupe::kernels::cuda

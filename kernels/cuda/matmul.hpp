@@ -1,0 +1,60 @@
+#pragma once
+
+#include "kernels/cuda/ops.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace troupe::kernels::cuda {
+
+struct matmul_args {
+  const void* a = nullptr;
+  std::int64_t lda = 0;
+  /// [n, k], contiguous.
+  const void* w = nullptr;
+  void* out = nullptr;
+  std::int64_t ldo = 0;
+  std::int64_t m = 0;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  /// Of a and w: f32 (TF32 off) or bf16 (sums in f32).
+  dtype type = dtype::bf16;
+  /// Of out: `type` or f32.
+  dtype out_type = dtype::bf16;
+};
+
+/// Products through cuBLASLt, and through skinny_matmul() where tune() finds it faster. Remembers
+/// which algorithm serves a shape; bits depend on the algorithm and so on m. One thread and one
+/// stream at a time. Move-only.
+class matmul_library {
+public:
+  /// @pre    `workspace` is device memory of `bytes` that outlives this object
+  /// @errors internal: cuBLASLt does not start
+  [[nodiscard]] static result<matmul_library> make(void* workspace, std::size_t bytes);
+
+  matmul_library();
+  matmul_library(matmul_library&&) noexcept;
+  matmul_library& operator=(matmul_library&&) noexcept;
+  ~matmul_library();
+
+  /// out = a w^T.
+  /// @shape  a [m, k], w [n, k] in `type`; out [m, n] in out_type
+  /// @errors bad_shape; unsupported: no algorithm for the shape; internal
+  /// @async  enqueues on `stream`
+  /// @cost   2 m n k flops; a new shape asks for its algorithm first, tens of microseconds
+  [[nodiscard]] result<void> run(const matmul_args& args, stream_ref stream);
+
+  /// Measures the algorithms for a shape and keeps the fastest. `weights` are matrices of the shape
+  /// of args.w, taken in turns so that what is timed is the reading of them from memory.
+  /// @errors as run
+  /// @cost   waits for the device; some 60 products
+  [[nodiscard]] result<void> tune(const matmul_args& args, std::span<const void* const> weights,
+                                  stream_ref stream);
+
+private:
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
+} // namespace troupe::kernels::cuda

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+
+/// The instructions of the tensor cores and of asynchronous copies, one function each.
+namespace troupe::kernels::cuda {
+
+/// d += a b for a 16 x 16 (row), b 16 x 8 (column) in bf16 and d 16 x 8 in f32, in the fragments
+/// of a warp.
+__device__ __forceinline__ void mma_bf16(float (&d)[4], const std::uint32_t (&a)[4],
+                                         std::uint32_t b0, std::uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, "
+               "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// Loads four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix
+/// i / 8.
+__device__ __forceinline__ void load_matrices(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+/// The same, each matrix transposed.
+__device__ __forceinline__ void load_transposed(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+/// Starts a copy of 16 bytes to shared memory; the bytes from `size` on become zeros.
+__device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, int size) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(to), "l"(from), "r"(size)
+               : "memory");
+}
+
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::); }
+
+/// Waits until at most `Left` groups of this thread's copies are under way.
+template <int Left>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
+}
+
+__device__ __forceinline__ std::uint32_t shared_address(const void* x) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(x));
+}
+
+/// 2^x, by the special function unit.
+__device__ __forceinline__ float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+} // namespace troupe::kernels::cuda

@@ -1,0 +1,286 @@
+#pragma once
+
+#include "kernels/cpu/tensor.hpp"
+#include "troupe/base/error.hpp"
+
+#include <cstdint>
+
+struct CUstream_st;
+
+/// The operations of a forward pass on an NVIDIA GPU of compute capability 9.0. Each checks its
+/// shapes and enqueues on a stream; pointers are device memory that lives until the stream has
+/// passed. Strides are in elements. `type` is f32 or bf16 and names every operand that is void*.
+///
+/// Every row has one order of summation, whatever the batch: the bits of a row do not depend on the
+/// other rows, on how a prompt was cut, or on the physical blocks. Products through cuBLASLt are
+/// the exception (matmul.hpp).
+namespace troupe::kernels::cuda {
+
+/// A CUDA stream, borrowed; cudaStream_t without CUDA's headers.
+using stream_ref = CUstream_st*;
+
+/// One row of a batch, as the device sees it.
+struct batch_row {
+  /// A negative one, -1 - i, stands for the i-th of the sampled tokens: one that an earlier step
+  /// chose on the device and the host does not know yet.
+  std::int32_t token = 0;
+  /// Position in its sequence.
+  std::int32_t position = 0;
+  /// Which of the batch's sequences.
+  std::int32_t sequence = 0;
+  /// block * block_size + offset of its own K and V; -1 stores nothing.
+  std::int32_t slot = -1;
+};
+
+struct embed_args {
+  /// [vocabulary, cols], contiguous.
+  const void* table = nullptr;
+  dtype type = dtype::bf16;
+  /// [rows]
+  const batch_row* batch = nullptr;
+  const std::int32_t* sampled = nullptr;
+  float* out = nullptr;
+  std::int64_t out_stride = 0;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+};
+
+/// out[i] = table[batch[i].token] as f32.
+/// @shape  out [rows, cols] f32
+/// @pre    tokens lie in the vocabulary
+/// @errors bad_shape, unsupported
+/// @async  enqueues on `stream`
+/// @cost   reads rows * cols elements, writes as many floats
+[[nodiscard]] result<void> embed(const embed_args& args, stream_ref stream);
+
+struct rms_norm_args {
+  /// [*, cols]; with delta and without `pick`, the sum is written back.
+  float* residual = nullptr;
+  std::int64_t residual_stride = 0;
+  /// Added to the residual before the norm; nullptr adds nothing.
+  const void* delta = nullptr;
+  std::int64_t delta_stride = 0;
+  /// f32 [cols].
+  const float* weight = nullptr;
+  float eps = 1e-6F;
+  /// [rows]: row i of `out` is made from row pick[i]; nullptr means all rows in order.
+  const std::int32_t* pick = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  /// Of delta and out.
+  dtype type = dtype::bf16;
+  void* out = nullptr;
+  std::int64_t out_stride = 0;
+};
+
+/// Columns that rms_norm() can hold in registers.
+inline constexpr std::int64_t max_norm_cols = 16384;
+
+/// residual += delta; out = residual / sqrt(mean(residual^2) + eps) * weight.
+/// @shape  residual [*, cols] f32; delta [*, cols], out [rows, cols] in `type`
+/// @errors bad_shape; unsupported: more than max_norm_cols columns
+/// @async  enqueues on `stream`
+/// @cost   reads and writes each operand once
+[[nodiscard]] result<void> rms_norm(const rms_norm_args& args, stream_ref stream);
+
+struct silu_mul_args {
+  /// [rows, 2 cols]: gate, then up.
+  const void* gate_up = nullptr;
+  std::int64_t stride = 0;
+  void* out = nullptr;
+  std::int64_t out_stride = 0;
+  dtype type = dtype::bf16;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+};
+
+/// out = silu(gate) * up, computed in f32.
+/// @shape  gate_up [rows, 2 cols], out [rows, cols] in `type`
+/// @errors bad_shape, unsupported
+/// @async  enqueues on `stream`
+/// @cost   reads 2 rows cols elements, writes rows cols
+[[nodiscard]] result<void> silu_mul(const silu_mul_args& args, stream_ref stream);
+
+/// The paged KV cache of one layer, in each of k and v [blocks, kv_heads, block_size, dim].
+/// Contents of blocks that were never written do not matter.
+struct kv_cache {
+  void* k = nullptr;
+  void* v = nullptr;
+  dtype type = dtype::bf16;
+  std::int64_t blocks = 0;
+  /// Positions per block, a multiple of 16.
+  std::int32_t block_size = 16;
+  std::int32_t kv_heads = 0;
+  std::int32_t dim = 0;
+};
+
+/// Largest head dimension.
+inline constexpr std::int32_t max_head_dim = 512;
+
+struct rope_store_args {
+  /// [rows, (heads + 2 kv_heads) dim] in cache.type: q, k and v as the merged product gives them.
+  const void* qkv = nullptr;
+  std::int64_t qkv_stride = 0;
+  std::int32_t heads = 0;
+  kv_cache cache;
+  /// [rows]
+  const batch_row* batch = nullptr;
+  std::int64_t rows = 0;
+  /// f32 [dim] weights of an RMS norm over each head of q and k before rope, or nullptr.
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  float eps = 1e-6F;
+  /// Tables [positions, dim / 2] f32; rope turns the first half of a head against the second.
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+  /// [rows, heads dim] in cache.type.
+  void* q = nullptr;
+  std::int64_t q_stride = 0;
+};
+
+/// Norms and turns q and k, and writes k and v to the cache, in one pass over qkv.
+/// @pre    no two rows have the same slot; positions lie in the tables
+/// @errors bad_shape, unsupported
+/// @async  enqueues on `stream`
+/// @cost   reads qkv once, writes q and the cache once
+[[nodiscard]] result<void> rope_store(const rope_store_args& args, stream_ref stream);
+
+/// The rows of one sequence in a batch, as the device sees them.
+struct sequence_rows {
+  std::int32_t row_begin = 0;
+  std::int32_t rows = 0;
+  std::int32_t first_position = 0;
+  /// Where its block table begins in `block_tables`.
+  std::int32_t table_begin = 0;
+};
+
+/// A tile of attention: rows of one sequence, numbered position by position with the query heads
+/// of one KV head adjacent, over the splits of positions that it covers.
+struct attention_item {
+  std::int32_t sequence = 0;
+  std::int32_t tile_begin = 0;
+  /// The split that is computed, or -1 for all of them one after the other.
+  std::int32_t split = -1;
+  /// Where the partial result of a split goes.
+  std::int32_t partial = -1;
+};
+
+/// Positions of one split of the KV, counted from position 0.
+inline constexpr std::int32_t split_positions = 256;
+/// Rows of an item for prefill, and for decode.
+inline constexpr std::int32_t prefill_tile_rows = 64;
+inline constexpr std::int32_t decode_tile_rows = 16;
+
+/// Floats of workspace that one partial result takes for one KV head.
+[[nodiscard]] constexpr std::int64_t partial_floats(std::int32_t dim) noexcept {
+  return std::int64_t{decode_tile_rows} * (dim + 2);
+}
+
+struct attention_args {
+  /// [rows, heads dim] in cache.type, after rope.
+  const void* q = nullptr;
+  std::int64_t q_stride = 0;
+  std::int32_t heads = 0;
+  kv_cache cache;
+  std::int64_t rows = 0;
+  /// [rows]
+  const batch_row* batch = nullptr;
+  const sequence_rows* sequences = nullptr;
+  const std::int32_t* block_tables = nullptr;
+  /// Items of 64 rows that walk all their splits.
+  const attention_item* prefill = nullptr;
+  std::int64_t prefill_items = 0;
+  /// Items of 16 rows; how many is read on the device, so that a graph can be replayed with others.
+  const attention_item* decode = nullptr;
+  const std::int32_t* decode_count = nullptr;
+  /// Tiles whose splits are to be joined: split = how many, partial = the first of them.
+  const attention_item* join = nullptr;
+  const std::int32_t* join_count = nullptr;
+  /// The most that the two counts can be; 0 launches nothing.
+  std::int64_t decode_items_max = 0;
+  std::int64_t join_items_max = 0;
+  /// [partials, kv_heads, partial_floats(dim)].
+  float* partials = nullptr;
+  /// Usually 1 / sqrt(dim).
+  float scale = 0;
+  /// [rows, heads dim] in cache.type.
+  void* out = nullptr;
+  std::int64_t out_stride = 0;
+};
+
+/// Whether attention() walks items on the tensor cores for this cache; otherwise it takes rows one
+/// by one and needs no items.
+[[nodiscard]] constexpr bool attends_by_items(const kv_cache& cache) noexcept {
+  return cache.type == dtype::bf16 && (cache.dim == 64 || cache.dim == 128);
+}
+
+/// Causal attention of each row over its sequence's positions [0, its own]. Online softmax over
+/// tiles of 64 positions counted from 0; every 256 positions (a split) the running result is
+/// joined to the total, in the order of splits, whether one walk makes all splits or each is made
+/// on its own. So prefill, chunk and decode give the same bits.
+/// @pre    rope_store() of all these rows is ahead on the same stream
+/// @errors bad_shape, unsupported
+/// @async  enqueues on `stream`
+/// @cost   4 heads dim positions flops a row; reads the sequence's K and V once per item
+/// @source Dao et al., "FlashAttention-2" (2023); the splits of "Flash-Decoding" (2023)
+[[nodiscard]] result<void> attention(const attention_args& args, stream_ref stream);
+
+struct ordered_matmul_args {
+  const void* a = nullptr;
+  std::int64_t lda = 0;
+  /// [n, k], contiguous.
+  const void* w = nullptr;
+  void* out = nullptr;
+  std::int64_t ldo = 0;
+  std::int64_t m = 0;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  /// Of a and w.
+  dtype type = dtype::f32;
+  /// Of out.
+  dtype out_type = dtype::f32;
+};
+
+/// out = a w^T with one f32 accumulator per output and k ascending, so that a row's bits do not
+/// depend on m. For correctness, not for speed: it runs on the ordinary multipliers.
+/// @shape  a [m, k], w [n, k] in `type`; out [m, n] in out_type
+/// @errors bad_shape, unsupported
+/// @async  enqueues on `stream`
+[[nodiscard]] result<void> ordered_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// Rows of a that skinny_matmul() takes at most.
+inline constexpr std::int64_t max_skinny_rows = 4;
+
+/// Whether skinny_matmul() takes a product: bf16, few rows, k and lda multiples of 8 from addresses
+/// that are multiples of 16 bytes.
+[[nodiscard]] bool takes_skinny(const ordered_matmul_args& args) noexcept;
+
+/// out = a w^T for few rows, at the rate at which w can be read. A row's bits depend on neither m
+/// nor the other rows, but are not those of ordered_matmul().
+/// @shape  a [m, k], w [n, k] bf16; out [m, n] in out_type
+/// @errors unsupported: what takes_skinny() refuses
+/// @async  enqueues on `stream`
+/// @cost   reads w once
+[[nodiscard]] result<void> skinny_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+struct fill_args {
+  void* out = nullptr;
+  std::int64_t count = 0;
+  dtype type = dtype::bf16;
+  std::uint64_t seed = 0;
+  /// Standard deviation; 0 fills with ones.
+  double sigma = 0;
+};
+
+/// Random values: out[i] has the very bits that the i-th value of engine/weights' dummy source has.
+/// @errors unsupported
+/// @async  enqueues on `stream`
+[[nodiscard]] result<void> fill_random(const fill_args& args, stream_ref stream);
+
+/// Reads `bytes` once and does nothing with them: the yardstick of benches.
+/// @pre    bytes is a multiple of 16; `sink` is one word of the device
+/// @async  enqueues on `stream`
+[[nodiscard]] result<void> read_probe(const void* data, std::int64_t bytes, std::uint32_t* sink,
+                                      stream_ref stream);
+
+} // namespace troupe::kernels::cuda

@@ -1,0 +1,139 @@
+// Norms over the heads of q and k, rope, and the write of k and v to the paged cache: one warp per
+// row and head, in one pass over qkv.
+// Roofline: bound by memory. 32 + 2 x 8 heads of 128 in bf16 move 24 KiB a row.
+#include "kernels/cuda/device.cuh"
+
+namespace troupe::kernels::cuda {
+
+namespace {
+
+constexpr int warps_per_block = 4;
+/// Pairs of a head that one lane holds.
+constexpr int most_pairs = max_head_dim / 2 / 32;
+
+/// The halves of one head, lane by lane.
+struct head_pairs {
+  float low[most_pairs];
+  float high[most_pairs];
+};
+
+template <class T>
+__device__ void load(head_pairs& x, const T* head, int half, int lane) {
+#pragma unroll
+  for (int i = 0; i < most_pairs; ++i) {
+    const int at = lane + 32 * i;
+    x.low[i] = at < half ? to_float(head[at]) : 0.0F;
+    x.high[i] = at < half ? to_float(head[at + half]) : 0.0F;
+  }
+}
+
+template <class T>
+__device__ void store(const head_pairs& x, T* head, int half, int lane) {
+#pragma unroll
+  for (int i = 0; i < most_pairs; ++i) {
+    const int at = lane + 32 * i;
+    if (at < half) {
+      head[at] = from_float<T>(x.low[i]);
+      head[at + half] = from_float<T>(x.high[i]);
+    }
+  }
+}
+
+__device__ void norm(head_pairs& x, const float* weight, float eps, int half) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < most_pairs; ++i)
+    squares = fmaf(x.low[i], x.low[i], fmaf(x.high[i], x.high[i], squares));
+  const float scale = 1.0F / sqrtf(warp_sum(squares) / static_cast<float>(2 * half) + eps);
+#pragma unroll
+  for (int i = 0; i < most_pairs; ++i) {
+    const int at = lane + 32 * i;
+    if (at < half) {
+      x.low[i] *= scale * weight[at];
+      x.high[i] *= scale * weight[at + half];
+    }
+  }
+}
+
+__device__ void turn(head_pairs& x, const float* cos, const float* sin, int half) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int i = 0; i < most_pairs; ++i) {
+    const int at = lane + 32 * i;
+    if (at >= half)
+      continue;
+    const float low = x.low[i];
+    const float high = x.high[i];
+    x.low[i] = low * cos[at] - high * sin[at];
+    x.high[i] = high * cos[at] + low * sin[at];
+  }
+}
+
+template <class T>
+__global__ void rope_store_kernel(rope_store_args args) {
+  const int head = static_cast<int>(blockIdx.y * warps_per_block + threadIdx.x / 32);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const kv_cache& cache = args.cache;
+  if (head >= args.heads + 2 * cache.kv_heads)
+    return;
+  const std::int64_t row = blockIdx.x;
+  const int half = cache.dim / 2;
+  const bool query = head < args.heads;
+  const bool value = head >= args.heads + cache.kv_heads;
+  head_pairs x;
+  load(x, static_cast<const T*>(args.qkv) + row * args.qkv_stride + head * cache.dim, half, lane);
+  if (!value) {
+    const float* const weight = query ? args.q_norm : args.k_norm;
+    if (weight != nullptr)
+      norm(x, weight, args.eps, half);
+    const std::int64_t position = args.batch[row].position;
+    turn(x, args.cos + position * half, args.sin + position * half, half);
+  }
+  if (query) {
+    store(x, static_cast<T*>(args.q) + row * args.q_stride + head * cache.dim, half, lane);
+    return;
+  }
+  const std::int64_t slot = args.batch[row].slot;
+  if (slot < 0)
+    return;
+  const std::int64_t kv_head = head - args.heads - (value ? cache.kv_heads : 0);
+  const std::int64_t at = ((slot / cache.block_size * cache.kv_heads + kv_head) * cache.block_size +
+                           slot % cache.block_size) *
+                          cache.dim;
+  store(x, static_cast<T*>(value ? cache.v : cache.k) + at, half, lane);
+}
+
+result<void> check(const rope_store_args& args) {
+  const kv_cache& cache = args.cache;
+  if (auto good = check_type(cache.type, "rope_store"); !good)
+    return good;
+  if (cache.dim <= 0 || cache.dim % 2 != 0 || cache.dim > max_head_dim)
+    return fail(errc::unsupported, "rope_store: a head dimension of " + std::to_string(cache.dim) +
+                                       " is not an even number up to 512");
+  const std::int64_t width = std::int64_t{args.heads} * cache.dim;
+  const std::int64_t kv = std::int64_t{cache.kv_heads} * cache.dim;
+  if (args.heads <= 0 || cache.kv_heads <= 0 || args.heads % cache.kv_heads != 0 ||
+      cache.block_size <= 0 || args.q_stride < width || args.qkv_stride < width + 2 * kv)
+    return fail(errc::bad_shape, "rope_store: q, k and v of " + std::to_string(args.heads) +
+                                     " + 2 x " + std::to_string(cache.kv_heads) + " heads");
+  return {};
+}
+
+} // namespace
+
+result<void> rope_store(const rope_store_args& args, stream_ref stream) {
+  if (auto good = check(args); !good)
+    return good;
+  if (args.rows == 0)
+    return {};
+  const int heads = args.heads + 2 * args.cache.kv_heads;
+  const dim3 grid(static_cast<unsigned>(args.rows),
+                  static_cast<unsigned>((heads + warps_per_block - 1) / warps_per_block));
+  with_type(args.cache.type, [&](auto element) {
+    rope_store_kernel<decltype(element)><<<grid, 32 * warps_per_block, 0, stream>>>(args);
+  });
+  return launched("rope_store");
+}
+
+} // namespace troupe::kernels::cuda

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds what the GPU machine runs and packs it.
+#   scripts/device/bundle.sh [FOLDER]     default .device-bundle
+# DEVICE_BUILD names the build tree (build/cuda), DEVICE_JOBS the jobs (2).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+case ${1:-} in -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+to=${1:-.device-bundle}
+build=${DEVICE_BUILD:-build/cuda}
+programs=(troupe kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops)
+limit_kib=$((64 * 1024))
+
+cmake --preset cuda -B "$build" >/dev/null
+cmake --build "$build" -j "${DEVICE_JOBS:-2}" --target troupe_cuda "${programs[@]}"
+rm -rf "$to"
+mkdir -p "$to/bin" "$to/lib"
+for program in "${programs[@]}"; do strip -o "$to/bin/$program" "$build/bin/$program"; done
+strip -o "$to/lib/libtroupe_cuda.so" "$build/lib/libtroupe_cuda.so"
+# The C and C++ libraries, the driver and CUDA's own are the machine's.
+machine='/(ld-linux|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcuda|libcublasLt|libcublas|libcudart)[-.]'
+ldd "$to"/bin/* "$to"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u | { grep -vE "$machine" || true; } |
+  xargs -r cp -L -t "$to/lib"
+cp scripts/device/run.sh "$to/run.sh"
+missing=$(LD_LIBRARY_PATH="$to/lib" ldd "$to"/bin/* | { grep 'not found' || true; })
+[[ -z $missing ]] || { echo "bundle.sh: $missing" >&2; exit 1; }
+size_kib=$(du -sk "$to" | cut -f1)
+echo "$to: $size_kib KiB"
+((size_kib <= limit_kib)) || { echo "bundle.sh: more than the $limit_kib KiB that can be carried" >&2; exit 1; }

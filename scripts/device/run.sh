@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
+#   bash .device-bundle/run.sh [FOLDER] [STEPS]
+#   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck
+# Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
+set -uo pipefail
+case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+all_steps=kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck
+from=$(realpath "${1:-.device-bundle}")
+steps=${2:-$all_steps}
+out=${OUT:-.device-out}
+mkdir -p "$out"
+chmod +x "$from"/bin/* 2>/dev/null || true
+out=$(realpath "$out")
+PATH=$PATH:/usr/local/cuda/bin
+budget=${DEVICE_SECONDS:-280}
+table=()
+
+cublas_folder() {
+  python3 - <<'PY' 2>/dev/null || true
+import glob, os, site, sys
+for place in sys.path + site.getsitepackages():
+    for found in glob.glob(os.path.join(place, "nvidia", "*", "lib", "libcublasLt.so.13")):
+        print(os.path.dirname(found)); sys.exit()
+PY
+}
+cublas=$(cublas_folder)
+if [[ -z $cublas && ! -e /usr/local/cuda/lib64/libcublasLt.so.13 ]]; then
+  cublas=$(dirname "$(timeout 20 find /opt /usr -name 'libcublasLt.so.13' -print -quit 2>/dev/null)")
+fi
+libraries="$from/lib${cublas:+:$cublas}:/usr/local/cuda/lib64:/usr/local/cuda/targets/x86_64-linux/lib:/usr/local/nvidia/lib64"
+# Before each command of ours, and none of the machine's.
+ours=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+
+note() { table+=("$(printf '%-28s %s' "$1" "$2")"); }
+
+# one NAME SECONDS COMMAND...: keeps the log and remembers the result. Ends with what is left of the whole.
+one() {
+  local name=$1 limit=$2 begin=$SECONDS state=ok left=$((budget - SECONDS))
+  shift 2
+  ((left < limit)) && limit=$left
+  if ((limit < 3)); then note "$name" "not run: no time left"; return; fi
+  "${ours[@]}" timeout -k 2 "$limit" "$@" >"$out/$name.log" 2>&1 || state="FAILED ($?)"
+  if [[ $state != ok ]]; then
+    echo "--- $name $state"
+    grep -aE -A12 'FAILED|error|Error|: cuda' "$out/$name.log" | head -c 1800
+    echo; echo "... the end:"
+    tail -c 500 "$out/$name.log"
+  fi
+  note "$name" "$state, $((SECONDS - begin)) s: $(tail -n 4 "$out/$name.log" | grep -aE 'passed|failed|ERROR' | tail -n 1)"
+}
+
+step_kernels() { one kernels 50 "$from/bin/kernels_cuda_test" -d yes; }
+step_sampling() { one sampling 30 "$from/bin/engine_exec_cuda_test" -d yes "the device samples*"; }
+step_executor() { one executor 60 "$from/bin/engine_exec_cuda_test" -d yes "~the device samples*" "~cuda logits*"; }
+step_golden() { one golden 40 "$from/bin/engine_exec_cuda_test" -d yes "cuda logits*"; }
+step_bench8b() { one bench8b 60 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256; }
+step_bench06b() { one bench06b 35 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256; }
+step_ops() { one bench_ops 30 "$from/bin/bench_cuda_ops" 1 32 256; }
+step_memcheck() {
+  one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*"
+}
+
+# up NAME PORT OPTIONS...: a server in the background; waits until it is ready. Leaves its process in `server`.
+up() {
+  local name=$1 port=$2 i
+  shift 2
+  : >"$out/$name.log"
+  # In the foreground, timeout passes a signal on once and not to its group again.
+  "${ours[@]}" timeout --foreground 60 "$from/bin/troupe" up "$out/cluster.json" --port "$port" "$@" >>"$out/$name.log" 2>&1 &
+  server=$!
+  for ((i = 0; i < 300; ++i)); do
+    grep -q '^ready after' "$out/$name.log" && return 0
+    kill -0 "$server" 2>/dev/null || break
+    sleep 0.1
+  done
+  echo "--- $name did not become ready"; head -c 1500 "$out/$name.log"
+  return 1
+}
+down() {
+  kill "$server" 2>/dev/null
+  wait "$server" 2>/dev/null
+  return 0
+}
+
+# ask PORT BODY FILE
+ask() { curl -sS -m 15 "http://127.0.0.1:$1/v1/completions" -H 'content-type: application/json' -d "$2" >"$3" 2>&1; }
+text_of() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["choices"][0]["text"])' "$1" 2>&1; }
+
+serve_on() { # NAME PORT OPTIONS...: answers to NAME.greedy, NAME.seeded, NAME.stream
+  local name=$1 port=$2
+  up "$@" || { down; return 1; }
+  ask "$port" '{"model":"bard","prompt":"ROMEO:","max_tokens":48,"temperature":0}' "$out/$name.greedy"
+  ask "$port" '{"model":"bard","prompt":"JULIET:","max_tokens":48,"temperature":0.9,"top_p":0.95,"top_k":50,"seed":7}' "$out/$name.seeded"
+  ask "$port" '{"model":"bard","prompt":"HAMLET:","max_tokens":24,"temperature":0,"stream":true}' "$out/$name.stream"
+  local i jobs=()
+  for i in {1..16}; do
+    ask "$port" "{\"model\":\"bard\",\"prompt\":\"KING $i:\",\"max_tokens\":64,\"temperature\":0}" "$out/$name.many.$i" &
+    jobs+=($!)
+  done
+  wait "${jobs[@]}"
+  down
+}
+
+step_serve() {
+  local begin=$SECONDS kind same=0 i
+  printf '{"model_repository": "%s/examples/models"}' "$PWD" >"$out/cluster.json"
+  local gpu=(--set 'devices=["cuda:0"]' --set models.bard.gpu_memory_utilization=0.3)
+  serve_on serve_cpu 18431 --set models.bard.dtype=float32 || note serve "FAILED: the CPU server"
+  serve_on serve_fp32 18432 "${gpu[@]}" --set models.bard.dtype=float32 || { note serve "FAILED: not ready"; return; }
+  serve_on serve_bf16 18433 "${gpu[@]}" || note serve "FAILED: bf16 not ready"
+  for kind in greedy seeded; do
+    if [[ "$(text_of "$out/serve_cpu.$kind")" == "$(text_of "$out/serve_fp32.$kind")" ]]; then
+      note "serve $kind" "the text of the GPU in float32 is the CPU's"
+    else
+      note "serve $kind" "FAILED: the GPU's text in float32 is not the CPU's"
+      head -c 300 "$out/serve_cpu.$kind"; echo; head -c 300 "$out/serve_fp32.$kind"; echo
+    fi
+  done
+  for i in {1..16}; do
+    [[ "$(text_of "$out/serve_cpu.many.$i")" == "$(text_of "$out/serve_fp32.many.$i")" ]] && same=$((same + 1))
+  done
+  note "serve 16 at once" "$same of 16 texts are the CPU's"
+  note "serve stream" "$(grep -c '^data: ' "$out/serve_bf16.stream") events, ends with $(grep '^data: ' "$out/serve_bf16.stream" | tail -n 1 | head -c 20)"
+  note "serve bf16 says" "$(text_of "$out/serve_bf16.greedy" | tr '\n' '/' | head -c 90)"
+  note "serve" "$(grep -h '^ready after' "$out"/serve_*.log | tr '\n' ' '), $((SECONDS - begin)) s in all"
+}
+
+step_errors() {
+  printf '{"model_repository": "%s/examples/models"}' "$PWD" >"$out/cluster.json"
+  local said
+  said=$("${ours[@]}" timeout 15 "$from/bin/troupe" up "$out/cluster.json" --port 18440 --set 'devices=["cuda:9"]' 2>&1 | tail -n 1)
+  note "error: no such device" "${said:0:150}"
+  said=$("${ours[@]}" timeout 15 "$from/bin/troupe" up "$out/cluster.json" --port 18441 --set 'devices=["cuda:0"]' \
+    --set models.bard.kv_cache_memory_bytes=1000 2>&1 | tail -n 1)
+  note "error: too little memory" "${said:0:150}"
+  said=$(CUDA_VISIBLE_DEVICES=-1 "${ours[@]}" timeout 15 "$from/bin/troupe" up "$out/cluster.json" --port 18442 --set 'devices=["cuda:0"]' 2>&1 | tail -n 1)
+  note "error: no GPU" "${said:0:150}"
+}
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
+echo "cuBLASLt from ${cublas:-/usr/local/cuda}"
+for step in ${steps//,/ }; do
+  if declare -F "step_$step" >/dev/null; then "step_$step"; else note "$step" "FAILED: no such step"; fi
+done
+echo "=== results after $SECONDS s"
+cat "$out"/bench*.log 2>/dev/null || true
+printf '%s\n' "${table[@]}"
+[[ "${table[*]}" != *FAILED* ]]

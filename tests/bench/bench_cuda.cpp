@@ -1,0 +1,240 @@
+#include "engine/exec/cuda/cuda_executor.hpp"
+#include "engine/exec/step_driver.hpp"
+#include "tests/bench/cuda_bench.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+// The CUDA executor on random bf16 models of known shapes: a decode step at several batches and the
+// prefill of one prompt, against the time that reading the weights once takes at the read bandwidth
+// measured in the same run. Decode is timed from collect to collect with a step ahead in work, as
+// the scheduler drives it; medians. Prints one line a figure, with what vLLM 0.26.0 took on an H100
+// (seen on another machine of the kind, so a hint and not a comparison).
+//
+//   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
+//              [--prefill 128,512,2048]
+namespace {
+
+using namespace troupe;
+using namespace troupe::engine;
+using namespace troupe::bench;
+using steady = std::chrono::steady_clock;
+
+const std::map<std::string, std::string_view> configs{
+    {"llama8b", R"({"architectures":["LlamaForCausalLM"],"hidden_size":4096,
+      "intermediate_size":14336,"num_hidden_layers":32,"num_attention_heads":32,
+      "num_key_value_heads":8,"vocab_size":128256,"max_position_embeddings":131072,
+      "rope_theta":500000,"rms_norm_eps":1e-5,"torch_dtype":"bfloat16"})"},
+    {"qwen06b", R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":1024,
+      "intermediate_size":3072,"num_hidden_layers":28,"num_attention_heads":16,
+      "num_key_value_heads":8,"head_dim":128,"vocab_size":151936,"max_position_embeddings":40960,
+      "tie_word_embeddings":true,"rope_theta":1000000,"torch_dtype":"bfloat16"})"}};
+
+/// vLLM's milliseconds: of a decode step by batch, and to the first token by the length of a
+/// prompt.
+struct peer_times {
+  std::map<std::uint32_t, double> decode;
+  std::map<std::uint32_t, double> prefill;
+};
+
+const std::map<std::string, peer_times> peers{
+    {"llama8b",
+     {{{1, 6.46}, {8, 6.64}, {32, 7.08}, {64, 7.73}, {128, 9.03}, {256, 12.3}},
+      {{128, 13.6}, {512, 17.1}, {2048, 54}, {8192, 220}}}},
+    {"qwen06b", {{{1, 1.55}, {64, 2.59}, {256, 5.24}}, {}}}};
+
+/// "0.93 of vLLM's 6.46 ms", or nothing where there is no figure.
+std::string beside(const std::map<std::uint32_t, double>& peer, std::uint32_t key, double seconds) {
+  const auto found = peer.find(key);
+  return found == peer.end() ? std::string{}
+                             : fmt::format(", {:.2f} of vLLM's {} ms",
+                                           seconds * 1e3 / found->second, found->second);
+}
+
+struct settings {
+  std::string model = "llama8b";
+  std::vector<std::uint32_t> batches{1, 8, 32, 64, 128, 256};
+  std::vector<std::uint32_t> prefills{128, 512, 2048};
+  std::uint32_t steps = 40;
+  std::uint32_t context = 128;
+};
+
+double seconds_since(steady::time_point begin) {
+  return std::chrono::duration<double>(steady::now() - begin).count();
+}
+
+std::vector<token_id> prompt(std::uint32_t size, std::uint32_t seed) {
+  std::vector<token_id> tokens(size);
+  for (std::uint32_t i = 0; i < size; ++i)
+    tokens[i] = static_cast<token_id>((i * 7919U + seed * 104729U) % 50000U);
+  return tokens;
+}
+
+void begin_step(executor& run, const step_batch& step) {
+  must(run.prepare(step));
+  must(run.launch(step.id));
+  must(run.sample(step.id));
+}
+
+struct decode_times {
+  double step = 0;
+  /// Of the device, forward and sampling; of the host, until everything is enqueued.
+  double device = 0;
+  double host = 0;
+};
+
+decode_times decode(executor& run, const settings& s, std::uint32_t batch) {
+  run.reset();
+  test::step_driver drive{run};
+  const std::uint32_t longest = s.context + s.steps + 4;
+  const std::uint32_t blocks = longest / 16 + 1;
+  // Prompts go in by steps of what a step may have.
+  const std::uint32_t together = std::max(1U, 8192U / s.context);
+  static std::uint64_t first_id = 1;
+  for (std::uint32_t i = 0; i < batch; ++i) {
+    drive.add(request_id{first_id + i}, prompt(s.context, i), test::sampling_at(),
+              test::blocks_for(longest, 16, i * blocks));
+    drive.row(request_id{first_id + i}, 0, s.context, true);
+    if ((i + 1) % together == 0 || i + 1 == batch)
+      must(drive.run());
+  }
+  std::vector<double> times, device, host;
+  std::optional<step_id> before;
+  auto mark = steady::now();
+  for (std::uint32_t step = 0; step < s.steps; ++step) {
+    for (std::uint32_t i = 0; i < batch; ++i)
+      drive.row(request_id{first_id + i}, s.context + step, 1, true);
+    const step_batch next = drive.take();
+    const auto begin = steady::now();
+    begin_step(run, next);
+    host.push_back(seconds_since(begin));
+    if (before) {
+      const auto brought = must(run.collect(*before));
+      device.push_back(
+          static_cast<double>((brought.timings.forward + brought.timings.sample).count()) / 1e6);
+      times.push_back(seconds_since(mark));
+      mark = steady::now();
+    }
+    before = next.id;
+  }
+  must(run.collect(*before));
+  first_id += batch;
+  // The first steps capture the graph.
+  times.erase(times.begin(), times.begin() + std::min<std::ptrdiff_t>(8, std::ssize(times)));
+  return {median(times), median(device), median(host)};
+}
+
+double prefill(executor& run, std::uint32_t size) {
+  std::vector<double> times;
+  for (std::uint32_t round = 0; round < 5; ++round) {
+    run.reset();
+    test::step_driver drive{run};
+    drive.add(request_id{round + 1}, prompt(size, round), test::sampling_at(),
+              test::blocks_for(size + 1, 16));
+    drive.row(request_id{round + 1}, 0, size, true);
+    const step_batch step = drive.take();
+    const auto begin = steady::now();
+    begin_step(run, step);
+    must(run.collect(step.id));
+    times.push_back(seconds_since(begin));
+  }
+  times.erase(times.begin());
+  return median(times);
+}
+
+std::vector<std::uint32_t> numbers(const std::string& text) {
+  std::vector<std::uint32_t> found;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    found.push_back(static_cast<std::uint32_t>(std::atoi(text.substr(at, comma - at).c_str())));
+    at = comma + 1;
+  }
+  return found;
+}
+
+settings parse(int argc, char** argv) {
+  settings s;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string option = argv[i];
+    const std::string given = argv[i + 1];
+    if (option == "--model" && configs.contains(given))
+      s.model = given;
+    else if (option == "--batches")
+      s.batches = numbers(given);
+    else if (option == "--prefill")
+      s.prefills = numbers(given);
+    else if (option == "--steps")
+      s.steps = numbers(given).at(0);
+    else if (option == "--context")
+      s.context = numbers(given).at(0);
+    else {
+      fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
+                 given);
+      std::exit(2);
+    }
+  }
+  return s;
+}
+
+executor_options options_of(const std::filesystem::path& folder) {
+  executor_options options;
+  options.model_dir = folder;
+  options.load_format = "dummy";
+  options.max_num_seqs = 256;
+  options.max_num_batched_tokens = 8192;
+  options.max_model_len = 16384;
+  return options;
+}
+
+void report(executor& run, const settings& s, double floor) {
+  const peer_times& peer = peers.at(s.model);
+  for (const std::uint32_t batch : s.batches) {
+    const decode_times t = decode(run, s, batch);
+    fmt::print("{} decode {:3} at {}: {:.3f} ms, {:.2f} of the floor{}; device {:.3f}, host {:.3f} "
+               "ms\n",
+               s.model, batch, s.context, t.step * 1e3, t.step / floor,
+               beside(peer.decode, batch, t.step), t.device * 1e3, t.host * 1e3);
+    std::fflush(stdout);
+  }
+  for (const std::uint32_t size : s.prefills) {
+    const double time = prefill(run, size);
+    fmt::print("{} prefill {:5}: {:.2f} ms to the first token, {:.0f} tokens/s{}\n", s.model, size,
+               time * 1e3, size / time, beside(peer.prefill, size, time));
+    std::fflush(stdout);
+  }
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  const settings s = parse(argc, argv);
+  const auto device = must(cuda::open_device(0));
+  const double bandwidth = read_bandwidth();
+  const auto folder = std::filesystem::temp_directory_path() / ("troupe-bench-" + s.model);
+  std::filesystem::create_directories(folder);
+  std::ofstream{folder / "config.json"} << configs.at(s.model);
+  const auto begin = steady::now();
+  cuda::cuda_executor run{options_of(folder), device};
+  must(run.load({}));
+  const executor_description& about = run.describe();
+  // A tied table is read as the head; an untied one is not read in a step but for a few rows.
+  const double table = s.model == "llama8b" ? 128256.0 * 4096 * 2 : 0;
+  const double read = static_cast<double>(about.weight_bytes) - table;
+  const double floor = read / bandwidth;
+  fmt::print("{} on {}: read {:.2f} TB/s, weights {:.2f} GB a step, floor {:.2f} ms, {} KV blocks, "
+             "load {:.2f} s\n",
+             s.model, device.name, bandwidth / 1e12, read / 1e9, floor * 1e3, about.num_blocks,
+             seconds_since(begin));
+  report(run, s, floor);
+  return 0;
+}

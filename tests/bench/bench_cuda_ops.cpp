@@ -1,0 +1,324 @@
+#include "engine/exec/cuda/runtime.hpp"
+#include "engine/exec/cuda/sampling.hpp"
+#include "engine/exec/cuda/step_graphs.hpp"
+#include "engine/exec/cuda/step_inputs.hpp"
+#include "kernels/cuda/matmul.hpp"
+#include "tests/bench/cuda_bench.hpp"
+
+#include <fmt/core.h>
+
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <string_view>
+#include <vector>
+
+// Each operation of a decode step of Llama-3.1-8B's shape on its own, in bf16: microseconds, the
+// bytes that it has to move over that time, and its share of the read bandwidth measured in the
+// same run. Operations stand many times in a CUDA graph, over rotating weights; medians of replays.
+//
+//   bench_cuda_ops [ROWS...]      default 1 32 256
+namespace {
+
+using namespace troupe;
+using namespace troupe::bench;
+using namespace troupe::engine::cuda;
+namespace ops = troupe::kernels::cuda;
+
+constexpr std::int64_t hidden = 4096;
+constexpr std::int64_t inner = 14336;
+constexpr std::int64_t vocabulary = 128256;
+constexpr std::int32_t heads = 32;
+constexpr std::int32_t kv_heads = 8;
+constexpr std::int32_t dim = 128;
+constexpr std::uint32_t block_size = 16;
+constexpr std::int64_t most_rows = 256;
+constexpr std::uint32_t longest = 1024;
+
+device_buffer random_buffer(std::int64_t count, double sigma = 1) {
+  static std::uint64_t seed = 1;
+  auto made = must(device_buffer::make(static_cast<std::size_t>(count) * 2, "bench"));
+  must(ops::fill_random({.out = made.data(), .count = count, .seed = seed++, .sigma = sigma},
+                        nullptr));
+  return made;
+}
+
+/// Times operations and prints a line for each.
+class op_bench {
+public:
+  op_bench() : stream_{must(make_stream())}, bandwidth_{read_bandwidth()} {
+    fmt::print("ops: read {:.2f} TB/s\n", bandwidth_ / 1e12);
+  }
+
+  engine::cuda::stream_ref on() const { return stream_.get(); }
+
+  /// `pass` enqueues the operation `count` times; `bytes` are those of one.
+  void run(std::string_view name, std::int64_t rows, int count, double bytes,
+           const std::function<result<void>()>& pass) {
+    const std::pair<std::uint32_t, bool> key{++key_, false};
+    std::vector<double> times;
+    for (int i = 0; i < 9; ++i) {
+      const auto begin = must(make_event(true));
+      const auto end = must(make_event(true));
+      must(record(begin, on()));
+      must(graphs_.run(key, pass, on()));
+      must(record(end, on()));
+      must(wait(end));
+      if (i >= 3)
+        times.push_back(must(milliseconds_between(begin, end)) / 1e3 / count);
+    }
+    const double time = median(times);
+    fmt::print("ops: {:3} rows {:<22} {:8.2f} us, {:.2f} TB/s, {:.2f} of the bandwidth\n", rows,
+               name, time * 1e6, bytes / time / 1e12, bytes / time / bandwidth_);
+    std::fflush(stdout);
+  }
+
+private:
+  stream stream_;
+  double bandwidth_;
+  step_graphs graphs_;
+  std::uint32_t key_ = 0;
+};
+
+struct shape {
+  std::string_view name;
+  std::int64_t n;
+  std::int64_t k;
+  int copies;
+  kernels::dtype out_type = kernels::dtype::bf16;
+};
+
+void products(op_bench& bench, const std::vector<std::int64_t>& all_rows) {
+  constexpr std::size_t workspace_bytes = std::size_t{64} << 20U;
+  const auto workspace = must(device_buffer::make(workspace_bytes, "workspace"));
+  auto library = must(ops::matmul_library::make(workspace.data(), workspace_bytes));
+  for (const shape& s : {shape{"qkv", 6144, hidden, 8}, shape{"o", hidden, hidden, 8},
+                         shape{"gate_up", 2 * inner, hidden, 4}, shape{"down", hidden, inner, 6},
+                         shape{"lm_head", vocabulary, hidden, 2, kernels::dtype::f32}}) {
+    std::vector<device_buffer> matrices;
+    std::vector<const void*> weights;
+    for (int i = 0; i < s.copies; ++i) {
+      matrices.push_back(random_buffer(s.n * s.k, 1 / std::sqrt(static_cast<double>(s.k))));
+      weights.push_back(matrices.back().data());
+    }
+    const auto a = random_buffer(most_rows * s.k);
+    const auto out =
+        must(device_buffer::make(static_cast<std::size_t>(most_rows * s.n) * 4, "out"));
+    must(wait(stream_ref{nullptr}));
+    for (const std::int64_t rows : all_rows) {
+      ops::matmul_args args{.a = a.data(),
+                            .lda = s.k,
+                            .w = weights[0],
+                            .out = out.data(),
+                            .ldo = s.n,
+                            .m = rows,
+                            .n = s.n,
+                            .k = s.k,
+                            .out_type = s.out_type};
+      must(library.tune(args, weights, bench.on()));
+      const double bytes = 2.0 * static_cast<double>(s.n * s.k + rows * (s.n + s.k));
+      const auto with_all = [&](auto multiply) {
+        return [&args, &weights, multiply]() -> result<void> {
+          for (std::size_t i = 0; i < 4 * weights.size(); ++i) {
+            args.w = weights[i % weights.size()];
+            if (auto done = multiply(); !done)
+              return done;
+          }
+          return {};
+        };
+      };
+      bench.run(s.name, rows, s.copies * 4, bytes,
+                with_all([&] { return library.run(args, bench.on()); }));
+      if (rows <= ops::max_skinny_rows)
+        bench.run(fmt::format("{} skinny", s.name), rows, s.copies * 4, bytes, with_all([&] {
+                    return ops::skinny_matmul({.a = args.a,
+                                               .lda = args.lda,
+                                               .w = args.w,
+                                               .out = args.out,
+                                               .ldo = args.ldo,
+                                               .m = args.m,
+                                               .n = args.n,
+                                               .k = args.k,
+                                               .type = args.type,
+                                               .out_type = args.out_type},
+                                              bench.on());
+                  }));
+    }
+  }
+}
+
+/// `count` times the same operation.
+template <class Op>
+std::function<result<void>()> times(int count, Op op) {
+  return [=]() -> result<void> {
+    for (int i = 0; i < count; ++i)
+      if (auto done = op(); !done)
+        return done;
+    return {};
+  };
+}
+
+void rows_of(op_bench& bench, std::int64_t rows) {
+  const auto residual = random_buffer(2 * most_rows * hidden);
+  const auto delta = random_buffer(most_rows * hidden);
+  const auto weight = random_buffer(2 * hidden);
+  const auto out = random_buffer(most_rows * inner);
+  const auto both = random_buffer(most_rows * 2 * inner);
+  must(wait(stream_ref{nullptr}));
+  bench.run("rms_norm", rows, 64, static_cast<double>(rows * hidden * 12), times(64, [&] {
+              return ops::rms_norm({.residual = residual.as<float>(),
+                                    .residual_stride = hidden,
+                                    .delta = delta.data(),
+                                    .delta_stride = hidden,
+                                    .weight = weight.as<float>(),
+                                    .rows = rows,
+                                    .cols = hidden,
+                                    .out = out.data(),
+                                    .out_stride = hidden},
+                                   bench.on());
+            }));
+  bench.run("silu_mul", rows, 64, static_cast<double>(rows * inner * 6), times(64, [&] {
+              return ops::silu_mul({.gate_up = both.data(),
+                                    .stride = 2 * inner,
+                                    .out = out.data(),
+                                    .out_stride = inner,
+                                    .rows = rows,
+                                    .cols = inner},
+                                   bench.on());
+            }));
+}
+
+/// A decode step's inputs: `rows` sequences with `context` positions each, on blocks of their own.
+host_inputs decode_inputs(const input_limits& limits, std::uint32_t rows, std::uint32_t context) {
+  auto inputs = must(host_inputs::make(limits));
+  const std::uint32_t blocks = longest / block_size;
+  for (std::uint32_t i = 0; i < rows; ++i) {
+    std::vector<block_id> table;
+    for (std::uint32_t b = 0; b < (context + block_size - 1) / block_size; ++b)
+      table.push_back(block_id{i * blocks + b});
+    const std::uint32_t last = context - 1;
+    inputs.add({.row_begin = static_cast<std::int32_t>(i),
+                .rows = 1,
+                .first_position = static_cast<std::int32_t>(last)},
+               table);
+    const std::uint64_t slot = value(table.back()) * std::uint64_t{block_size} + last % block_size;
+    inputs.add_row({.position = static_cast<std::int32_t>(last),
+                    .sequence = static_cast<std::int32_t>(i),
+                    .slot = static_cast<std::int32_t>(slot)});
+  }
+  return inputs;
+}
+
+void attention_of(op_bench& bench, std::uint32_t rows) {
+  const input_limits limits{.rows = most_rows,
+                            .sequences = most_rows,
+                            .table_entries = most_rows * (longest / block_size),
+                            .group = heads / kv_heads,
+                            .kv_heads = kv_heads,
+                            .dim = dim};
+  const std::int64_t blocks = rows * (longest / block_size);
+  const auto k = random_buffer(blocks * block_size * kv_heads * dim);
+  const auto v = random_buffer(blocks * block_size * kv_heads * dim);
+  const auto qkv = random_buffer(most_rows * (heads + 2 * kv_heads) * dim);
+  const auto q = random_buffer(most_rows * heads * dim);
+  const auto out = random_buffer(most_rows * heads * dim);
+  const auto angles = random_buffer(2 * longest * dim / 2);
+  const ops::kv_cache cache{.k = k.data(),
+                            .v = v.data(),
+                            .blocks = blocks,
+                            .block_size = block_size,
+                            .kv_heads = kv_heads,
+                            .dim = dim};
+  for (const std::uint32_t context : {128U, 1024U}) {
+    const auto inputs = decode_inputs(limits, rows, context);
+    auto device = must(device_inputs::make(limits));
+    must(device.send(inputs, bench.on()));
+    must(wait(bench.on()));
+    auto batch = device.batch_of(inputs);
+    batch.attention.q = q.data();
+    batch.attention.q_stride = heads * dim;
+    batch.attention.heads = heads;
+    batch.attention.cache = cache;
+    batch.attention.rows = rows;
+    batch.attention.batch = batch.batch;
+    batch.attention.scale = 1.0F / std::sqrt(static_cast<float>(dim));
+    batch.attention.out = out.data();
+    batch.attention.out_stride = heads * dim;
+    const double read = 4.0 * context * rows * kv_heads * dim;
+    bench.run(fmt::format("attention at {}", context), rows, 32, read,
+              times(32, [&] { return ops::attention(batch.attention, bench.on()); }));
+    if (context != 128)
+      continue;
+    const double moved = 2.0 * rows * dim * (2 * heads + 4 * kv_heads);
+    bench.run("rope_store", rows, 64, moved, times(64, [&] {
+                return ops::rope_store({.qkv = qkv.data(),
+                                        .qkv_stride = (heads + 2 * kv_heads) * dim,
+                                        .heads = heads,
+                                        .cache = cache,
+                                        .batch = batch.batch,
+                                        .rows = rows,
+                                        .cos = angles.as<float>(),
+                                        .sin = angles.as<float>(),
+                                        .q = q.data(),
+                                        .q_stride = heads * dim},
+                                       bench.on());
+              }));
+  }
+}
+
+void sampling_of(op_bench& bench, std::uint32_t rows) {
+  // Two bf16 numbers are a float of some size: what it is does not matter for the time.
+  const auto logits = must(device_buffer::make(rows * vocabulary * 4, "logits"));
+  must(ops::fill_random({.out = logits.data(),
+                         .count = rows * vocabulary,
+                         .type = kernels::dtype::f32,
+                         .seed = 9,
+                         .sigma = 2},
+                        nullptr));
+  const auto scratch = must(device_buffer::make(rows * sizeof(sampling_scratch), "scratch"));
+  const auto tokens = must(device_buffer::make(rows * 8, "tokens"));
+  const auto how = must(device_buffer::make(rows * sizeof(sampling_row), "sampling"));
+  struct kind {
+    std::string_view name;
+    sampling_row row;
+  };
+  for (const kind& one : {kind{"sample greedy", {}}, kind{"sample at 1", {.temperature = 1}},
+                          kind{"sample top_k 50 top_p .9",
+                               {.temperature = 1, .top_k = 50, .top_p = 0.9F, .bounded = 1}}}) {
+    const std::vector<sampling_row> all(rows, one.row);
+    must(upload(how.data(), all.data(), rows * sizeof(sampling_row), bench.on()));
+    must(wait(bench.on()));
+    bench.run(one.name, rows, 8, 4.0 * rows * vocabulary, times(8, [&] {
+                return sample_rows({.logits = logits.as<float>(),
+                                    .stride = vocabulary,
+                                    .rows = rows,
+                                    .vocabulary = vocabulary,
+                                    .how = how.as<sampling_row>(),
+                                    .scratch = scratch.as<sampling_scratch>(),
+                                    .any_random = one.row.temperature != 0,
+                                    .any_bounded = one.row.bounded != 0,
+                                    .sampled = tokens.as<std::int32_t>(),
+                                    .outcome = tokens.as<std::int32_t>() + rows},
+                                   bench.on());
+              }));
+  }
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::int64_t> all_rows;
+  for (int i = 1; i < argc; ++i)
+    all_rows.push_back(std::clamp<std::int64_t>(std::atoi(argv[i]), 1, most_rows));
+  if (all_rows.empty())
+    all_rows = {1, 32, 256};
+  must(open_device(0));
+  op_bench bench;
+  products(bench, all_rows);
+  for (const std::int64_t rows : all_rows) {
+    rows_of(bench, rows);
+    attention_of(bench, static_cast<std::uint32_t>(rows));
+    sampling_of(bench, static_cast<std::uint32_t>(rows));
+  }
+  return 0;
+}

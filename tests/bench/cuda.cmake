@@ -1,0 +1,8 @@
+# bench_cuda: the CUDA executor against the read bandwidth of its GPU; bench_cuda_ops: its operations, one by one.
+if(TROUPE_CUDA_FOUND)
+  foreach(bench bench_cuda bench_cuda_ops)
+    add_executable(${bench} ${CMAKE_CURRENT_LIST_DIR}/${bench}.cpp)
+    set_target_properties(${bench} PROPERTIES BUILD_RPATH "$ORIGIN/../lib")
+    target_link_libraries(${bench} PRIVATE troupe_engine_exec_cuda fmt::fmt)
+  endforeach()
+endif()
