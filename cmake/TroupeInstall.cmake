@@ -1,8 +1,12 @@
-# libtroupe.so from all folders, the public headers, and the CMake package that find_package(Troupe) reads.
+# libtroupe.so from all folders but transport/, which with base/ is libtroupe_transport.so; the public headers; and the
+# CMake package that find_package(Troupe) reads. The component `transport` can be installed without the rest.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 get_property(libraries GLOBAL PROPERTY TROUPE_LIBRARIES)
+set(transport_libraries ${libraries})
+list(FILTER transport_libraries INCLUDE REGEX "^troupe_transport")
+list(FILTER libraries EXCLUDE REGEX "^troupe_transport")
 set(objects ${libraries})
 list(TRANSFORM objects REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
 add_library(troupe_shared SHARED ${objects})
@@ -14,18 +18,37 @@ target_link_libraries(troupe_shared
   INTERFACE CAF::core fmt::fmt tl::expected)
 target_include_directories(troupe_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 
+list(APPEND transport_libraries troupe_base)
+set(objects ${transport_libraries})
+list(TRANSFORM objects REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
+add_library(troupe_transport_shared SHARED ${objects})
+set_target_properties(troupe_transport_shared PROPERTIES
+  OUTPUT_NAME troupe_transport EXPORT_NAME transport VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
+  LINKER_LANGUAGE CXX)
+target_link_libraries(troupe_transport_shared
+  PRIVATE ${transport_libraries}
+  INTERFACE CAF::core fmt::fmt tl::expected)
+target_include_directories(troupe_transport_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+install(TARGETS troupe_transport_shared EXPORT TroupeTransportTargets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT transport)
+foreach(folder base transport)
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+    COMPONENT transport)
+endforeach()
+
 install(TARGETS troupe_shared EXPORT TroupeTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET troupe)
   install(TARGETS troupe RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
-foreach(folder base config engine actors)
+foreach(folder config engine actors)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 endforeach()
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/Troupe)
 install(EXPORT TroupeTargets NAMESPACE Troupe:: DESTINATION ${package_dir})
+install(EXPORT TroupeTransportTargets NAMESPACE Troupe:: DESTINATION ${package_dir} COMPONENT transport)
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/TroupeConfig.cmake.in
   ${PROJECT_BINARY_DIR}/TroupeConfig.cmake INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/TroupeConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/TroupeConfig.cmake ${PROJECT_BINARY_DIR}/TroupeConfigVersion.cmake
-  ${PROJECT_SOURCE_DIR}/cmake/FindCAF.cmake DESTINATION ${package_dir})
+  ${PROJECT_SOURCE_DIR}/cmake/FindCAF.cmake DESTINATION ${package_dir} COMPONENT transport)

@@ -11,6 +11,10 @@ FOLDERS = {
     "kernels/reference": ["base"],
     "kernels": ["base"],
     "kernels/cuda": ["base", "kernels", "kernels/reference"],
+    "transport": ["base"],
+    "transport/ucx": ["base", "transport"],
+    "transport/inproc": ["base", "transport"],
+    "transport/caf": ["base", "transport", "transport/ucx"],
     "engine/request": ["base"],
     "engine/include": ["base"],
     "engine/text": CORE,
@@ -25,13 +29,13 @@ FOLDERS = {
     "actors/edge": CORE + ["actors", "actors/metrics", "config"],
     "actors/cli": ["base", "config", "actors", "engine/request"],
     "actors": ["base", "config", "engine", "actors/metrics", "actors/edge"],
-    "examples": ["base", "config", "engine/request", "actors"],
-    "tests": ["base", "config", "kernels", "kernels/cuda", "engine", "actors"],
+    "examples": ["base", "config", "engine/request", "actors", "transport"],
+    "tests": ["base", "config", "kernels", "kernels/cuda", "engine", "actors", "transport"],
 }
 
 # A pattern of third-party or system headers -> the folders that may include it.
 THIRD_PARTY = {
-    r"caf/": ["actors", "transport/caf", "examples", "tests"],
+    r"caf/": ["actors", "transport/caf", "transport/include/troupe/transport/caf.hpp", "examples", "tests"],
     r"boost/": ["actors/edge", "actors/cli", "tests"],
     r"prometheus/": ["actors/metrics"],
     r"nlohmann/": ["config", "engine/text", "engine/weights", "engine/models", "engine/exec", "actors", "tests",

@@ -1,0 +1,97 @@
+#include "transport/caf/settings.hpp"
+
+#include <fmt/core.h>
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+namespace troupe::net::seam {
+
+namespace {
+
+duration milliseconds_of(const caf::actor_system_config& cfg, const char* name, duration usual) {
+  const auto usual_ms = std::chrono::duration_cast<std::chrono::milliseconds>(usual).count();
+  return std::chrono::milliseconds{
+      std::max<std::int64_t>(1, caf::get_or(cfg, name, std::int64_t{usual_ms}))};
+}
+
+std::uint64_t bytes_of(const caf::actor_system_config& cfg, const char* name, std::uint64_t usual) {
+  return static_cast<std::uint64_t>(
+      std::max<std::int64_t>(1, caf::get_or(cfg, name, static_cast<std::int64_t>(usual))));
+}
+
+/// The bytes of a file, less the line ends that editors leave behind.
+result<std::vector<std::byte>> read_secret(const std::string& path) {
+  struct stat facts {};
+  if (::stat(path.c_str(), &facts) != 0)
+    return fail(errc::not_found, fmt::format("the secret's file {} does not exist", path));
+  if ((facts.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+    return fail(errc::unauthorized,
+                fmt::format("others may read the secret's file {}: chmod 600 {}", path, path));
+  std::ifstream in{path, std::ios::binary};
+  std::string text{std::istreambuf_iterator<char>{in}, {}};
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r'))
+    text.pop_back();
+  constexpr std::size_t secret_bytes_min = 16;
+  if (text.size() < secret_bytes_min)
+    return fail(errc::invalid_argument,
+                fmt::format("the secret in {} has {} bytes; it needs {} at least", path,
+                            text.size(), secret_bytes_min));
+  const auto bytes = std::as_bytes(std::span{text});
+  return std::vector<std::byte>{bytes.begin(), bytes.end()};
+}
+
+} // namespace
+
+std::uint64_t types_hash(const caf::actor_system_config& cfg) {
+  std::vector<std::string> names;
+  // CAF marks types of its own modules; a node with caf::io has more of them than one without.
+  for (const auto& [name, factory] : cfg.value_factories_by_name)
+    if (name.find('@') == std::string::npos)
+      names.push_back(name);
+  std::sort(names.begin(), names.end());
+  // FNV-1a: this tells mistakes apart, not enemies.
+  std::uint64_t out = 0xcbf29ce484222325U;
+  for (const auto& name : names) {
+    for (const char c : name + '\n')
+      out = (out ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  }
+  return out;
+}
+
+result<settings> read_settings(const caf::actor_system_config& cfg) {
+  settings out;
+  auto& node = out.how.node;
+  node.self.name = caf::get_or(cfg, "wire.name", std::string{});
+  const auto secret_file = caf::get_or(cfg, "wire.secret-file", std::string{});
+  if (!secret_file.empty()) {
+    auto secret = read_secret(secret_file);
+    if (!secret)
+      return fail(secret.error());
+    node.self.secret = std::move(*secret);
+  }
+  if (caf::get_or(cfg, "wire.check-types", true))
+    node.self.types_hash = types_hash(cfg);
+  node.timing.heartbeat = milliseconds_of(cfg, "wire.heartbeat-ms", node.timing.heartbeat);
+  node.timing.dead_after = milliseconds_of(cfg, "wire.dead-after-ms", node.timing.dead_after);
+  node.timing.dial_timeout = milliseconds_of(cfg, "wire.dial-timeout-ms", node.timing.dial_timeout);
+  auto& bounds = node.limits;
+  bounds.queue_bytes_max = bytes_of(cfg, "wire.queue-bytes", bounds.queue_bytes_max);
+  bounds.window_bytes = bytes_of(cfg, "wire.window-bytes", bounds.window_bytes);
+  bounds.payload_bytes_max = bytes_of(cfg, "wire.message-bytes", bounds.payload_bytes_max);
+  out.how.lanes.transports = caf::get_or(cfg, "wire.transports", out.how.lanes.transports);
+  out.how.lanes.devices = caf::get_or(cfg, "wire.devices", out.how.lanes.devices);
+  out.how.spin = std::chrono::microseconds{caf::get_or(cfg, "wire.spin-us", std::int64_t{50})};
+  out.all_inline = caf::get_or(cfg, "wire.run-inline", false);
+  if (node.timing.dead_after < 2 * node.timing.heartbeat)
+    return fail(errc::invalid_argument,
+                "wire.dead-after-ms must be at least twice wire.heartbeat-ms");
+  return out;
+}
+
+} // namespace troupe::net::seam

@@ -1,0 +1,154 @@
+// The part of the driver that moves frames.
+#include "transport/ucx/driver.hpp"
+
+#include "troupe/base/log.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace troupe::net::ucx {
+
+/// A frame that UCX works on.
+struct driver::send_op {
+  driver& self;
+  endpoint_ref over;
+  outgoing_frame frame;
+};
+
+/// A frame whose payload is on its way into `buffer`, behind its meta bytes.
+struct driver::receive_op {
+  driver& self;
+  endpoint_ref over;
+  link_id link;
+  frame_header header;
+  pooled_buffer buffer;
+};
+
+sending driver::transmit(link_id link, outgoing_frame frame) {
+  const auto over = find(link);
+  if (over == nullptr || over->has_failed())
+    return sending::pending; // The mesh is about to hear that the link broke.
+  auto op = std::make_unique<send_op>(send_op{*this, over, std::move(frame)});
+  ucp_request_param_t how{};
+  how.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  how.cb.send = on_sent;
+  how.user_data = op.get();
+  // A hello says by which endpoint it came; every later frame has a token.
+  how.flags = op->frame.header.op == opcode::hello ? UCP_AM_SEND_FLAG_REPLY : 0;
+  const auto& out = op->frame;
+  auto* const made = ucp_am_send_nbx(over->handle(), frames_id, out.head.data(), out.head.size(),
+                                     out.payload.data(), out.payload.size(), &how);
+  if (made == nullptr)
+    return sending::done;
+  if (UCS_PTR_IS_ERR(made)) {
+    broke(link, to_error(UCS_PTR_STATUS(made), errc::peer_down, "a frame was not sent"));
+    return sending::pending;
+  }
+  ++over->sends;
+  ++sends_open_;
+  static_cast<void>(op.release());
+  return sending::pending;
+}
+
+void driver::on_sent(void* request, ucs_status_t status, void* op) {
+  const std::unique_ptr<send_op> owner{static_cast<send_op*>(op)};
+  owner->self.sent(*owner, status);
+  ucp_request_free(request);
+}
+
+void driver::sent(send_op& op, ucs_status_t status) {
+  auto& over = *op.over;
+  --over.sends;
+  --sends_open_;
+  const auto queued_bytes = op.frame.queued_bytes;
+  if (status != UCS_OK && over.suspect && !op.frame.payload.empty())
+    quarantine_.push_back({over.peer, std::move(op.frame)});
+  if (status != UCS_OK)
+    return broke(over.link(), to_error(status, errc::peer_down, "a frame was not sent"));
+  if (links_.contains(over.link()))
+    mesh_->frame_sent(over.link(), queued_bytes, steady_clock{}.now());
+}
+
+ucs_status_t driver::take(std::span<const std::byte> head, void* data, std::size_t bytes,
+                          const ucp_am_recv_param_t& how) {
+  std::optional<link_id> from;
+  if ((how.recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) != 0) {
+    const auto found = handles_.find(how.reply_ep);
+    if (found != handles_.end())
+      from = found->second->link();
+  }
+  const auto header = decode_header(head, bytes);
+  if (!header) {
+    ++malformed_;
+    if (from)
+      broke(*from, header.error());
+    else
+      log_warn("a frame of an unknown link is dropped: {}", header.error().note);
+    return UCS_OK;
+  }
+  const auto link = mesh_->admit(*header, from, steady_clock{}.now());
+  const auto over = link ? find(*link) : nullptr;
+  if (over == nullptr)
+    return UCS_OK;
+  const auto meta = head.subspan(frame_header_bytes);
+  auto op = std::make_unique<receive_op>(receive_op{*this, over, *link, *header, {}});
+  if (meta.size() + bytes > 0) {
+    op->buffer = pool_.take(meta.size() + bytes);
+    std::copy(meta.begin(), meta.end(), op->buffer.bytes().begin());
+  }
+  if ((how.recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0)
+    return take_later(std::move(op), data, bytes);
+  if (bytes > 0)
+    std::memcpy(op->buffer.bytes().data() + meta.size(), data, bytes);
+  received(*op);
+  return UCS_OK;
+}
+
+ucs_status_t driver::take_later(std::unique_ptr<receive_op> op, void* data, std::size_t bytes) {
+  ucp_request_param_t how{};
+  how.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  how.cb.recv_am = on_received;
+  how.user_data = op.get();
+  auto* const to = op->buffer.bytes().data() + op->header.meta_bytes;
+  auto* const made = ucp_am_recv_data_nbx(worker_.get(), data, to, bytes, &how);
+  if (UCS_PTR_IS_ERR(made)) {
+    broke(op->link, to_error(UCS_PTR_STATUS(made), errc::peer_down, "a payload did not come"));
+    return UCS_INPROGRESS;
+  }
+  if (made == nullptr) {
+    received(*op);
+    return UCS_INPROGRESS;
+  }
+  ++op->over->receives;
+  static_cast<void>(op.release());
+  return UCS_INPROGRESS;
+}
+
+void driver::on_received(void* request, ucs_status_t status, std::size_t, void* op) {
+  const std::unique_ptr<receive_op> owner{static_cast<receive_op*>(op)};
+  --owner->over->receives;
+  auto& self = owner->self;
+  if (status == UCS_OK)
+    self.received(*owner);
+  else
+    self.broke(owner->link, to_error(status, errc::peer_down, "a payload did not come"));
+  ucp_request_free(request);
+}
+
+void driver::received(receive_op& op) {
+  incoming_frame in;
+  in.header = op.header;
+  if (const auto size = op.buffer.bytes().size(); size > 0) {
+    const std::size_t meta = op.header.meta_bytes;
+    const auto all = std::move(op.buffer).share(mesh_->meter_of(op.link));
+    in.meta = all.slice(0, meta);
+    in.payload = size > meta ? all.slice(meta, size - meta) : shared_bytes{};
+  }
+  mesh_->frame_arrived(op.link, std::move(in), steady_clock{}.now());
+}
+
+} // namespace troupe::net::ucx

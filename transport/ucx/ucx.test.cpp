@@ -1,0 +1,141 @@
+#include "transport/conformance.hpp"
+#include "transport/ucx/node.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+
+using namespace troupe;
+using namespace troupe::net;
+using namespace troupe::net::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+ucx::node& real(const transport& of) {
+  return const_cast<ucx::node&>(dynamic_cast<const ucx::node&>(of));
+}
+
+class ucx_world final : public world {
+public:
+  explicit ucx_world(std::string transports) : transports_{std::move(transports)} {}
+  [[nodiscard]] std::unique_ptr<transport> add(node_options options, handler& user) override {
+    auto made = ucx::make({.node = std::move(options), .lanes = {transports_, "lo"}}, user);
+    INFO((made ? std::string{} : to_string(made.error())));
+    REQUIRE(made);
+    return std::move(*made);
+  }
+  bool wait(const std::function<bool()>& done, duration limit) override {
+    const auto end = std::chrono::steady_clock::now() + limit;
+    while (!done()) {
+      if (std::chrono::steady_clock::now() >= end)
+        return false;
+      std::this_thread::sleep_for(1ms);
+    }
+    return true;
+  }
+  [[nodiscard]] std::uint64_t buffers_out(const transport& of) const override {
+    return real(of).buffers_out();
+  }
+  [[nodiscard]] address nowhere() const override { return {"127.0.0.1", 1}; }
+  [[nodiscard]] address anywhere() const override { return {"127.0.0.1", 0}; }
+
+private:
+  std::string transports_;
+};
+
+std::size_t entries(const char* folder) {
+  const std::filesystem::directory_iterator all{folder};
+  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
+
+} // namespace
+
+TEST_CASE("UCX over shared memory keeps the contract", "[net][ucx]") {
+  for (const auto& check : conformance_checks()) {
+    DYNAMIC_SECTION(check.name) {
+      ucx_world in{"posix,cma,tcp"};
+      check.run(in);
+    }
+  }
+}
+
+TEST_CASE("UCX over tcp keeps the contract", "[net][ucx]") {
+  for (const auto& check : conformance_checks()) {
+    DYNAMIC_SECTION(check.name) {
+      ucx_world in{"tcp"};
+      check.run(in);
+    }
+  }
+}
+
+TEST_CASE("the chosen lanes are told", "[net][ucx]") {
+  const auto lanes_of = [](const std::string& transports) {
+    ucx_world in{transports};
+    station a{in, "a"};
+    station b{in, "b"};
+    REQUIRE(a.connect(b.listen()) == b.id());
+    const auto rows = a.net->stats();
+    REQUIRE(rows.size() == 1);
+    return rows[0].lanes;
+  };
+  CHECK_THAT(lanes_of("posix,cma,tcp"),
+             Catch::Contains("posix") && Catch::Contains("cma") && !Catch::Contains("tcp"));
+  CHECK_THAT(lanes_of("tcp"), Catch::Contains("tcp") && !Catch::Contains("posix"));
+}
+
+TEST_CASE("a port that is taken is an error that names it", "[net][ucx]") {
+  ucx_world in{"tcp"};
+  station a{in, "a"};
+  station b{in, "b"};
+  const auto where = a.listen();
+  const auto got = b.net->listen(where);
+  REQUIRE(!got);
+  CHECK(got.error().code == errc::io_failure);
+  CHECK_THAT(got.error().note, Catch::Contains(to_string(where)));
+}
+
+TEST_CASE("a host that does not exist is an error of the dial", "[net][ucx]") {
+  ucx_world in{"tcp"};
+  station a{in, "a"};
+  const auto got = a.connect({"no-such-host.invalid", 7600});
+  REQUIRE(!got);
+  CHECK(got.error().code == errc::not_found);
+}
+
+TEST_CASE("lanes that do not exist are an error at start", "[net][ucx]") {
+  recorder heard;
+  const auto made = ucx::make({.node = options_of("a"), .lanes = {"nonsense", "lo"}}, heard);
+  REQUIRE(!made);
+  CHECK(made.error().code == errc::unsupported);
+}
+
+TEST_CASE("connections come and go without a leak", "[net][ucx]") {
+  ucx_world in{"posix,cma,tcp"};
+  station hub{in, "hub"};
+  const auto where = hub.listen();
+  const auto cycle = [&](int i) {
+    station guest{in, "guest" + std::to_string(i)};
+    REQUIRE(guest.connect(where) == hub.id());
+    const auto is_up = [&] {
+      return hub.heard.copy().up.size() == static_cast<std::size_t>(i) + 1;
+    };
+    REQUIRE(in.wait(is_up, 20s));
+    REQUIRE(hub.net->send(guest.id(), noise(8, 1), shared_bytes::adopt(noise(100000, 2))));
+    REQUIRE(in.wait([&] { return guest.heard.copy().messages.size() == 1; }, 20s));
+  };
+  const auto gone = [&] { return real(*hub.net).endpoints() == 0; };
+  for (int i = 0; i < 5; ++i)
+    cycle(i);
+  REQUIRE(in.wait(gone, 10s));
+  const auto descriptors = entries("/proc/self/fd");
+  const auto segments = entries("/dev/shm");
+  for (int i = 5; i < 45; ++i)
+    cycle(i);
+  REQUIRE(in.wait(gone, 10s));
+  CHECK(entries("/proc/self/fd") <= descriptors + 2);
+  CHECK(entries("/dev/shm") <= segments + 1);
+  CHECK(real(*hub.net).buffers_out() == 0);
+}
