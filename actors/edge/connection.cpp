@@ -1,5 +1,6 @@
 #include "actors/edge/connection.hpp"
 
+#include "actors/edge/request_head.hpp"
 #include "troupe/base/log.hpp"
 
 #include <boost/asio/buffer.hpp>
@@ -8,9 +9,6 @@
 #include <boost/beast/core/buffer_traits.hpp>
 #include <boost/beast/http/error.hpp>
 #include <fmt/core.h>
-
-#include <algorithm>
-#include <cctype>
 
 namespace troupe::actors {
 
@@ -22,30 +20,7 @@ namespace {
 
 /// A client that sends ahead while its answer is computed is read so far and no further.
 constexpr std::size_t ahead_bytes = 64U << 10U;
-constexpr std::size_t max_request_id = 128;
 constexpr std::chrono::milliseconds linger_time{2000};
-
-/// A client's request id, if it may stand in a header and in logs.
-std::string clean_id(std::string_view id) {
-  const bool fit = !id.empty() && id.size() <= max_request_id &&
-                   std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 127; });
-  return fit ? std::string{id} : std::string{};
-}
-
-api_error syntax_error(error_code ec) {
-  api_error e;
-  e.code = "bad_request";
-  if (ec == http::error::header_limit || ec == http::error::buffer_overflow) {
-    e.status = 431;
-    e.message = "The head of the request is too large";
-  } else if (ec == http::error::body_limit) {
-    e.status = 413;
-    e.message = "The body of the request is too large";
-  } else {
-    e.message = "The request is not valid HTTP: " + ec.message();
-  }
-  return e;
-}
 
 } // namespace
 
@@ -85,7 +60,9 @@ void connection::cut() {
 }
 
 void connection::read() {
-  if (reading_ || phase_ == phase::closed)
+  // While an answer is on its way, what was sent ahead waits in the kernel once this much is here.
+  const bool full = phase_ == phase::answering && buffer_.size() >= ahead_bytes;
+  if (reading_ || full || phase_ == phase::closed)
     return;
   reading_ = true;
   socket_.async_read_some(
@@ -106,11 +83,13 @@ void connection::on_read(error_code ec, std::size_t bytes) {
   }
   if (phase_ == phase::lingering)
     return read();
+  // Every read leaves room for the next one; a byte that found none would be lost in silence.
+  if (bytes > buffer_.max_size() - buffer_.size())
+    return cut();
   buffer_.commit(asio::buffer_copy(buffer_.prepare(bytes), asio::buffer(fresh_, bytes)));
   if (phase_ != phase::answering)
     return advance();
-  if (buffer_.size() < ahead_bytes)
-    read();
+  read();
 }
 
 void connection::become_idle() {
@@ -186,7 +165,7 @@ void connection::handle() {
   facts_.chunked = !facts_.http10;
   facts_.keep_alive = request.keep_alive() && !winding_down_;
   const auto id = request["X-Request-Id"];
-  facts_.request_id = clean_id({id.data(), id.size()});
+  facts_.request_id = clean_request_id({id.data(), id.size()});
   if (facts_.request_id.empty())
     facts_.request_id = next_id();
   const auto method = request.method_string();

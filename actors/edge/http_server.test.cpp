@@ -116,6 +116,25 @@ TEST_CASE("one connection serves many requests, sent ahead or not") {
   CHECK(s.numbers->render().find("path=\"/health\",status=\"200\"} 1") != std::string::npos);
 }
 
+TEST_CASE("thousands of requests sent ahead are answered one by one, in order") {
+  stage s;
+  raw_client c{s.server->port()};
+  constexpr int all = 6000;
+  std::thread sender{[&] {
+    for (int i = 0; i < all; ++i)
+      c.send("GET /v1/models/m" + std::to_string(i) + " HTTP/1.1\r\nHost: x\r\n\r\n");
+    c.send("GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  }};
+  const auto& seen = c.read_all();
+  sender.join();
+  std::size_t at = 0;
+  int answered = 0;
+  for (; answered < all && at != std::string::npos; ++answered)
+    at = seen.find("The model 'm" + std::to_string(answered) + "' does not exist", at);
+  CHECK(answered == all);
+  CHECK(at != std::string::npos);
+}
+
 TEST_CASE("errors have their status and OpenAI's shape") {
   stage s;
   CHECK_THAT(s.talk("GET /nowhere HTTP/1.1\r\n\r\n", "}}"),

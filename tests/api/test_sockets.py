@@ -1,7 +1,9 @@
 """Clients that break the rules of HTTP, leave, or read nothing."""
 
 import json
+import re
 import socket
+import threading
 
 import pytest
 
@@ -70,6 +72,19 @@ def test_requests_sent_ahead(bard):
         s.sendall(request({**LONG, "max_tokens": 2}) * 2 + last)
         data = read_all(s)
     assert data.count(b"HTTP/1.1 200") == 3
+
+
+def test_thousands_of_requests_sent_ahead(bard):
+    count = 6000
+    with connect(bard) as s:
+        sender = threading.Thread(target=s.sendall, args=(b"".join(
+            b"GET /v1/models/m%d HTTP/1.1\r\nHost: x\r\n\r\n" % i for i in range(count))
+            + b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",))
+        sender.start()
+        data = read_all(s)
+        sender.join()
+    assert re.findall(rb"The model 'm(\d+)' does", data) == [b"%d" % i for i in range(count)]
+    assert data.count(b"HTTP/1.1 200") == 1
 
 
 @pytest.mark.parametrize("stream", [True, False])
