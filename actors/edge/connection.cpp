@@ -10,6 +10,8 @@
 #include <boost/beast/http/error.hpp>
 #include <fmt/core.h>
 
+#include <algorithm>
+
 namespace troupe::actors {
 
 namespace asio = boost::asio;
@@ -18,7 +20,7 @@ using boost::system::error_code;
 
 namespace {
 
-/// A client that sends ahead while its answer is computed is read so far and no further.
+/// What is sent ahead of a short answer waits in the kernel once so much of it is here.
 constexpr std::size_t ahead_bytes = 64U << 10U;
 constexpr std::chrono::milliseconds linger_time{2000};
 
@@ -26,7 +28,9 @@ constexpr std::chrono::milliseconds linger_time{2000};
 
 connection::connection(tcp::socket socket, surroundings around)
     : socket_{std::move(socket)}, around_{std::move(around)}, timer_{socket_.get_executor()},
-      buffer_{around_.edge->options.max_header_bytes + ahead_bytes + 2 * fresh_.size()} {
+      buffer_{around_.edge->options.max_header_bytes +
+              std::max<std::size_t>(around_.edge->options.max_body_bytes, ahead_bytes) +
+              2 * fresh_.size()} {
   error_code ignored;
   socket_.set_option(tcp::no_delay{true}, ignored);
   if (const auto bytes = around_.edge->options.send_buffer_bytes; bytes > 0)
@@ -60,8 +64,8 @@ void connection::cut() {
 }
 
 void connection::read() {
-  // While an answer is on its way, what was sent ahead waits in the kernel once this much is here.
-  const bool full = phase_ == phase::answering && buffer_.size() >= ahead_bytes;
+  // While a generation runs nothing waits in the kernel: the client's leaving is behind it.
+  const bool full = phase_ == phase::answering && !answer_ && buffer_.size() >= ahead_bytes;
   if (reading_ || full || phase_ == phase::closed)
     return;
   reading_ = true;
@@ -83,9 +87,11 @@ void connection::on_read(error_code ec, std::size_t bytes) {
   }
   if (phase_ == phase::lingering)
     return read();
-  // Every read leaves room for the next one; a byte that found none would be lost in silence.
-  if (bytes > buffer_.max_size() - buffer_.size())
+  if (bytes > buffer_.max_size() - buffer_.size()) {
+    log_info("edge: a client that sent more than {} bytes ahead of its answer was cut off",
+             buffer_.size());
     return cut();
+  }
   buffer_.commit(asio::buffer_copy(buffer_.prepare(bytes), asio::buffer(fresh_, bytes)));
   if (phase_ != phase::answering)
     return advance();
@@ -94,6 +100,8 @@ void connection::on_read(error_code ec, std::size_t bytes) {
 
 void connection::become_idle() {
   phase_ = phase::idle;
+  if (buffer_.capacity() > ahead_bytes)
+    buffer_.shrink_to_fit();
   arm(around_.edge->options.idle_timeout);
 }
 

@@ -23,10 +23,12 @@ namespace troupe::actors {
 
 /// One client's connection: requests in, one after the other, answers out.
 ///
-/// A read is outstanding all the time, so that the client's leaving is seen at once, also while an
-/// answer is computed or streamed; a closed or half-closed read side ends the request. At most one
-/// write is outstanding; what comes meanwhile is merged in the answer's inbox. Lives in the edge's
-/// thread.
+/// A read is outstanding all the time while a generation runs, so that the client's leaving is seen
+/// at once; a closed or half-closed read side ends the request. What is sent ahead meanwhile is
+/// kept, up to one request of the largest size; a client that sends more is cut off, because its
+/// leaving could no longer be seen. Other answers are short, so reads pause behind them instead. At
+/// most one write is outstanding; what comes meanwhile is merged in the answer's inbox. Lives in
+/// the edge's thread.
 class connection : public std::enable_shared_from_this<connection> {
 public:
   using tcp = boost::asio::ip::tcp;

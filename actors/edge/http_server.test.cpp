@@ -214,6 +214,33 @@ TEST_CASE("a client that goes away is abandoned, streaming or waiting") {
   held.clear();
 }
 
+TEST_CASE("a client that sent much ahead and goes away is abandoned") {
+  auto o = quick();
+  o.max_body_bytes = 1U << 20U;
+  stage s{o};
+  std::mutex mutex;
+  std::vector<response_sink_ptr> held;
+  s.script->execute = [&](const inference_request&, const response_sink_ptr& sink) {
+    const std::lock_guard lock{mutex};
+    held.push_back(sink);
+  };
+  raw_client leaver{s.server->port()};
+  leaver.send_post(completions, question);
+  REQUIRE(eventually([&] { return s.script->executed == 1; }));
+  leaver.send(std::string(800'000, 'x'));
+  leaver.close();
+  CHECK(eventually([&] { return s.script->abandoned == 1; }));
+  // One that sends without end is not read without end.
+  raw_client sender{s.server->port()};
+  sender.send_post(completions, question);
+  REQUIRE(eventually([&] { return s.script->executed == 2; }));
+  sender.send(std::string(30U << 20U, 'x'));
+  CHECK_THAT(sender.read_all(), !Contains("timed out"));
+  CHECK(eventually([&] { return s.script->abandoned == 2; }));
+  const std::lock_guard lock{mutex};
+  held.clear();
+}
+
 TEST_CASE("a slow reader costs one merged chunk and is cut off in the end") {
   auto o = quick();
   o.send_buffer_bytes = 4096;

@@ -101,6 +101,19 @@ def test_leaving_frees_the_blocks(bard, stream):
     assert bard.metric("vllm:request_success_total", finished_reason="abort") > before
 
 
+def test_leaving_behind_bytes_sent_ahead_frees_the_blocks(bard):
+    eventually(bard.idle, "idle before")
+    before = bard.metric("vllm:request_success_total", finished_reason="abort")
+    clients = [connect(bard) for _ in range(6)]
+    for s in clients:
+        s.sendall(request({**LONG, "max_tokens": 480}) + b"x" * 200_000)
+    eventually(lambda: bard.metric("vllm:num_requests_running") > 0, "running")
+    for s in clients:
+        s.close()
+    eventually(bard.idle, "the replica is idle again")
+    assert bard.metric("vllm:request_success_total", finished_reason="abort") > before
+
+
 def test_a_slow_reader_slows_nobody(bard):
     slow = [connect(bard) for _ in range(4)]
     for s in slow:
