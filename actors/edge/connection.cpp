@@ -136,6 +136,9 @@ void connection::advance() {
     if (parser_->is_done())
       return handle();
     if (ec == http::error::need_more || used == 0 || buffer_.size() == 0) {
+      // What waits for its end is one line, the extension of a chunk or the trailers.
+      if (buffer_.size() > around_.edge->options.max_header_bytes)
+        return refuse_syntax(http::error::header_limit);
       allow_body();
       return read();
     }

@@ -306,6 +306,21 @@ TEST_CASE("Expect: 100-continue and chunked bodies are understood") {
   CHECK_THAT(c.read_until("}}}"), Contains("to be or not"));
 }
 
+TEST_CASE("endless chunk extensions and trailers are refused at once") {
+  stage s;
+  const std::string head =
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string trailers;
+  for (int i = 0; i < 60'000; ++i)
+    trailers += "X: y\r\n";
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK_THAT(s.talk(head + "2;" + std::string(300'000, 'a'), "}}"), Contains(" 431 "));
+  CHECK_THAT(s.talk(head + "2\r\n{}\r\n0\r\n" + trailers, "}}"), Contains(" 431 "));
+  CHECK_THAT(s.talk(head + "2;a=b\r\n{}\r\n0\r\nX: y\r\n\r\n", "}}"),
+             Contains("'model' is missing"));
+  CHECK(std::chrono::steady_clock::now() - begin < s.options.header_timeout);
+}
+
 TEST_CASE("HTTP/1.0 gets a stream that ends by closing") {
   stage s;
   const auto seen = s.talk("POST /v1/completions HTTP/1.0\r\nContent-Length: " +

@@ -11,6 +11,8 @@ from troupe_process import eventually
 
 LONG = {"model": "bard", "prompt": "ROMEO:", "max_tokens": 250, "ignore_eos": True, "seed": 1}
 
+CHUNKED = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 
 def connect(cluster, **_):
     s = socket.create_connection(("127.0.0.1", cluster.port), timeout=30)
@@ -39,6 +41,8 @@ def read_all(s):
     (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b" 413 "),
     (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", b" 400 "),
     (b"GET /health HTTP/1.1\r\nX: " + b"y" * 100000 + b"\r\n\r\n", b" 431 "),
+    (CHUNKED + b"2;" + b"a" * 300_000, b" 431 "),
+    (CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 60_000, b" 431 "),
 ])
 def test_broken_requests(bard, bytes_, status):
     with connect(bard) as s:
