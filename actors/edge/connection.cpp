@@ -108,6 +108,7 @@ void connection::become_idle() {
 void connection::begin_request() {
   phase_ = phase::reading;
   continued_ = false;
+  head_seen_ = false;
   facts_ = {};
   route_ = {};
   head_only_ = false;
@@ -131,14 +132,19 @@ void connection::advance() {
     error_code ec;
     const auto used = parser_->put(buffer_.data(), ec);
     buffer_.consume(used);
+    if (!head_seen_ && parser_->is_header_done()) {
+      head_seen_ = true;
+      if (const auto refused = refuse_head(parser_->get()))
+        return refuse_bytes(*refused);
+    }
     if (ec && ec != http::error::need_more)
-      return refuse_syntax(ec);
+      return refuse_bytes(syntax_error(ec));
     if (parser_->is_done())
       return handle();
     if (ec == http::error::need_more || used == 0 || buffer_.size() == 0) {
       // What waits for its end is one line, the extension of a chunk or the trailers.
       if (buffer_.size() > around_.edge->options.max_header_bytes)
-        return refuse_syntax(http::error::header_limit);
+        return refuse_bytes(syntax_error(http::error::header_limit));
       allow_body();
       return read();
     }
@@ -149,19 +155,19 @@ void connection::allow_body() {
   if (continued_ || !parser_->is_header_done())
     return;
   continued_ = true;
-  const auto expect = parser_->get()[http::field::expect];
-  if (!boost::beast::iequals(expect, "100-continue"))
+  const auto& head = parser_->get();
+  if (head.version() < 11 || head.find(http::field::expect) == head.end())
     return;
   error_code ignored;
   static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
   socket_.write_some(asio::buffer(go_on.data(), go_on.size()), ignored);
 }
 
-void connection::refuse_syntax(error_code ec) {
+void connection::refuse_bytes(const api_error& e) {
   parser_.reset();
   phase_ = phase::answering;
   facts_.keep_alive = false;
-  send(error_reply(syntax_error(ec)));
+  send(error_reply(e));
 }
 
 void connection::handle() {
@@ -367,14 +373,11 @@ void connection::arm(std::chrono::milliseconds after) {
 
 void connection::on_timeout() {
   if (phase_ == phase::reading) {
-    parser_.reset();
-    phase_ = phase::answering;
-    facts_.keep_alive = false;
     api_error e;
     e.status = 408;
     e.message = "The request did not arrive in time";
     e.code = "request_timeout";
-    return send(error_reply(e));
+    return refuse_bytes(e);
   }
   if (phase_ == phase::answering && writing_) {
     around_.edge->numbers->slow_reader_cut();

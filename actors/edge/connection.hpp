@@ -62,7 +62,7 @@ private:
   void begin_request();
   void advance();
   void allow_body();
-  void refuse_syntax(boost::system::error_code ec);
+  void refuse_bytes(const api_error& e);
   void handle();
   void dispatch(std::string_view method, std::string_view authorization, const std::string& body);
   void open_answer(const std::string& body);
@@ -102,6 +102,7 @@ private:
   bool head_only_ = false;
   bool head_sent_ = false;
   bool continued_ = false;
+  bool head_seen_ = false;
 };
 
 } // namespace troupe::actors

@@ -35,12 +35,19 @@ def read_all(s):
 @pytest.mark.parametrize("bytes_, status", [
     (b"\x00\x01\x02\x03\r\n\r\n", b" 400 "),
     (b"GET\r\n\r\n", b" 400 "),
-    (b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b" 400 "),
-    (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 1e3\r\n\r\n", b" 400 "),
-    (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", b" 4"),
-    (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b" 413 "),
-    (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", b" 400 "),
-    (b"GET /health HTTP/1.1\r\nX: " + b"y" * 100000 + b"\r\n\r\n", b" 431 "),
+    (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b" 400 "),
+    (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1e3\r\n\r\n", b" 400 "),
+    (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", b" 4"),
+    (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n", b" 413 "),
+    (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", b" 400 "),
+    (b"GET /health HTTP/1.1\r\n\r\n", b" 400 "),
+    (CHUNKED.replace(b"chunked", b"xchunked") + b"2\r\n{}\r\n0\r\n\r\n", b" 501 "),
+    (CHUNKED.replace(b"chunked", b"gzip, chunked") + b"2\r\n{}\r\n0\r\n\r\n", b" 501 "),
+    (CHUNKED.replace(b"Transfer", b"Content-Length: 12\r\nTransfer"), b" 400 "),
+    (CHUNKED.replace(b"chunked", b"xchunked\r\nContent-Length: 12"), b" 400 "),
+    (CHUNKED.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer"), b" 415 "),
+    (CHUNKED.replace(b"Transfer", b"Expect: more\r\nTransfer"), b" 417 "),
+    (b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100000 + b"\r\n\r\n", b" 431 "),
     (CHUNKED + b"2;" + b"a" * 300_000, b" 431 "),
     (CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 60_000, b" 431 "),
 ])
@@ -62,7 +69,7 @@ def test_a_chunked_body_byte_by_byte(bard):
     body = json.dumps({**LONG, "max_tokens": 2}).encode()
     chunks = b"".join(b"1\r\n" + body[i:i + 1] + b"\r\n" for i in range(len(body)))
     with connect(bard) as s:
-        s.sendall(b"POST /v1/completions HTTP/1.1\r\nConnection: close\r\n"
+        s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
                   b"Transfer-Encoding: chunked\r\n\r\n")
         for i in range(0, len(chunks), 7):
             s.sendall(chunks[i:i + 7])
