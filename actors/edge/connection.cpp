@@ -231,16 +231,18 @@ void connection::dispatch(std::string_view method, std::string_view authorizatio
 void connection::open_answer(const std::string& body) {
   const auto& edge = *around_.edge;
   const bool chat = route_.id == route_id::chat;
-  auto request =
-      chat ? parse_chat(body) : parse_completion(body, edge.options.max_prompts_per_request);
+  prompt_limit most{edge.options.max_prompts_per_request};
+  if (edge.options.max_queued_requests < most.most)
+    most = {edge.options.max_queued_requests, "limits.max_queued_requests"};
+  auto request = chat ? parse_chat(body) : parse_completion(body, most);
   if (!request)
     return send(error_reply(request.error()));
   const auto view = edge.desk->view();
   const auto model = pick_model(*view, request->model);
   if (!model)
     return send(error_reply(model.error()));
-  if (const auto most = request->prompts.front().max_tokens)
-    edge.numbers->observe_max_tokens(model->name, *most);
+  if (const auto tokens = request->prompts.front().max_tokens)
+    edge.numbers->observe_max_tokens(model->name, *tokens);
   auto wake = [io = around_.io, weak = weak_from_this()] {
     if (auto alive = io.lock())
       asio::post(*alive, [weak] {

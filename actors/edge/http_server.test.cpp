@@ -104,6 +104,16 @@ TEST_CASE("several prompts are several choices") {
              Contains(R"("index":1,"text":"b!")") && Contains(R"("prompt_tokens":8)"));
 }
 
+TEST_CASE("more prompts than the cluster ever takes are refused for good") {
+  auto o = quick();
+  o.max_queued_requests = 2;
+  stage s{o};
+  CHECK_THAT(s.post(R"({"model":"m","prompt":["a","b","c"]})", "}}"),
+             Contains(" 400 ") && Contains("at most 2") && Contains("limits.max_queued_requests") &&
+                 !Contains("Retry-After"));
+  CHECK_THAT(s.post(R"({"model":"m","prompt":["a","b"]})", "}}}"), Contains(" 200 "));
+}
+
 TEST_CASE("one connection serves many requests, sent ahead or not") {
   stage s;
   raw_client c{s.server->port()};
