@@ -1,4 +1,5 @@
 #include "actors/cli/commands.hpp"
+#include "actors/cli/output.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -95,6 +96,15 @@ CLI::App* add_status(CLI::App& app, status_options& o) {
   return status;
 }
 
+/// A command is good only if all that it said has arrived.
+int finish(int status) {
+  const auto written = flush_output();
+  if (written || status != good)
+    return status;
+  std::fprintf(stderr, "troupe: %s\n", written.error().note.c_str());
+  return failed;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Serves large language models by actors, on one machine or many."};
   app.name("troupe");
@@ -117,27 +127,28 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? good : 2;
+    return app.exit(e) == 0 ? finish(good) : 2;
   }
   submit.json = submit.json || (!submit.file.empty() && submit_app->count("--json") == 0);
   if (up_app->parsed())
     return run_up(up);
   if (check_app->parsed())
-    return run_check(check);
+    return finish(run_check(check));
   if (chat_app->parsed())
-    return run_chat(chat);
+    return finish(run_chat(chat));
   if (submit_app->parsed())
-    return run_submit(submit);
+    return finish(run_submit(submit));
   if (status_app->parsed())
-    return run_status(status);
+    return finish(run_status(status));
   if (version_app->parsed())
     std::printf("troupe %s\n", TROUPE_VERSION);
-  return good;
+  return finish(good);
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   try {
     return run(argc, argv);
   } catch (const std::exception& e) {

@@ -117,3 +117,20 @@ def test_wrong_command_lines_and_help():
     assert run("version").stdout.startswith("troupe ")
     missing = run("up", "/nonexistent/cluster.json")
     assert missing.returncode == 1 and "/nonexistent/cluster.json" in missing.stderr
+
+
+def test_output_that_cannot_be_written_is_a_failure(bard, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "x", "max_tokens": 1}\n' * 40)
+    submit = ("submit", "--max-tokens", "2", "--url", bard.url)
+    for command in ([*submit, "--prompt", "x"], [*submit, "--prompt", "x", "--stream"],
+                    [*submit, "--file", file], ["status", "--url", bard.url], ["version"],
+                    ["status", "--watch", "--url", bard.url], ["check", bard.file], ["--help"],
+                    ["chat", "--max-tokens", "2", "--url", bard.url]):
+        for redirection in (">/dev/full", ">&-"):
+            done = subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", TROUPE, *map(str, command)],
+                                  input="Hello\n", text=True, stderr=subprocess.PIPE, timeout=60)
+            assert done.returncode == 1, (command, redirection, done.stderr)
+            assert "cannot write to standard output" in done.stderr, (command, redirection, done.stderr)
+    full = run(*submit, "--prompt", "x", "--output", "/dev/full")
+    assert full.returncode == 1 and "cannot write" in full.stderr and "No space" in full.stderr
