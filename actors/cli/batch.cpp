@@ -1,5 +1,6 @@
 #include "actors/cli/batch.hpp"
 
+#include "actors/cli/arguments.hpp"
 #include "actors/cli/generation.hpp"
 
 #include <nlohmann/json.hpp>
@@ -55,6 +56,9 @@ job make_job(std::size_t line, const std::string& text, const std::string& model
              const sampling_options& sampling) {
   job made;
   made.line = line;
+  made.problem = check_text(text);
+  if (!made.problem.empty())
+    return made;
   auto body = json::parse(text, nullptr, false);
   if (!body.is_object()) {
     made.problem = "not a JSON object";

@@ -1,3 +1,4 @@
+#include "actors/cli/arguments.hpp"
 #include "actors/cli/commands.hpp"
 #include "actors/cli/generation.hpp"
 #include "actors/cli/output.hpp"
@@ -101,6 +102,10 @@ int run_chat(const chat_options& o) {
       break;
     if (line->empty())
       continue;
+    if (const auto problem = check_text(*line); !problem.empty()) {
+      status = complain({errc::invalid_argument, problem + "; the line was not sent"});
+      continue;
+    }
     messages.push_back({{"role", "user"}, {"content", *line}});
     interrupt.clear();
     std::string said;

@@ -1,4 +1,5 @@
 #include "actors/cli/client.hpp"
+#include "actors/cli/arguments.hpp"
 #include "actors/cli/batch.hpp"
 #include "actors/cli/generation.hpp"
 #include "actors/cli/progress.hpp"
@@ -48,6 +49,14 @@ TEST_CASE("a line of a file becomes a request, or says why not") {
   CHECK(json::parse(chat.body)["model"] == "other");
   for (const auto* bad : {"", "{", "[]", "7", "{}", "{\"prompts\":1}"})
     CHECK_FALSE(make_job(3, bad, "m", {}).problem.empty());
+}
+
+TEST_CASE("text that is no UTF-8 is refused with a sentence") {
+  CHECK(check_text("").empty());
+  CHECK(check_text("O, h\xc3\xa9las!\n\t\x01").empty());
+  for (const auto* bad : {"\xff\xfe", "\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80"})
+    CHECK(check_text(bad).find("UTF-8") != std::string::npos);
+  CHECK(make_job(1, "{\"prompt\":\"\xff\"}", "m", {}).problem.find("UTF-8") != std::string::npos);
 }
 
 TEST_CASE("the bar stays in its bounds") {

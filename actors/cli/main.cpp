@@ -1,3 +1,4 @@
+#include "actors/cli/arguments.hpp"
 #include "actors/cli/commands.hpp"
 #include "actors/cli/output.hpp"
 
@@ -9,6 +10,9 @@
 namespace {
 
 using namespace troupe::cli;
+
+/// For everything that goes into a request as text.
+CLI::Validator text() { return {check_text, ""}; }
 
 void add_file(CLI::App* app, file_options& o) {
   app->add_option("FILE", o.file, "The cluster file")->required();
@@ -56,8 +60,9 @@ CLI::App* add_check(CLI::App& app, file_options& o) {
 CLI::App* add_chat(CLI::App& app, chat_options& o) {
   auto* chat = app.add_subcommand("chat", "Talk to a model of a running cluster");
   add_client(chat, o.client);
-  chat->add_option("--model", o.model, "The model; the first of the cluster by default");
-  chat->add_option("--system", o.system, "A system message before the talk");
+  chat->add_option("--model", o.model, "The model; the first of the cluster by default")
+      ->check(text());
+  chat->add_option("--system", o.system, "A system message before the talk")->check(text());
   add_sampling(chat, o.sampling);
   chat->footer("Example:\n  troupe chat --model bard --temperature 0.8\n"
                "Ctrl-C stops an answer; /quit or the end of input ends the talk.");
@@ -67,8 +72,9 @@ CLI::App* add_chat(CLI::App& app, chat_options& o) {
 CLI::App* add_submit(CLI::App& app, submit_options& o) {
   auto* submit = app.add_subcommand("submit", "Send one prompt, or a file of them");
   add_client(submit, o.client);
-  submit->add_option("--model", o.model, "The model; the first of the cluster by default");
-  auto* prompt = submit->add_option("--prompt", o.prompt, "One prompt");
+  submit->add_option("--model", o.model, "The model; the first of the cluster by default")
+      ->check(text());
+  auto* prompt = submit->add_option("--prompt", o.prompt, "One prompt")->check(text());
   submit
       ->add_option("--file", o.file,
                    "JSON lines: bodies of /v1/completions or /v1/chat/completions, or only "

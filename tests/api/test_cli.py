@@ -134,3 +134,22 @@ def test_output_that_cannot_be_written_is_a_failure(bard, tmp_path):
             assert "cannot write to standard output" in done.stderr, (command, redirection, done.stderr)
     full = run(*submit, "--prompt", "x", "--output", "/dev/full")
     assert full.returncode == 1 and "cannot write" in full.stderr and "No space" in full.stderr
+
+
+def test_text_that_is_no_utf8_is_refused_with_a_sentence(bard, tmp_path):
+    for option in (["submit", "--prompt"], ["chat", "--system"], ["chat", "--model"],
+                   ["submit", "--prompt", "x", "--model"]):
+        done = subprocess.run([TROUPE, *option, b"\xff\xfe", "--url", bard.url], input=b"",
+                              capture_output=True, timeout=60)
+        assert done.returncode == 2, (option, done.stderr)
+        assert b"not valid UTF-8" in done.stderr and b"json" not in done.stderr
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes(b'{"prompt": "\xff", "max_tokens": 1}\n{"prompt": "x", "max_tokens": 1}\n')
+    done = run("submit", "--file", file, "--url", bard.url)
+    assert done.returncode == 1 and "line 1: the text is not valid UTF-8" in done.stderr
+    assert "error" not in json.loads(done.stdout.splitlines()[1])
+    before = bard.metric("troupe:http_requests_total", path="/v1/chat/completions")
+    talk = subprocess.run([TROUPE, "chat", "--max-tokens", "2", "--url", bard.url],
+                          input=b"\xff\xfe\nHello\n", capture_output=True, timeout=60)
+    assert talk.returncode == 0 and b"not valid UTF-8" in talk.stderr, talk.stderr
+    assert bard.metric("troupe:http_requests_total", path="/v1/chat/completions") == before + 1

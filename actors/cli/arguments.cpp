@@ -1,0 +1,19 @@
+#include "actors/cli/arguments.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace troupe::cli {
+
+bool is_utf8(std::string_view text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
+std::string check_text(const std::string& argument) {
+  return is_utf8(argument) ? std::string{} : "the text is not valid UTF-8; convert it with iconv";
+}
+} // namespace troupe::cli
