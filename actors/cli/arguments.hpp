@@ -11,4 +11,6 @@ namespace troupe::cli {
 
 /// Checks of one argument: the sentence about what is wrong with it, or nothing.
 [[nodiscard]] std::string check_text(const std::string& argument);
+[[nodiscard]] std::string check_finite(const std::string& argument);
+
 } // namespace troupe::cli

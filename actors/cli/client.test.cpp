@@ -59,6 +59,13 @@ TEST_CASE("text that is no UTF-8 is refused with a sentence") {
   CHECK(make_job(1, "{\"prompt\":\"\xff\"}", "m", {}).problem.find("UTF-8") != std::string::npos);
 }
 
+TEST_CASE("numbers without an end are refused") {
+  for (const auto* good : {"0", "-1.5", "1e300", "x"})
+    CHECK(check_finite(good).empty());
+  for (const auto* bad : {"nan", "NaN", "-nan", "inf", "-Infinity", "1e999"})
+    CHECK(check_finite(bad).find("finite") != std::string::npos);
+}
+
 TEST_CASE("the bar stays in its bounds") {
   CHECK(bar(0.5, "x").find("] ") == bar(-1, "x").find("] "));
   CHECK(bar(7, "x").find("100 %") != std::string::npos);

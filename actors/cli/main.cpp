@@ -28,8 +28,10 @@ void add_client(CLI::App* app, client_options& o) {
 }
 
 void add_sampling(CLI::App* app, sampling_options& o) {
-  app->add_option("--temperature", o.temperature, "0 takes the likeliest token");
-  app->add_option("--top-p", o.top_p, "Allows the likeliest tokens up to this probability");
+  const CLI::Validator finite{check_finite, ""};
+  app->add_option("--temperature", o.temperature, "0 takes the likeliest token")->check(finite);
+  app->add_option("--top-p", o.top_p, "Allows the likeliest tokens up to this probability")
+      ->check(finite);
   app->add_option("--top-k", o.top_k, "Allows the k likeliest tokens");
   app->add_option("--seed", o.seed, "The same seed gives the same answer");
   app->add_option("--max-tokens", o.max_tokens, "The most tokens of one answer");

@@ -153,3 +153,12 @@ def test_text_that_is_no_utf8_is_refused_with_a_sentence(bard, tmp_path):
                           input=b"\xff\xfe\nHello\n", capture_output=True, timeout=60)
     assert talk.returncode == 0 and b"not valid UTF-8" in talk.stderr, talk.stderr
     assert bard.metric("troupe:http_requests_total", path="/v1/chat/completions") == before + 1
+
+
+def test_numbers_that_are_not_finite_are_refused(bard):
+    for command in (["submit", "--prompt", "x"], ["chat"]):
+        for option in ("--temperature", "--top-p"):
+            for number in ("nan", "inf", "-inf", "1e999"):
+                done = run(*command, f"{option}={number}", "--url", bard.url, stdin="")
+                assert done.returncode == 2, (command, option, number)
+                assert option in done.stderr and "finite" in done.stderr
