@@ -1,11 +1,16 @@
 #include "actors/cli/arguments.hpp"
 #include "actors/cli/commands.hpp"
 #include "actors/cli/output.hpp"
+#include "config/text.hpp"
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace {
 
@@ -113,6 +118,20 @@ int finish(int status) {
   return failed;
 }
 
+/// The complaint about a first word that is no command, or nothing.
+std::string unknown_command(const CLI::App& app, std::string_view word) {
+  std::vector<std::string> kept;
+  for (const auto* command : app.get_subcommands({}))
+    kept.push_back(command->get_name());
+  const std::vector<std::string_view> names{kept.begin(), kept.end()};
+  if (word.empty() || word.front() == '-' ||
+      std::find(names.begin(), names.end(), word) != names.end())
+    return {};
+  return "there is no command " + troupe::config::in_quotes(word) +
+         troupe::config::did_you_mean(word, names) + "; there are " +
+         troupe::config::choices(names);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Serves large language models by actors, on one machine or many."};
   app.name("troupe");
@@ -132,6 +151,10 @@ int run(int argc, char** argv) {
   auto* version_app = app.add_subcommand("version", "Print the version");
   app.footer("Start with:\n  troupe up examples/quickstart/cluster.json\n"
              "and, in another terminal:\n  troupe chat");
+  if (const auto wrong = unknown_command(app, argc > 1 ? argv[1] : ""); !wrong.empty()) {
+    std::fprintf(stderr, "troupe: %s\n", wrong.c_str());
+    return 2;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

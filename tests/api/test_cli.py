@@ -162,3 +162,11 @@ def test_numbers_that_are_not_finite_are_refused(bard):
                 done = run(*command, f"{option}={number}", "--url", bard.url, stdin="")
                 assert done.returncode == 2, (command, option, number)
                 assert option in done.stderr and "finite" in done.stderr
+
+
+def test_an_unknown_command_is_named(bard):
+    for word, meant in (("bogus", None), ("submitt", "submit"), ("chatt", "chat")):
+        done = run(word, "--url", bard.url)
+        assert done.returncode == 2 and f"'{word}'" in done.stderr, done.stderr
+        assert "submit" in done.stderr and "status" in done.stderr
+        assert (f"did you mean '{meant}'" in done.stderr) == (meant is not None), done.stderr
