@@ -11,11 +11,13 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -140,6 +142,12 @@ std::size_t run_jobs(const submit_options& o, const std::vector<job>& jobs, orde
   return bad;
 }
 
+/// Whether the answers would go over their own prompts.
+bool over_itself(const submit_options& o) {
+  std::error_code missing;
+  return !o.output.empty() && std::filesystem::equivalent(o.file, o.output, missing);
+}
+
 } // namespace
 
 int run_submit(const submit_options& o) {
@@ -147,6 +155,11 @@ int run_submit(const submit_options& o) {
     return complain({errc::invalid_argument, "give --prompt TEXT or --file prompts.jsonl"});
   if (o.stream && !o.file.empty())
     return complain({errc::invalid_argument, "--stream goes with --prompt, not with --file"});
+  if (over_itself(o))
+    return complain(
+        {errc::invalid_argument, fmt::format("--output {} is the --file of the prompts; "
+                                             "name another one",
+                                             o.output)});
   auto client = open_client(o.client);
   if (!client)
     return complain(client.error());

@@ -170,3 +170,13 @@ def test_an_unknown_command_is_named(bard):
         assert done.returncode == 2 and f"'{word}'" in done.stderr, done.stderr
         assert "submit" in done.stderr and "status" in done.stderr
         assert (f"did you mean '{meant}'" in done.stderr) == (meant is not None), done.stderr
+
+
+def test_answers_never_go_over_their_prompts(tmp_path):
+    file, link = tmp_path / "prompts.jsonl", tmp_path / "link.jsonl"
+    file.write_text('{"prompt": "x"}\n')
+    link.symlink_to(file)
+    for output in (file, link):
+        done = run("submit", "--file", file, "--output", output, "--url", "http://127.0.0.1:1")
+        assert done.returncode == 1 and "is the --file of the prompts" in done.stderr, done.stderr
+    assert file.read_text() == '{"prompt": "x"}\n'
