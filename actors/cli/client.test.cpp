@@ -66,6 +66,24 @@ TEST_CASE("numbers without an end are refused") {
     CHECK(check_finite(bad).find("finite") != std::string::npos);
 }
 
+TEST_CASE("choices stay apart") {
+  outcome several;
+  several.line = 4;
+  take_answer(R"({"choices":[{"text":"a\nb","finish_reason":"stop"},
+                 {"text":"","finish_reason":"length"},{"text":"c","finish_reason":"stop"}]})",
+              several);
+  const auto line = json::parse(to_json_line(several));
+  CHECK(line["texts"] == json{"a\nb", "", "c"});
+  CHECK(line["finish_reasons"] == json{"stop", "length", "stop"});
+  CHECK_FALSE(line.contains("text"));
+  outcome one;
+  take_answer(R"({"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]})", one);
+  CHECK(json::parse(to_json_line(one))["text"] == "x");
+  outcome bad;
+  take_answer(R"({"choices":[{"text":"x"},7]})", bad);
+  CHECK_FALSE(bad.problem.empty());
+}
+
 TEST_CASE("the bar stays in its bounds") {
   CHECK(bar(0.5, "x").find("] ") == bar(-1, "x").find("] "));
   CHECK(bar(7, "x").find("100 %") != std::string::npos);

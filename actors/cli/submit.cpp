@@ -38,6 +38,14 @@ struct close_file {
 };
 using owned_file = std::unique_ptr<std::FILE, close_file>;
 
+/// Each choice ends in a line break; a failed request is an empty line, so that lines still match.
+std::string text_of(const outcome& what) {
+  std::string all;
+  for (const auto& text : what.texts)
+    all += text + "\n";
+  return what.texts.empty() ? "\n" : all;
+}
+
 /// Answers in the order of their lines, whichever comes first.
 class ordered_output {
 public:
@@ -45,7 +53,7 @@ public:
 
   void put(std::size_t index, const outcome& what) {
     const std::lock_guard lock{mutex_};
-    waiting_[index] = json_ ? to_json_line(what) : what.text + "\n";
+    waiting_[index] = json_ ? to_json_line(what) : text_of(what);
     for (auto next = waiting_.find(next_); next != waiting_.end(); next = waiting_.find(next_)) {
       if (written_)
         written_ = write_out(out_, next->second);

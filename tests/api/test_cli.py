@@ -180,3 +180,12 @@ def test_answers_never_go_over_their_prompts(tmp_path):
         done = run("submit", "--file", file, "--output", output, "--url", "http://127.0.0.1:1")
         assert done.returncode == 1 and "is the --file of the prompts" in done.stderr, done.stderr
     assert file.read_text() == '{"prompt": "x"}\n'
+
+
+def test_several_choices_stay_apart(bard, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": ["ROMEO:", "JULIET:"], "max_tokens": 4, "seed": 1}) + "\n")
+    answer = json.loads(run("submit", "--file", file, "--url", bard.url).stdout)
+    assert len(answer["texts"]) == len(answer["finish_reasons"]) == 2 and "text" not in answer
+    plain = run("submit", "--file", file, "--text", "--url", bard.url)
+    assert plain.returncode == 0 and plain.stdout == "".join(t + "\n" for t in answer["texts"])
