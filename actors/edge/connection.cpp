@@ -114,7 +114,7 @@ void connection::begin_request() {
   head_only_ = false;
   head_sent_ = false;
   parser_.emplace();
-  parser_->eager(true);
+  head_bytes_ = 0;
   parser_->header_limit(around_.edge->options.max_header_bytes);
   parser_->body_limit(around_.edge->options.max_body_bytes);
   arm(around_.edge->options.header_timeout);
@@ -132,8 +132,12 @@ void connection::advance() {
     error_code ec;
     const auto used = parser_->put(buffer_.data(), ec);
     buffer_.consume(used);
+    // The parser's own limit is one of each call.
+    if (!head_seen_ && (head_bytes_ += used) > around_.edge->options.max_header_bytes)
+      return refuse_bytes(syntax_error(http::error::header_limit));
     if (!head_seen_ && parser_->is_header_done()) {
       head_seen_ = true;
+      parser_->eager(true);
       if (const auto refused = refuse_head(parser_->get()))
         return refuse_bytes(*refused);
     }

@@ -89,6 +89,7 @@ private:
   std::unique_ptr<answer> answer_;
   std::string out_;
   std::size_t sent_ = 0;
+  std::size_t head_bytes_ = 0;
   phase phase_ = phase::idle;
   route route_;
   head_facts facts_;

@@ -321,6 +321,21 @@ TEST_CASE("Expect: 100-continue and chunked bodies are understood") {
   CHECK_THAT(c.read_until("}}}"), Contains("to be or not"));
 }
 
+TEST_CASE("the limit of a head counts its small pieces together") {
+  stage s;
+  const auto ask = [&s](int fields, const std::string& rest) {
+    raw_client c{s.server->port()};
+    c.send("GET /health HTTP/1.1\r\nHost: x\r\n");
+    for (int i = 0; i < fields; ++i)
+      c.send("X: y\r\n");
+    c.send("\r\n" + rest);
+    return c.read_until("}");
+  };
+  CHECK_THAT(ask(2700, ""), Contains(" 200 "));
+  CHECK_THAT(ask(3000, ""), Contains(" 431 ") && !Contains(" 200 "));
+  CHECK_THAT(ask(2700, "GET /version HTTP/1.1\r\nHost: x\r\n\r\n"), Contains("alive"));
+}
+
 TEST_CASE("endless chunk extensions and trailers are refused at once") {
   stage s;
   const std::string head =

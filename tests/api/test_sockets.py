@@ -48,6 +48,7 @@ def read_all(s):
     (CHUNKED.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer"), b" 415 "),
     (CHUNKED.replace(b"Transfer", b"Expect: more\r\nTransfer"), b" 417 "),
     (b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100000 + b"\r\n\r\n", b" 431 "),
+    (b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 3000 + b"\r\n", b" 431 "),
     (CHUNKED + b"2;" + b"a" * 300_000, b" 431 "),
     (CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 60_000, b" 431 "),
 ])
