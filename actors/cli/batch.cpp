@@ -1,5 +1,6 @@
 #include "actors/cli/batch.hpp"
 
+#include "actors/cli/arguments.hpp"
 #include "actors/cli/generation.hpp"
 
 #include <nlohmann/json.hpp>
@@ -24,37 +25,15 @@ json object_in(const json& holder, const char* name) {
   return found != holder.end() && found->is_object() ? *found : json::object();
 }
 
-void take_answer(const std::string& text, outcome& out) {
-  const auto body = json::parse(text, nullptr, false);
-  if (!body.is_object() || !body.contains("choices") || !body["choices"].is_array() ||
-      body["choices"].empty() || !body["choices"][0].is_object()) {
-    out.problem = "the answer is not one of OpenAI's; is this the URL of a Troupe cluster?";
-    return;
-  }
-  for (const auto& choice : body["choices"]) {
-    const auto message = object_in(choice, "message");
-    const auto piece =
-        message.empty() ? choice.value("text", json("")) : message.value("content", json(""));
-    if (piece.is_string())
-      out.text += (out.text.empty() ? "" : "\n") + piece.get<std::string>();
-    const auto finish = choice.value("finish_reason", json(""));
-    out.finish = finish.is_string() ? finish.get<std::string>() : "";
-  }
-  const auto counts = object_in(body, "usage");
-  const auto count = [&counts](const char* name) {
-    const auto found = counts.find(name);
-    return found != counts.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
-  };
-  out.prompt_tokens = count("prompt_tokens");
-  out.completion_tokens = count("completion_tokens");
-}
-
 } // namespace
 
 job make_job(std::size_t line, const std::string& text, const std::string& model,
              const sampling_options& sampling) {
   job made;
   made.line = line;
+  made.problem = check_text(text);
+  if (!made.problem.empty())
+    return made;
   auto body = json::parse(text, nullptr, false);
   if (!body.is_object()) {
     made.problem = "not a JSON object";
@@ -102,13 +81,41 @@ outcome run_job(http_client& client, const job& what) {
   }
 }
 
+void take_answer(const std::string& text, outcome& out) {
+  const auto body = json::parse(text, nullptr, false);
+  if (!body.is_object() || !body.contains("choices") || !body["choices"].is_array() ||
+      body["choices"].empty() ||
+      !std::all_of(body["choices"].begin(), body["choices"].end(),
+                   [](const json& choice) { return choice.is_object(); })) {
+    out.problem = "the answer is not one of OpenAI's; is this the URL of a Troupe cluster?";
+    return;
+  }
+  for (const auto& choice : body["choices"]) {
+    const auto message = object_in(choice, "message");
+    const auto piece =
+        message.empty() ? choice.value("text", json("")) : message.value("content", json(""));
+    out.texts.push_back(piece.is_string() ? piece.get<std::string>() : "");
+    const auto finish = choice.value("finish_reason", json(""));
+    out.finishes.push_back(finish.is_string() ? finish.get<std::string>() : "");
+  }
+  const auto counts = object_in(body, "usage");
+  const auto count = [&counts](const char* name) {
+    const auto found = counts.find(name);
+    return found != counts.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+  };
+  out.prompt_tokens = count("prompt_tokens");
+  out.completion_tokens = count("completion_tokens");
+}
+
 std::string to_json_line(const outcome& what) {
   nlohmann::ordered_json line = {{"line", what.line}};
   if (!what.problem.empty()) {
     line["error"] = what.problem;
   } else {
-    line["text"] = what.text;
-    line["finish_reason"] = what.finish;
+    const bool one = what.texts.size() == 1;
+    line[one ? "text" : "texts"] = one ? json(what.texts.front()) : json(what.texts);
+    line[one ? "finish_reason" : "finish_reasons"] =
+        one ? json(what.finishes.front()) : json(what.finishes);
     line["usage"] = {{"prompt_tokens", what.prompt_tokens},
                      {"completion_tokens", what.completion_tokens}};
   }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace troupe::cli {
 
@@ -22,8 +23,9 @@ struct job {
 /// What came of it.
 struct outcome {
   std::size_t line = 0;
-  std::string text;
-  std::string finish;
+  /// One per choice, in the order of the answer.
+  std::vector<std::string> texts;
+  std::vector<std::string> finishes;
   std::uint64_t prompt_tokens = 0;
   std::uint64_t completion_tokens = 0;
   std::string problem;
@@ -37,7 +39,11 @@ struct outcome {
 /// Sends it; 429 and 503 are tried again after what Retry-After says, a bounded number of times.
 [[nodiscard]] outcome run_job(http_client& client, const job& what);
 
-/// {"line", "text", "finish_reason", "usage"} or {"line", "error"}, with a line break.
+/// Reads the body of an answer into `out`, its problem if it is none.
+void take_answer(const std::string& body, outcome& out);
+
+/// {"line", "text", "finish_reason", "usage"}, with several choices {"line", "texts",
+/// "finish_reasons", "usage"}, or {"line", "error"}; with a line break.
 [[nodiscard]] std::string to_json_line(const outcome& what);
 
 } // namespace troupe::cli

@@ -1,5 +1,7 @@
+#include "actors/cli/arguments.hpp"
 #include "actors/cli/commands.hpp"
 #include "actors/cli/generation.hpp"
+#include "actors/cli/output.hpp"
 #include "actors/cli/signals.hpp"
 
 #include <nlohmann/json.hpp>
@@ -41,10 +43,8 @@ std::optional<std::string> read_line(interrupt_flag& interrupt) {
   }
 }
 
-void print_piece(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
+/// What cannot be written is noticed at the end of the answer.
+void print_piece(std::string_view text) { (void)write_out(stdout, text); }
 
 /// Forgets the oldest exchange, never the system's message; false when only the question is left.
 bool forget_oldest(json& messages) {
@@ -67,7 +67,8 @@ result<streamed> reply(http_client& client, const chat_options& o, json body,
       said += text;
       print_piece(text);
     };
-    auto answer = stream_answer(client, body, keep, [&] { return interrupt.raised(); });
+    auto answer = stream_answer(client, body, keep,
+                                [&] { return interrupt.raised() || std::ferror(stdout) != 0; });
     if (answer || answer.error().code != errc::limit_exceeded || !forget_oldest(body["messages"]))
       return answer;
     if (!std::exchange(forgot, true))
@@ -101,13 +102,18 @@ int run_chat(const chat_options& o) {
       break;
     if (line->empty())
       continue;
+    if (const auto problem = check_text(*line); !problem.empty()) {
+      status = complain({errc::invalid_argument, problem + "; the line was not sent"});
+      continue;
+    }
     messages.push_back({{"role", "user"}, {"content", *line}});
     interrupt.clear();
     std::string said;
     const auto answer =
         reply(*client, o, {{"model", *model}, {"messages", messages}}, interrupt, said);
     interrupt.clear();
-    print_piece("\n");
+    if (const auto written = write_out(stdout, "\n"); !written)
+      return complain(written.error());
     const bool stopped = !answer && answer.error().code == errc::cancelled;
     if (!answer && !stopped) {
       status = complain(answer.error());

@@ -1,4 +1,5 @@
 #include "actors/cli/client.hpp"
+#include "actors/cli/arguments.hpp"
 #include "actors/cli/batch.hpp"
 #include "actors/cli/generation.hpp"
 #include "actors/cli/progress.hpp"
@@ -48,6 +49,39 @@ TEST_CASE("a line of a file becomes a request, or says why not") {
   CHECK(json::parse(chat.body)["model"] == "other");
   for (const auto* bad : {"", "{", "[]", "7", "{}", "{\"prompts\":1}"})
     CHECK_FALSE(make_job(3, bad, "m", {}).problem.empty());
+}
+
+TEST_CASE("text that is no UTF-8 is refused with a sentence") {
+  CHECK(check_text("").empty());
+  CHECK(check_text("O, h\xc3\xa9las!\n\t\x01").empty());
+  for (const auto* bad : {"\xff\xfe", "\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80"})
+    CHECK(check_text(bad).find("UTF-8") != std::string::npos);
+  CHECK(make_job(1, "{\"prompt\":\"\xff\"}", "m", {}).problem.find("UTF-8") != std::string::npos);
+}
+
+TEST_CASE("numbers without an end are refused") {
+  for (const auto* good : {"0", "-1.5", "1e300", "x"})
+    CHECK(check_finite(good).empty());
+  for (const auto* bad : {"nan", "NaN", "-nan", "inf", "-Infinity", "1e999"})
+    CHECK(check_finite(bad).find("finite") != std::string::npos);
+}
+
+TEST_CASE("choices stay apart") {
+  outcome several;
+  several.line = 4;
+  take_answer(R"({"choices":[{"text":"a\nb","finish_reason":"stop"},
+                 {"text":"","finish_reason":"length"},{"text":"c","finish_reason":"stop"}]})",
+              several);
+  const auto line = json::parse(to_json_line(several));
+  CHECK(line["texts"] == json{"a\nb", "", "c"});
+  CHECK(line["finish_reasons"] == json{"stop", "length", "stop"});
+  CHECK_FALSE(line.contains("text"));
+  outcome one;
+  take_answer(R"({"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]})", one);
+  CHECK(json::parse(to_json_line(one))["text"] == "x");
+  outcome bad;
+  take_answer(R"({"choices":[{"text":"x"},7]})", bad);
+  CHECK_FALSE(bad.problem.empty());
 }
 
 TEST_CASE("the bar stays in its bounds") {

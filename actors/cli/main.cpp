@@ -1,13 +1,23 @@
+#include "actors/cli/arguments.hpp"
 #include "actors/cli/commands.hpp"
+#include "actors/cli/output.hpp"
+#include "config/text.hpp"
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace {
 
 using namespace troupe::cli;
+
+/// For everything that goes into a request as text.
+CLI::Validator text() { return {check_text, ""}; }
 
 void add_file(CLI::App* app, file_options& o) {
   app->add_option("FILE", o.file, "The cluster file")->required();
@@ -23,8 +33,10 @@ void add_client(CLI::App* app, client_options& o) {
 }
 
 void add_sampling(CLI::App* app, sampling_options& o) {
-  app->add_option("--temperature", o.temperature, "0 takes the likeliest token");
-  app->add_option("--top-p", o.top_p, "Allows the likeliest tokens up to this probability");
+  const CLI::Validator finite{check_finite, ""};
+  app->add_option("--temperature", o.temperature, "0 takes the likeliest token")->check(finite);
+  app->add_option("--top-p", o.top_p, "Allows the likeliest tokens up to this probability")
+      ->check(finite);
   app->add_option("--top-k", o.top_k, "Allows the k likeliest tokens");
   app->add_option("--seed", o.seed, "The same seed gives the same answer");
   app->add_option("--max-tokens", o.max_tokens, "The most tokens of one answer");
@@ -55,8 +67,9 @@ CLI::App* add_check(CLI::App& app, file_options& o) {
 CLI::App* add_chat(CLI::App& app, chat_options& o) {
   auto* chat = app.add_subcommand("chat", "Talk to a model of a running cluster");
   add_client(chat, o.client);
-  chat->add_option("--model", o.model, "The model; the first of the cluster by default");
-  chat->add_option("--system", o.system, "A system message before the talk");
+  chat->add_option("--model", o.model, "The model; the first of the cluster by default")
+      ->check(text());
+  chat->add_option("--system", o.system, "A system message before the talk")->check(text());
   add_sampling(chat, o.sampling);
   chat->footer("Example:\n  troupe chat --model bard --temperature 0.8\n"
                "Ctrl-C stops an answer; /quit or the end of input ends the talk.");
@@ -66,8 +79,9 @@ CLI::App* add_chat(CLI::App& app, chat_options& o) {
 CLI::App* add_submit(CLI::App& app, submit_options& o) {
   auto* submit = app.add_subcommand("submit", "Send one prompt, or a file of them");
   add_client(submit, o.client);
-  submit->add_option("--model", o.model, "The model; the first of the cluster by default");
-  auto* prompt = submit->add_option("--prompt", o.prompt, "One prompt");
+  submit->add_option("--model", o.model, "The model; the first of the cluster by default")
+      ->check(text());
+  auto* prompt = submit->add_option("--prompt", o.prompt, "One prompt")->check(text());
   submit
       ->add_option("--file", o.file,
                    "JSON lines: bodies of /v1/completions or /v1/chat/completions, or only "
@@ -95,6 +109,29 @@ CLI::App* add_status(CLI::App& app, status_options& o) {
   return status;
 }
 
+/// A command is good only if all that it said has arrived.
+int finish(int status) {
+  const auto written = flush_output();
+  if (written || status != good)
+    return status;
+  std::fprintf(stderr, "troupe: %s\n", written.error().note.c_str());
+  return failed;
+}
+
+/// The complaint about a first word that is no command, or nothing.
+std::string unknown_command(const CLI::App& app, std::string_view word) {
+  std::vector<std::string> kept;
+  for (const auto* command : app.get_subcommands({}))
+    kept.push_back(command->get_name());
+  const std::vector<std::string_view> names{kept.begin(), kept.end()};
+  if (word.empty() || word.front() == '-' ||
+      std::find(names.begin(), names.end(), word) != names.end())
+    return {};
+  return "there is no command " + troupe::config::in_quotes(word) +
+         troupe::config::did_you_mean(word, names) + "; there are " +
+         troupe::config::choices(names);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Serves large language models by actors, on one machine or many."};
   app.name("troupe");
@@ -114,30 +151,35 @@ int run(int argc, char** argv) {
   auto* version_app = app.add_subcommand("version", "Print the version");
   app.footer("Start with:\n  troupe up examples/quickstart/cluster.json\n"
              "and, in another terminal:\n  troupe chat");
+  if (const auto wrong = unknown_command(app, argc > 1 ? argv[1] : ""); !wrong.empty()) {
+    std::fprintf(stderr, "troupe: %s\n", wrong.c_str());
+    return 2;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? good : 2;
+    return app.exit(e) == 0 ? finish(good) : 2;
   }
   submit.json = submit.json || (!submit.file.empty() && submit_app->count("--json") == 0);
   if (up_app->parsed())
     return run_up(up);
   if (check_app->parsed())
-    return run_check(check);
+    return finish(run_check(check));
   if (chat_app->parsed())
-    return run_chat(chat);
+    return finish(run_chat(chat));
   if (submit_app->parsed())
-    return run_submit(submit);
+    return finish(run_submit(submit));
   if (status_app->parsed())
-    return run_status(status);
+    return finish(run_status(status));
   if (version_app->parsed())
     std::printf("troupe %s\n", TROUPE_VERSION);
-  return good;
+  return finish(good);
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   try {
     return run(argc, argv);
   } catch (const std::exception& e) {

@@ -1,5 +1,6 @@
 #include "actors/cli/commands.hpp"
 #include "actors/cli/generation.hpp"
+#include "actors/cli/output.hpp"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -98,12 +99,12 @@ void print_tables(const json& s) {
       fmt::print("{} is {}: {}\n", text(m, "name"), text(m, "state"), text(m, "note"));
 }
 
-void show(const status_options& o, const sample& s) {
+result<void> show(const status_options& o, const sample& s) {
   if (o.json)
     fmt::print("{}\n", s.body.dump(o.watch ? -1 : 2, ' ', false, json::error_handler_t::replace));
   else
     print_tables(s.body);
-  std::fflush(stdout);
+  return flush_output();
 }
 
 } // namespace
@@ -125,7 +126,8 @@ int run_status(const status_options& o) {
       add_rates(*before, *now);
     if (o.watch && !o.json)
       fmt::print("\033[H\033[J");
-    show(o, *now);
+    if (const auto shown = show(o, *now); !shown)
+      return complain(shown.error());
     if (!o.watch)
       return good;
     before = std::move(now);

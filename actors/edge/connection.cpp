@@ -1,5 +1,6 @@
 #include "actors/edge/connection.hpp"
 
+#include "actors/edge/request_head.hpp"
 #include "troupe/base/log.hpp"
 
 #include <boost/asio/buffer.hpp>
@@ -10,7 +11,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cctype>
 
 namespace troupe::actors {
 
@@ -20,38 +20,17 @@ using boost::system::error_code;
 
 namespace {
 
-/// A client that sends ahead while its answer is computed is read so far and no further.
+/// What is sent ahead of a short answer waits in the kernel once so much of it is here.
 constexpr std::size_t ahead_bytes = 64U << 10U;
-constexpr std::size_t max_request_id = 128;
 constexpr std::chrono::milliseconds linger_time{2000};
-
-/// A client's request id, if it may stand in a header and in logs.
-std::string clean_id(std::string_view id) {
-  const bool fit = !id.empty() && id.size() <= max_request_id &&
-                   std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 127; });
-  return fit ? std::string{id} : std::string{};
-}
-
-api_error syntax_error(error_code ec) {
-  api_error e;
-  e.code = "bad_request";
-  if (ec == http::error::header_limit || ec == http::error::buffer_overflow) {
-    e.status = 431;
-    e.message = "The head of the request is too large";
-  } else if (ec == http::error::body_limit) {
-    e.status = 413;
-    e.message = "The body of the request is too large";
-  } else {
-    e.message = "The request is not valid HTTP: " + ec.message();
-  }
-  return e;
-}
 
 } // namespace
 
 connection::connection(tcp::socket socket, surroundings around)
     : socket_{std::move(socket)}, around_{std::move(around)}, timer_{socket_.get_executor()},
-      buffer_{around_.edge->options.max_header_bytes + ahead_bytes + 2 * fresh_.size()} {
+      buffer_{around_.edge->options.max_header_bytes +
+              std::max<std::size_t>(around_.edge->options.max_body_bytes, ahead_bytes) +
+              2 * fresh_.size()} {
   error_code ignored;
   socket_.set_option(tcp::no_delay{true}, ignored);
   if (const auto bytes = around_.edge->options.send_buffer_bytes; bytes > 0)
@@ -85,7 +64,9 @@ void connection::cut() {
 }
 
 void connection::read() {
-  if (reading_ || phase_ == phase::closed)
+  // While a generation runs nothing waits in the kernel: the client's leaving is behind it.
+  const bool full = phase_ == phase::answering && !answer_ && buffer_.size() >= ahead_bytes;
+  if (reading_ || full || phase_ == phase::closed)
     return;
   reading_ = true;
   socket_.async_read_some(
@@ -106,27 +87,34 @@ void connection::on_read(error_code ec, std::size_t bytes) {
   }
   if (phase_ == phase::lingering)
     return read();
+  if (bytes > buffer_.max_size() - buffer_.size()) {
+    log_info("edge: a client that sent more than {} bytes ahead of its answer was cut off",
+             buffer_.size());
+    return cut();
+  }
   buffer_.commit(asio::buffer_copy(buffer_.prepare(bytes), asio::buffer(fresh_, bytes)));
   if (phase_ != phase::answering)
     return advance();
-  if (buffer_.size() < ahead_bytes)
-    read();
+  read();
 }
 
 void connection::become_idle() {
   phase_ = phase::idle;
+  if (buffer_.capacity() > ahead_bytes)
+    buffer_.shrink_to_fit();
   arm(around_.edge->options.idle_timeout);
 }
 
 void connection::begin_request() {
   phase_ = phase::reading;
   continued_ = false;
+  head_seen_ = false;
   facts_ = {};
   route_ = {};
   head_only_ = false;
   head_sent_ = false;
   parser_.emplace();
-  parser_->eager(true);
+  head_bytes_ = 0;
   parser_->header_limit(around_.edge->options.max_header_bytes);
   parser_->body_limit(around_.edge->options.max_body_bytes);
   arm(around_.edge->options.header_timeout);
@@ -144,11 +132,23 @@ void connection::advance() {
     error_code ec;
     const auto used = parser_->put(buffer_.data(), ec);
     buffer_.consume(used);
+    // The parser's own limit is one of each call.
+    if (!head_seen_ && (head_bytes_ += used) > around_.edge->options.max_header_bytes)
+      return refuse_bytes(syntax_error(http::error::header_limit));
+    if (!head_seen_ && parser_->is_header_done()) {
+      head_seen_ = true;
+      parser_->eager(true);
+      if (const auto refused = refuse_head(parser_->get()))
+        return refuse_bytes(*refused);
+    }
     if (ec && ec != http::error::need_more)
-      return refuse_syntax(ec);
+      return refuse_bytes(syntax_error(ec));
     if (parser_->is_done())
       return handle();
     if (ec == http::error::need_more || used == 0 || buffer_.size() == 0) {
+      // What waits for its end is one line, the extension of a chunk or the trailers.
+      if (buffer_.size() > around_.edge->options.max_header_bytes)
+        return refuse_bytes(syntax_error(http::error::header_limit));
       allow_body();
       return read();
     }
@@ -159,19 +159,19 @@ void connection::allow_body() {
   if (continued_ || !parser_->is_header_done())
     return;
   continued_ = true;
-  const auto expect = parser_->get()[http::field::expect];
-  if (!boost::beast::iequals(expect, "100-continue"))
+  const auto& head = parser_->get();
+  if (head.version() < 11 || head.find(http::field::expect) == head.end())
     return;
   error_code ignored;
   static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
   socket_.write_some(asio::buffer(go_on.data(), go_on.size()), ignored);
 }
 
-void connection::refuse_syntax(error_code ec) {
+void connection::refuse_bytes(const api_error& e) {
   parser_.reset();
   phase_ = phase::answering;
   facts_.keep_alive = false;
-  send(error_reply(syntax_error(ec)));
+  send(error_reply(e));
 }
 
 void connection::handle() {
@@ -186,7 +186,7 @@ void connection::handle() {
   facts_.chunked = !facts_.http10;
   facts_.keep_alive = request.keep_alive() && !winding_down_;
   const auto id = request["X-Request-Id"];
-  facts_.request_id = clean_id({id.data(), id.size()});
+  facts_.request_id = clean_request_id({id.data(), id.size()});
   if (facts_.request_id.empty())
     facts_.request_id = next_id();
   const auto method = request.method_string();
@@ -235,16 +235,18 @@ void connection::dispatch(std::string_view method, std::string_view authorizatio
 void connection::open_answer(const std::string& body) {
   const auto& edge = *around_.edge;
   const bool chat = route_.id == route_id::chat;
-  auto request =
-      chat ? parse_chat(body) : parse_completion(body, edge.options.max_prompts_per_request);
+  prompt_limit most{edge.options.max_prompts_per_request};
+  if (edge.options.max_queued_requests < most.most)
+    most = {edge.options.max_queued_requests, "limits.max_queued_requests"};
+  auto request = chat ? parse_chat(body) : parse_completion(body, most);
   if (!request)
     return send(error_reply(request.error()));
   const auto view = edge.desk->view();
   const auto model = pick_model(*view, request->model);
   if (!model)
     return send(error_reply(model.error()));
-  if (const auto most = request->prompts.front().max_tokens)
-    edge.numbers->observe_max_tokens(model->name, *most);
+  if (const auto tokens = request->prompts.front().max_tokens)
+    edge.numbers->observe_max_tokens(model->name, *tokens);
   auto wake = [io = around_.io, weak = weak_from_this()] {
     if (auto alive = io.lock())
       asio::post(*alive, [weak] {
@@ -377,14 +379,11 @@ void connection::arm(std::chrono::milliseconds after) {
 
 void connection::on_timeout() {
   if (phase_ == phase::reading) {
-    parser_.reset();
-    phase_ = phase::answering;
-    facts_.keep_alive = false;
     api_error e;
     e.status = 408;
     e.message = "The request did not arrive in time";
     e.code = "request_timeout";
-    return send(error_reply(e));
+    return refuse_bytes(e);
   }
   if (phase_ == phase::answering && writing_) {
     around_.edge->numbers->slow_reader_cut();

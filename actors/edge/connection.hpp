@@ -23,10 +23,12 @@ namespace troupe::actors {
 
 /// One client's connection: requests in, one after the other, answers out.
 ///
-/// A read is outstanding all the time, so that the client's leaving is seen at once, also while an
-/// answer is computed or streamed; a closed or half-closed read side ends the request. At most one
-/// write is outstanding; what comes meanwhile is merged in the answer's inbox. Lives in the edge's
-/// thread.
+/// A read is outstanding all the time while a generation runs, so that the client's leaving is seen
+/// at once; a closed or half-closed read side ends the request. What is sent ahead meanwhile is
+/// kept, up to one request of the largest size; a client that sends more is cut off, because its
+/// leaving could no longer be seen. Other answers are short, so reads pause behind them instead. At
+/// most one write is outstanding; what comes meanwhile is merged in the answer's inbox. Lives in
+/// the edge's thread.
 class connection : public std::enable_shared_from_this<connection> {
 public:
   using tcp = boost::asio::ip::tcp;
@@ -60,7 +62,7 @@ private:
   void begin_request();
   void advance();
   void allow_body();
-  void refuse_syntax(boost::system::error_code ec);
+  void refuse_bytes(const api_error& e);
   void handle();
   void dispatch(std::string_view method, std::string_view authorization, const std::string& body);
   void open_answer(const std::string& body);
@@ -87,6 +89,7 @@ private:
   std::unique_ptr<answer> answer_;
   std::string out_;
   std::size_t sent_ = 0;
+  std::size_t head_bytes_ = 0;
   phase phase_ = phase::idle;
   route route_;
   head_facts facts_;
@@ -100,6 +103,7 @@ private:
   bool head_only_ = false;
   bool head_sent_ = false;
   bool continued_ = false;
+  bool head_seen_ = false;
 };
 
 } // namespace troupe::actors

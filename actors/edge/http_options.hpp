@@ -33,6 +33,9 @@ struct http_options {
   std::uint32_t max_connections = 1024;
   /// Prompts of one /v1/completions request; more are answered with 400.
   std::uint32_t max_prompts_per_request = 64;
+  /// Requests that the whole cluster takes at a time (limits.max_queued_requests): a body of more
+  /// prompts than that could never be taken and is answered with 400.
+  std::uint32_t max_queued_requests = 4096;
   /// The kernel's send buffer of each connection; 0 leaves it to the system.
   std::uint32_t send_buffer_bytes = 0;
   /// Lines "sha256:<hex of the key>  label". Without a file, no key is asked for.

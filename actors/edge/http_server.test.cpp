@@ -104,25 +104,54 @@ TEST_CASE("several prompts are several choices") {
              Contains(R"("index":1,"text":"b!")") && Contains(R"("prompt_tokens":8)"));
 }
 
+TEST_CASE("more prompts than the cluster ever takes are refused for good") {
+  auto o = quick();
+  o.max_queued_requests = 2;
+  stage s{o};
+  CHECK_THAT(s.post(R"({"model":"m","prompt":["a","b","c"]})", "}}"),
+             Contains(" 400 ") && Contains("at most 2") && Contains("limits.max_queued_requests") &&
+                 !Contains("Retry-After"));
+  CHECK_THAT(s.post(R"({"model":"m","prompt":["a","b"]})", "}}}"), Contains(" 200 "));
+}
+
 TEST_CASE("one connection serves many requests, sent ahead or not") {
   stage s;
   raw_client c{s.server->port()};
-  c.send("GET /health HTTP/1.1\r\n\r\nGET /version HTTP/1.1\r\n\r\n");
+  c.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /version HTTP/1.1\r\nHost: x\r\n\r\n");
   CHECK_THAT(c.read_until("0.1.0"), Contains("alive"));
   c.send_post(completions, question);
-  c.send("HEAD /v1/models HTTP/1.1\r\nX-Request-Id: mine-7\r\n\r\n");
+  c.send("HEAD /v1/models HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine-7\r\n\r\n");
   const auto seen = c.read_until("mine-7");
   CHECK_THAT(seen, Contains("to be or not") && Contains("mine-7"));
   CHECK(s.numbers->render().find("path=\"/health\",status=\"200\"} 1") != std::string::npos);
 }
 
+TEST_CASE("thousands of requests sent ahead are answered one by one, in order") {
+  stage s;
+  raw_client c{s.server->port()};
+  constexpr int all = 6000;
+  std::thread sender{[&] {
+    for (int i = 0; i < all; ++i)
+      c.send("GET /v1/models/m" + std::to_string(i) + " HTTP/1.1\r\nHost: x\r\n\r\n");
+    c.send("GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  }};
+  const auto& seen = c.read_all();
+  sender.join();
+  std::size_t at = 0;
+  int answered = 0;
+  for (; answered < all && at != std::string::npos; ++answered)
+    at = seen.find("The model 'm" + std::to_string(answered) + "' does not exist", at);
+  CHECK(answered == all);
+  CHECK(at != std::string::npos);
+}
+
 TEST_CASE("errors have their status and OpenAI's shape") {
   stage s;
-  CHECK_THAT(s.talk("GET /nowhere HTTP/1.1\r\n\r\n", "}}"),
+  CHECK_THAT(s.talk("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", "}}"),
              Contains("404") && Contains(R"({"error":{)"));
-  CHECK_THAT(s.talk("GET /v1/completions HTTP/1.1\r\n\r\n", "}}"),
+  CHECK_THAT(s.talk("GET /v1/completions HTTP/1.1\r\nHost: x\r\n\r\n", "}}"),
              Contains("405") && Contains("Allow: POST"));
-  CHECK_THAT(s.talk("OPTIONS /v1/completions HTTP/1.1\r\n\r\n"), Contains("204"));
+  CHECK_THAT(s.talk("OPTIONS /v1/completions HTTP/1.1\r\nHost: x\r\n\r\n"), Contains("204"));
   CHECK_THAT(s.post("{", "}}"), Contains("400") && Contains("invalid_json"));
   CHECK_THAT(s.post(R"({"model":"x","prompt":"p"})", "}}"),
              Contains("404") && Contains("model_not_found"));
@@ -131,10 +160,11 @@ TEST_CASE("errors have their status and OpenAI's shape") {
   CHECK_THAT(s.post(question, "}}"), Contains("503") && Contains("Retry-After"));
   s.publish("ready", true);
   CHECK_THAT(s.post(question, "}}"), Contains("503") && Contains("draining"));
-  CHECK_THAT(s.talk("GET /ready HTTP/1.1\r\n\r\n", "}"), Contains("503") && Contains("draining"));
+  CHECK_THAT(s.talk("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n", "}"),
+             Contains("503") && Contains("draining"));
   s.publish();
   s.desk->mark_progress(std::chrono::steady_clock::now());
-  CHECK_THAT(s.talk("GET /ready HTTP/1.1\r\n\r\n", "}"), Contains("200"));
+  CHECK_THAT(s.talk("GET /ready HTTP/1.1\r\nHost: x\r\n\r\n", "}"), Contains("200"));
   CHECK(s.script->executed == 0);
 }
 
@@ -195,6 +225,33 @@ TEST_CASE("a client that goes away is abandoned, streaming or waiting") {
   held.clear();
 }
 
+TEST_CASE("a client that sent much ahead and goes away is abandoned") {
+  auto o = quick();
+  o.max_body_bytes = 1U << 20U;
+  stage s{o};
+  std::mutex mutex;
+  std::vector<response_sink_ptr> held;
+  s.script->execute = [&](const inference_request&, const response_sink_ptr& sink) {
+    const std::lock_guard lock{mutex};
+    held.push_back(sink);
+  };
+  raw_client leaver{s.server->port()};
+  leaver.send_post(completions, question);
+  REQUIRE(eventually([&] { return s.script->executed == 1; }));
+  leaver.send(std::string(800'000, 'x'));
+  leaver.close();
+  CHECK(eventually([&] { return s.script->abandoned == 1; }));
+  // One that sends without end is not read without end.
+  raw_client sender{s.server->port()};
+  sender.send_post(completions, question);
+  REQUIRE(eventually([&] { return s.script->executed == 2; }));
+  sender.send(std::string(30U << 20U, 'x'));
+  CHECK_THAT(sender.read_all(), !Contains("timed out"));
+  CHECK(eventually([&] { return s.script->abandoned == 2; }));
+  const std::lock_guard lock{mutex};
+  held.clear();
+}
+
 TEST_CASE("a slow reader costs one merged chunk and is cut off in the end") {
   auto o = quick();
   o.send_buffer_bytes = 4096;
@@ -229,16 +286,20 @@ TEST_CASE("limits on head, body, time and connections are answered") {
   o.header_timeout = 150ms;
   o.max_connections = 3;
   stage s{o};
-  CHECK_THAT(s.talk("GET /health HTTP/1.1\r\nX: " + std::string(4000, 'y') + "\r\n\r\n", "}}"),
-             Contains("431"));
-  CHECK_THAT(s.talk("GET /health HTTP/1.1\r\nX: y", "}}"), Contains("408"));
-  CHECK_THAT(s.talk("POST /v1/completions HTTP/1.1\r\nContent-Length: 4000\r\n\r\n", "}}"),
-             Contains("413"));
+  CHECK_THAT(
+      s.talk("GET /health HTTP/1.1\r\nHost: x\r\nX: " + std::string(4000, 'y') + "\r\n\r\n", "}}"),
+      Contains("431"));
+  CHECK_THAT(s.talk("GET /health HTTP/1.1\r\nHost: x\r\nX: y", "}}"), Contains("408"));
+  CHECK_THAT(
+      s.talk("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n", "}}"),
+      Contains("413"));
   CHECK_THAT(s.post(std::string(1U << 20U, ' '), "}}"), Contains("413"));
-  CHECK_THAT(s.talk("POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n" +
-                        std::string(4096, ' ') + "\r\n",
-                    "}}"),
-             Contains("413"));
+  CHECK_THAT(
+      s.talk(
+          "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n" +
+              std::string(4096, ' ') + "\r\n",
+          "}}"),
+      Contains("413"));
   // All of the connections above are gone before these three are counted.
   REQUIRE(eventually(
       [&] { return s.numbers->render().find("troupe:http_connections 0") != std::string::npos; }));
@@ -253,11 +314,73 @@ TEST_CASE("limits on head, body, time and connections are answered") {
 TEST_CASE("Expect: 100-continue and chunked bodies are understood") {
   stage s;
   raw_client c{s.server->port()};
-  c.send("POST /v1/completions HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: "
+  c.send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: "
          "chunked\r\n\r\n");
   CHECK_THAT(c.read_until("\r\n\r\n"), Contains("100 Continue"));
   c.send("8\r\n{\"model\"\r\n13\r\n:\"m\",\"prompt\":\"hi\"}\r\n0\r\n\r\n");
   CHECK_THAT(c.read_until("}}}"), Contains("to be or not"));
+}
+
+TEST_CASE("the limit of a head counts its small pieces together") {
+  stage s;
+  const auto ask = [&s](int fields, const std::string& rest) {
+    raw_client c{s.server->port()};
+    c.send("GET /health HTTP/1.1\r\nHost: x\r\n");
+    for (int i = 0; i < fields; ++i)
+      c.send("X: y\r\n");
+    c.send("\r\n" + rest);
+    return c.read_until("}");
+  };
+  CHECK_THAT(ask(2700, ""), Contains(" 200 "));
+  CHECK_THAT(ask(3000, ""), Contains(" 431 ") && !Contains(" 200 "));
+  CHECK_THAT(ask(2700, "GET /version HTTP/1.1\r\nHost: x\r\n\r\n"), Contains("alive"));
+}
+
+TEST_CASE("endless chunk extensions and trailers are refused at once") {
+  stage s;
+  const std::string head =
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string trailers;
+  for (int i = 0; i < 60'000; ++i)
+    trailers += "X: y\r\n";
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK_THAT(s.talk(head + "2;" + std::string(300'000, 'a'), "}}"), Contains(" 431 "));
+  CHECK_THAT(s.talk(head + "2\r\n{}\r\n0\r\n" + trailers, "}}"), Contains(" 431 "));
+  CHECK_THAT(s.talk(head + "2;a=b\r\n{}\r\n0\r\nX: y\r\n\r\n", "}}"),
+             Contains("'model' is missing"));
+  CHECK(std::chrono::steady_clock::now() - begin < s.options.header_timeout);
+}
+
+TEST_CASE("a head that could be read in two ways is refused, and the connection closes") {
+  stage s;
+  const auto ask = [&s](const std::string& lines) {
+    return s.talk("POST /v1/completions HTTP/1.1\r\n" + lines + "\r\n2\r\n{}\r\n0\r\n\r\n", "");
+  };
+  const std::string host = "Host: x\r\n";
+  const std::string chunked = "Transfer-Encoding: chunked\r\n";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {host + chunked + "Content-Length: 5\r\n", " 400 "},
+      {host + "Content-Length: 5\r\n" + chunked, " 400 "},
+      {host + "Transfer-Encoding: xchunked\r\nContent-Length: 12\r\n", " 400 "},
+      {host + "Transfer-Encoding: xchunked\r\n", " 501 "},
+      {host + "Transfer-Encoding: gzip, chunked\r\n", " 501 "},
+      {host + "Transfer-Encoding: chunked, identity\r\n", " 501 "},
+      {host + "Transfer-Encoding: gzip\r\n" + chunked, " 501 "},
+      {chunked, " 400 "},
+      {host + host + chunked, " 400 "},
+      {host + chunked + "Content-Encoding: gzip\r\n", " 415 "},
+      {host + chunked + "Expect: more\r\n", " 417 "},
+  };
+  for (const auto& [lines, status] : cases) {
+    INFO(lines);
+    const auto seen = ask(lines);
+    CHECK_THAT(seen.substr(0, seen.find('\r')), Contains(status));
+    CHECK_THAT(seen, Contains("Connection: close") && !Contains("timed out"));
+  }
+  const auto good =
+      host + "Connection: close\r\nContent-Encoding: identity\r\nExpect: 100-Continue\r\n";
+  CHECK_THAT(ask(good + "Transfer-Encoding: Chunked\r\n"), Contains("'model' is missing"));
+  CHECK_THAT(s.talk("GET /health HTTP/1.0\r\n\r\n", "}"), Contains(" 200 "));
 }
 
 TEST_CASE("HTTP/1.0 gets a stream that ends by closing") {
@@ -277,12 +400,13 @@ TEST_CASE("garbage never ends the edge") {
   for (const std::string& bytes : std::vector<std::string>{
            std::string("\0\1\2\3\r\n\r\n", 8), std::string{"GET\r\n\r\n"}, std::string(3000, '\n'),
            std::string{"GET / HTTP/9.9\r\n\r\n"},
-           std::string{"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n"},
-           std::string{
-               "POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n"},
-           std::string{"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"},
-           std::string{
-               "POST /v1/completions HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n"}})
+           std::string{"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"},
+           std::string{"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: "
+                       "99999999999999999999\r\n\r\n"},
+           std::string{"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+                       "chunked\r\n\r\nzz\r\n"},
+           std::string{"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: "
+                       "3\r\nContent-Length: 4\r\n\r\n"}})
     CHECK_THAT(s.talk(bytes, "}}"), Contains("HTTP/1.1 4") && !Contains("timed out>"));
   CHECK_THAT(s.post(question, "}}}"), Contains("to be or not"));
 }
@@ -294,12 +418,13 @@ TEST_CASE("keys guard the API and nothing else") {
   auto o = quick();
   o.api_keys_file = file;
   stage s{o};
-  CHECK_THAT(s.talk("GET /v1/models HTTP/1.1\r\n\r\n", "}}"),
+  CHECK_THAT(s.talk("GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", "}}"),
              Contains("401") && Contains("invalid_api_key"));
-  CHECK_THAT(s.talk("GET /v1/models HTTP/1.1\r\nAuthorization: Bearer secret\r\n\r\n", "}]}"),
-             Contains("200") && Contains("alias"));
-  CHECK_THAT(s.talk("GET /troupe/v1/status HTTP/1.1\r\n\r\n", "}}"), Contains("401"));
-  CHECK_THAT(s.talk("GET /health HTTP/1.1\r\n\r\n"), Contains("200"));
+  CHECK_THAT(
+      s.talk("GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n\r\n", "}]}"),
+      Contains("200") && Contains("alias"));
+  CHECK_THAT(s.talk("GET /troupe/v1/status HTTP/1.1\r\nHost: x\r\n\r\n", "}}"), Contains("401"));
+  CHECK_THAT(s.talk("GET /health HTTP/1.1\r\nHost: x\r\n\r\n"), Contains("200"));
   std::filesystem::remove(file);
 }
 
@@ -333,7 +458,7 @@ TEST_CASE("stopping lets answers in flight end, within the deadline") {
   s.server->stop(10s);
   finisher.join();
   CHECK_THAT(c.read_all(), Contains("the end"));
-  CHECK_THAT(s.talk("GET /health HTTP/1.1\r\n\r\n"), !Contains("200"));
+  CHECK_THAT(s.talk("GET /health HTTP/1.1\r\nHost: x\r\n\r\n"), !Contains("200"));
 }
 
 TEST_CASE("the edge actor owns the server and its death frees the port") {
@@ -349,7 +474,7 @@ TEST_CASE("the edge actor owns the server and its death frees the port") {
     return second.has_value();
   }));
   raw_client c{second->port};
-  c.send("GET /health HTTP/1.1\r\n\r\n");
+  c.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
   CHECK_THAT(c.read_until("}"), Contains("alive"));
   caf::anon_send_exit(second->handle, caf::exit_reason::user_shutdown);
 }

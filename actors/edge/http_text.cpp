@@ -24,12 +24,16 @@ std::string_view reason_of(unsigned status) {
     return "Request Timeout";
   case 413:
     return "Content Too Large";
+  case 415:
+    return "Unsupported Media Type";
   case 417:
     return "Expectation Failed";
   case 429:
     return "Too Many Requests";
   case 431:
     return "Request Header Fields Too Large";
+  case 501:
+    return "Unsupported";
   case 503:
     return "Service Unavailable";
   case 504:

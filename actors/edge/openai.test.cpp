@@ -18,7 +18,7 @@ using nlohmann::json;
 namespace {
 
 checked<api_request> completion(const std::string& fields) {
-  return parse_completion(R"({"model":"m","prompt":"x")" + fields + "}", 4);
+  return parse_completion(R"({"model":"m","prompt":"x")" + fields + "}", {4});
 }
 
 checked<api_request> chat(const std::string& messages) {
@@ -83,7 +83,7 @@ TEST_CASE("a completion that says nothing gets 16 tokens, a chat what fits") {
 
 TEST_CASE("prompts come as text, ids and lists of both") {
   const auto read = [](const std::string& prompt) {
-    return parse_completion(R"({"model":"m","prompt":)" + prompt + "}", 4);
+    return parse_completion(R"({"model":"m","prompt":)" + prompt + "}", {4});
   };
   CHECK(*read(R"(["one"])")->prompts.at(0).prompt_text == "one");
   CHECK(*read("[1,2]")->prompts.at(0).prompt_ids == std::vector<token_id>{1, 2});
@@ -140,20 +140,20 @@ TEST_CASE("what is out of range or not supported is refused by name") {
 }
 
 TEST_CASE("broken JSON is refused with its place") {
-  const auto broken = parse_completion("{\n \"model\": nope}", 1);
+  const auto broken = parse_completion("{\n \"model\": nope}", {1});
   REQUIRE_FALSE(broken);
   CHECK(broken.error().message.find("line 2") != std::string::npos);
   for (const auto& body : std::vector<std::string>{
            "", "[]", "7", "{\"model\":\"m\",\"prompt\":\"\xff\"}", "{\"temperature\": NaN}",
            "{\"temperature\": 1e999}", "{\"a\":" + std::string(100000, '[')}) {
     INFO(body.substr(0, 40));
-    const auto got = parse_completion(body, 1);
+    const auto got = parse_completion(body, {1});
     REQUIRE_FALSE(got);
     CHECK(got.error().status == 400);
     CHECK(got.error().code == "invalid_json");
   }
-  CHECK(parse_completion(R"({"prompt":"x"})", 1).error().param == "model");
-  CHECK(parse_completion(R"({"model":"m"})", 1).error().param == "prompt");
+  CHECK(parse_completion(R"({"prompt":"x"})", {1}).error().param == "model");
+  CHECK(parse_completion(R"({"model":"m"})", {1}).error().param == "prompt");
 }
 
 TEST_CASE("messages are checked and parts are joined") {

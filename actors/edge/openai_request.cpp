@@ -58,10 +58,10 @@ checked<void> read_prompt(request_draft& draft, const json& v) {
   const bool list = v.is_array() && !v.empty() && (v[0].is_string() || v[0].is_array());
   if (!list)
     return add_prompt(draft, v, "prompt");
-  if (v.size() > draft.max_prompts)
+  if (v.size() > draft.prompts.most)
     return refuse("prompt", fmt::format("'prompt' has {} prompts, at most {} are allowed in one "
-                                        "request",
-                                        v.size(), draft.max_prompts));
+                                        "request ({}); send several requests",
+                                        v.size(), draft.prompts.most, draft.prompts.setting));
   for (std::size_t i = 0; i < v.size(); ++i) {
     auto added = add_prompt(draft, v[i], fmt::format("prompt[{}]", i));
     if (!added)
@@ -169,12 +169,12 @@ checked<void> read_messages(request_draft& draft, const json& v) {
   return {};
 }
 
-checked<api_request> parse(std::string_view text, endpoint at, std::uint32_t max_prompts) {
+checked<api_request> parse(std::string_view text, endpoint at, prompt_limit limit) {
   const auto body = parse_body(text);
   if (!body)
     return tl::unexpected<api_error>(body.error());
   request_draft draft;
-  draft.max_prompts = max_prompts;
+  draft.prompts = limit;
   draft.request.chat = at == endpoint::chat;
   auto fields = read_fields(*body, at, draft);
   if (!fields)
@@ -194,10 +194,10 @@ checked<api_request> parse(std::string_view text, endpoint at, std::uint32_t max
 
 } // namespace
 
-checked<api_request> parse_completion(std::string_view body, std::uint32_t max_prompts) {
-  return parse(body, endpoint::completions, max_prompts);
+checked<api_request> parse_completion(std::string_view body, prompt_limit limit) {
+  return parse(body, endpoint::completions, limit);
 }
 
-checked<api_request> parse_chat(std::string_view body) { return parse(body, endpoint::chat, 1); }
+checked<api_request> parse_chat(std::string_view body) { return parse(body, endpoint::chat, {}); }
 
 } // namespace troupe::actors

@@ -21,13 +21,18 @@ struct api_request {
   std::vector<inference_request> prompts;
 };
 
+/// The most prompts of one request, and the name of the setting that says so.
+struct prompt_limit {
+  std::uint32_t most = 64;
+  std::string_view setting = "max_prompts_per_request";
+};
+
 /// Reads the body of POST /v1/completions.
 ///
 /// Every field is checked for type and range. A field that OpenAI or vLLM knows and Troupe cannot
 /// honour yet is accepted with the value that asks for nothing and refused by name otherwise; a
 /// field that nobody knows is refused with the nearest known name. null always means "not given".
-[[nodiscard]] checked<api_request> parse_completion(std::string_view body,
-                                                    std::uint32_t max_prompts);
+[[nodiscard]] checked<api_request> parse_completion(std::string_view body, prompt_limit limit);
 /// Reads the body of POST /v1/chat/completions.
 [[nodiscard]] checked<api_request> parse_chat(std::string_view body);
 

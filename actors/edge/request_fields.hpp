@@ -15,7 +15,7 @@ enum class endpoint : unsigned { completions = 1, chat = 2, both = 3 };
 struct request_draft {
   api_request request;
   inference_request shared;
-  std::uint32_t max_prompts = 1;
+  prompt_limit prompts;
   bool stream_options = false;
 };
 

@@ -54,6 +54,7 @@ http_options http_of(const config::cluster_config& cluster, const config::http_e
   made.idle_timeout = *edge.idle_timeout;
   made.api_keys_file = *edge.api_keys_file;
   made.slow_reader_timeout = *cluster.limits.slow_reader_timeout;
+  made.max_queued_requests = *cluster.limits.max_queued_requests;
   return made;
 }
 

@@ -131,3 +131,75 @@ def test_wrong_command_lines_and_help():
     assert run("version").stdout.startswith("troupe ")
     missing = run("up", "/nonexistent/cluster.json")
     assert missing.returncode == 1 and "/nonexistent/cluster.json" in missing.stderr
+
+
+def test_output_that_cannot_be_written_is_a_failure(bard, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "x", "max_tokens": 1}\n' * 40)
+    submit = ("submit", "--max-tokens", "2", "--url", bard.url)
+    for command in ([*submit, "--prompt", "x"], [*submit, "--prompt", "x", "--stream"],
+                    [*submit, "--file", file], ["status", "--url", bard.url], ["version"],
+                    ["status", "--watch", "--url", bard.url], ["check", bard.file], ["--help"],
+                    ["chat", "--max-tokens", "2", "--url", bard.url]):
+        for redirection in (">/dev/full", ">&-"):
+            done = subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", TROUPE, *map(str, command)],
+                                  input="Hello\n", text=True, stderr=subprocess.PIPE, timeout=60)
+            assert done.returncode == 1, (command, redirection, done.stderr)
+            assert "cannot write to standard output" in done.stderr, (command, redirection, done.stderr)
+    full = run(*submit, "--prompt", "x", "--output", "/dev/full")
+    assert full.returncode == 1 and "cannot write" in full.stderr and "No space" in full.stderr
+
+
+def test_text_that_is_no_utf8_is_refused_with_a_sentence(bard, tmp_path):
+    for option in (["submit", "--prompt"], ["chat", "--system"], ["chat", "--model"],
+                   ["submit", "--prompt", "x", "--model"]):
+        done = subprocess.run([TROUPE, *option, b"\xff\xfe", "--url", bard.url], input=b"",
+                              capture_output=True, timeout=60)
+        assert done.returncode == 2, (option, done.stderr)
+        assert b"not valid UTF-8" in done.stderr and b"json" not in done.stderr
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes(b'{"prompt": "\xff", "max_tokens": 1}\n{"prompt": "x", "max_tokens": 1}\n')
+    done = run("submit", "--file", file, "--url", bard.url)
+    assert done.returncode == 1 and "line 1: the text is not valid UTF-8" in done.stderr
+    assert "error" not in json.loads(done.stdout.splitlines()[1])
+    before = bard.metric("troupe:http_requests_total", path="/v1/chat/completions")
+    talk = subprocess.run([TROUPE, "chat", "--max-tokens", "2", "--url", bard.url],
+                          input=b"\xff\xfe\nHello\n", capture_output=True, timeout=60)
+    assert talk.returncode == 0 and b"not valid UTF-8" in talk.stderr, talk.stderr
+    assert bard.metric("troupe:http_requests_total", path="/v1/chat/completions") == before + 1
+
+
+def test_numbers_that_are_not_finite_are_refused(bard):
+    for command in (["submit", "--prompt", "x"], ["chat"]):
+        for option in ("--temperature", "--top-p"):
+            for number in ("nan", "inf", "-inf", "1e999"):
+                done = run(*command, f"{option}={number}", "--url", bard.url, stdin="")
+                assert done.returncode == 2, (command, option, number)
+                assert option in done.stderr and "finite" in done.stderr
+
+
+def test_an_unknown_command_is_named(bard):
+    for word, meant in (("bogus", None), ("submitt", "submit"), ("chatt", "chat")):
+        done = run(word, "--url", bard.url)
+        assert done.returncode == 2 and f"'{word}'" in done.stderr, done.stderr
+        assert "submit" in done.stderr and "status" in done.stderr
+        assert (f"did you mean '{meant}'" in done.stderr) == (meant is not None), done.stderr
+
+
+def test_answers_never_go_over_their_prompts(tmp_path):
+    file, link = tmp_path / "prompts.jsonl", tmp_path / "link.jsonl"
+    file.write_text('{"prompt": "x"}\n')
+    link.symlink_to(file)
+    for output in (file, link):
+        done = run("submit", "--file", file, "--output", output, "--url", "http://127.0.0.1:1")
+        assert done.returncode == 1 and "is the --file of the prompts" in done.stderr, done.stderr
+    assert file.read_text() == '{"prompt": "x"}\n'
+
+
+def test_several_choices_stay_apart(bard, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": ["ROMEO:", "JULIET:"], "max_tokens": 4, "seed": 1}) + "\n")
+    answer = json.loads(run("submit", "--file", file, "--url", bard.url).stdout)
+    assert len(answer["texts"]) == len(answer["finish_reasons"]) == 2 and "text" not in answer
+    plain = run("submit", "--file", file, "--text", "--url", bard.url)
+    assert plain.returncode == 0 and plain.stdout == "".join(t + "\n" for t in answer["texts"])

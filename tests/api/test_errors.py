@@ -4,6 +4,8 @@ import httpx
 import openai
 import pytest
 
+from troupe_process import Cluster
+
 COMPLETION = {"model": "bard", "prompt": "ROMEO:", "max_tokens": 4}
 CHAT = {"model": "bard", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
 
@@ -80,3 +82,12 @@ def test_bad_json(bard, body):
 def test_a_body_too_large(bard):
     answer = httpx.post(bard.url + "/v1/completions", content=b" " * (8 << 20), timeout=60)
     check_shape(answer, 413)
+
+
+def test_more_prompts_than_can_ever_fit(tmp_path):
+    with Cluster(tmp_path, ("--set", "limits.max_queued_requests=8")) as cluster:
+        answer = cluster.complete(["x"] * 20, max_tokens=1)
+        body = check_shape(answer, 400)
+        assert body["param"] == "prompt" and "limits.max_queued_requests" in body["message"]
+        assert "retry-after" not in answer.headers
+        assert cluster.complete(["x"] * 8, max_tokens=1).status_code == 200

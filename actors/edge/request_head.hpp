@@ -1,0 +1,28 @@
+#pragma once
+
+#include "actors/edge/api_error.hpp"
+
+#include <boost/beast/http/message.hpp>
+#include <boost/system/error_code.hpp>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace troupe::actors {
+
+/// A client's request id if it may stand in a header and in logs, else nothing.
+[[nodiscard]] std::string clean_request_id(std::string_view id);
+
+/// Why a request is refused for its head alone, if it is; the connection must then close, because
+/// nobody knows where the next request begins.
+///
+/// A body comes with a length or in plain chunks, never both and in no other coding: what a proxy
+/// and the edge could cut differently is a way to smuggle requests.
+[[nodiscard]] std::optional<api_error>
+refuse_head(const boost::beast::http::request_header<>& head);
+
+/// What a client is told about bytes that are no request.
+[[nodiscard]] api_error syntax_error(boost::system::error_code ec);
+
+} // namespace troupe::actors
