@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 namespace troupe::net::ucx {
@@ -23,6 +24,24 @@ ucp_ep_params_t endpoint_params(driver& self, ucp_err_handler_cb_t on_error) {
   out.err_handler.cb = on_error;
   out.err_handler.arg = &self;
   return out;
+}
+
+/// Takes and drops the messages of every id. Without it any stranger ends the process: UCX 1.13
+/// crashes while it composes its warning about a message that no handler wants. The highest id goes
+/// first, so that UCX's table (2 MB) is made at once.
+ucs_status_t drop_foreign_messages(ucp_worker_h worker) {
+  ucp_am_handler_param_t drops{};
+  drops.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB;
+  drops.cb = [](void*, const void*, std::size_t, void*, std::size_t, const ucp_am_recv_param_t*) {
+    return UCS_OK;
+  };
+  for (unsigned id = std::numeric_limits<std::uint16_t>::max();; --id) {
+    drops.id = id;
+    if (const auto status = ucp_worker_set_am_recv_handler(worker, &drops); status != UCS_OK)
+      return status;
+    if (id == 0)
+      return UCS_OK;
+  }
 }
 
 } // namespace
@@ -58,7 +77,9 @@ result<void> driver::start(const lane_choice& lanes) {
   };
   takes.arg = this;
   takes.flags = UCP_AM_FLAG_WHOLE_MSG;
-  const auto status = ucp_worker_set_am_recv_handler(worker_.get(), &takes);
+  auto status = drop_foreign_messages(worker_.get());
+  if (status == UCS_OK)
+    status = ucp_worker_set_am_recv_handler(worker_.get(), &takes);
   if (status != UCS_OK)
     return fail(to_error(status, errc::io_failure, "UCX takes no handler"));
   log_info("UCX uses {}", in_use);
