@@ -27,6 +27,11 @@ bool front_desk::ready(time_point now, duration window) const {
   return all_ready && now - seen <= window;
 }
 
+std::shared_ptr<void> front_desk::open_answer() {
+  ++*answers_;
+  return {nullptr, [answers = answers_](void*) { --*answers; }};
+}
+
 const model_entry* find_model(const front_view& view, std::string_view name) {
   const auto answers = [name](const model_entry& m) {
     return std::find(m.served_names.begin(), m.served_names.end(), name) != m.served_names.end();

@@ -67,8 +67,14 @@ public:
   /// True when all models are ready, nothing drains and progress was seen within `window`.
   [[nodiscard]] bool ready(time_point now, duration window) const;
 
+  /// Counts an answer as being worked on for as long as the token lives; a drain waits for all.
+  [[nodiscard]] std::shared_ptr<void> open_answer();
+  [[nodiscard]] std::uint64_t answers_open() const noexcept { return *answers_; }
+
 private:
   mutable std::mutex mutex_;
+  std::shared_ptr<std::atomic<std::uint64_t>> answers_ =
+      std::make_shared<std::atomic<std::uint64_t>>(0);
   std::shared_ptr<const front_view> view_ = std::make_shared<front_view>();
   std::atomic<time_point::rep> progress_{0};
 };

@@ -24,6 +24,8 @@ public:
     std::shared_ptr<metrics> numbers;
     /// Called from any thread when take() has something new.
     std::function<void()> wake;
+    /// Of front_desk::open_answer(): keeps a drain waiting.
+    std::shared_ptr<void> presence;
   };
 
   answer(api_request request, const model_entry& model, origin from);

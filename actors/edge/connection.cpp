@@ -254,9 +254,9 @@ void connection::open_answer(const std::string& body) {
           self->pump();
       });
   };
-  answer_ =
-      std::make_unique<answer>(std::move(*request), *model,
-                               answer::origin{next_id(), arrival_, edge.numbers, std::move(wake)});
+  answer_ = std::make_unique<answer>(
+      std::move(*request), *model,
+      answer::origin{next_id(), arrival_, edge.numbers, std::move(wake), edge.desk->open_answer()});
   answer_->begin();
 }
 

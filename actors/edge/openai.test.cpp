@@ -77,7 +77,8 @@ TEST_CASE("every parameter of a completion is read") {
 }
 
 TEST_CASE("a completion that says nothing gets 16 tokens, a chat what fits") {
-  CHECK(*completion("")->prompts[0].max_tokens == 16);
+  CHECK(!completion("")->prompts[0].max_tokens);
+  CHECK(*completion("")->prompts[0].usual_max_tokens == 16);
   CHECK_FALSE(chat(R"([{"role":"user","content":"hi"}])")->prompts[0].max_tokens.has_value());
 }
 

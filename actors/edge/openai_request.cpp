@@ -181,7 +181,7 @@ checked<api_request> parse(std::string_view text, endpoint at, prompt_limit limi
     return tl::unexpected<api_error>(std::move(fields.error()));
   draft.shared.model = draft.request.model;
   if (at == endpoint::completions && !draft.shared.max_tokens)
-    draft.shared.max_tokens = default_completion_tokens;
+    draft.shared.usual_max_tokens = default_completion_tokens;
   const std::string name = draft.request.chat ? "messages" : "prompt";
   const auto given = body->find(name);
   if (given == body->end() || given->is_null())

@@ -201,7 +201,10 @@ void cluster::stop(std::chrono::milliseconds deadline) {
         .receive([&](std::uint64_t left) { streams = left; }, [](const caf::error&) {});
     return streams;
   };
-  while (alive() && ask_node(drain_atom::value) > 0 && std::chrono::steady_clock::now() < end)
+  const auto busy = [&] {
+    return ask_node(drain_atom::value) > 0 || impl_->desk->answers_open() > 0;
+  };
+  while (alive() && busy() && std::chrono::steady_clock::now() < end)
     std::this_thread::sleep_for(poll);
   ask_node(cancel_atom::value);
   self->send_exit(impl_->node, caf::exit_reason::user_shutdown);

@@ -123,6 +123,17 @@ def test_sigterm_lets_streams_end_and_refuses_new_ones(tmp_path):
         assert cluster.process.wait(60) == 0
 
 
+def test_sigterm_answers_all_that_had_come(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            asked = [pool.submit(cluster.complete, seed=i, **LONG) for i in range(16)]
+            eventually(lambda: cluster.replica()["running"] > 0, "one runs")
+            cluster.process.send_signal(signal.SIGTERM)
+            ends = collections.Counter(a.result().status_code for a in asked)
+        assert set(ends) <= {200, 503} and ends[200] > 0, ends
+        assert cluster.process.wait(60) == 0
+
+
 def test_a_second_signal_ends_at_once(tmp_path):
     with Cluster(tmp_path, SLOW) as cluster:
         with concurrent.futures.ThreadPoolExecutor(6) as pool:

@@ -122,3 +122,10 @@ def test_plain_routes(bard):
     for name in ("generation_tokens_total", "prompt_tokens_total", "request_success_total",
                  "e2e_request_latency_seconds_count", "time_to_first_token_seconds_count"):
         assert bard.metric("vllm:" + name) > 0, name
+
+
+def test_a_long_prompt_without_max_tokens_gets_what_room_there_is(bard):
+    answer = bard.complete(prompt=[5] * 505, ignore_eos=True)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 7
+    assert bard.complete(prompt=[5] * 505, max_tokens=16).status_code == 400
