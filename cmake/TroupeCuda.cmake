@@ -1,18 +1,9 @@
-# TROUPE_CUDA: ON wants nvcc, OFF does without, AUTO (the default) takes it where it is found and no sanitizers are
-# asked for. Sets TROUPE_CUDA_FOUND, and defines troupe_cuda_toolkit for the folders that see CUDA.
+# TROUPE_CUDA: ON wants nvcc, OFF does without, AUTO (the default) takes it where it is found. With sanitizers it is
+# compiled, so that nothing rots, and not to be run: they do not share an address space with a GPU. Sets TROUPE_CUDA_FOUND, and defines troupe_cuda_toolkit for the folders that see CUDA.
 set(TROUPE_CUDA AUTO CACHE STRING "Build libtroupe_cuda.so: ON, OFF or AUTO (where nvcc is found)")
 set_property(CACHE TROUPE_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(TROUPE_CUDA_FOUND OFF)
 if(TROUPE_CUDA STREQUAL "OFF")
-  return()
-endif()
-
-if(TROUPE_SANITIZE)
-  # nvcc knows no sanitizers, and a process with them cannot share the GPU's address space.
-  if(TROUPE_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "TROUPE_CUDA is ON, and so is TROUPE_SANITIZE; choose one")
-  endif()
-  message(STATUS "CUDA: not built with sanitizers")
   return()
 endif()
 
