@@ -7,6 +7,7 @@
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/mma.cuh"
 
+#include <algorithm>
 #include <cmath>
 
 namespace troupe::kernels::cuda {
@@ -323,6 +324,7 @@ __device__ __forceinline__ void sync_tile() {
 }
 
 /// Walks the tiles of one split and leaves its result in `rows`.
+/// @pre    loader.begin_split(first)
 template <int Dim, int Threads>
 __device__ void walk_split(warp_rows<Dim>& rows, tile_loader<Dim, Threads>& loader, int first,
                            int end) {
@@ -330,7 +332,6 @@ __device__ void walk_split(warp_rows<Dim>& rows, tile_loader<Dim, Threads>& load
   const int stored = view.sequence.first_position + view.sequence.rows;
   const float scale_log2 = view.args.scale * 1.44269504F;
   rows.reset();
-  loader.begin_split(first, stored);
   loader.bring(0, first, stored);
   for (int start = first, stage = 0; start < end; start += tile, stage ^= 1) {
     if (start + tile < end) {
@@ -350,12 +351,16 @@ __device__ void walk_split(warp_rows<Dim>& rows, tile_loader<Dim, Threads>& load
 }
 
 /// Walks all splits up to position `last`, joining each to the total, and stores the rows.
+/// @pre    loader.begin_split(0)
 template <int Dim, int Threads>
 __device__ void walk_all(warp_rows<Dim>& rows, tile_loader<Dim, Threads>& loader, int last,
                          float* total) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   total += warp * warp_rows<Dim>::total_floats * 32 + static_cast<int>(threadIdx.x) % 32;
+  const int stored = loader.view.sequence.first_position + loader.view.sequence.rows;
   for (int first = 0; first <= last; first += split_positions) {
+    if (first > 0)
+      loader.begin_split(first, stored);
     walk_split(rows, loader, first, min(first + split_positions, last + 1));
     if (first > 0)
       rows.join_to(total);
@@ -373,8 +378,11 @@ constexpr int shared_bytes() {
 template <int Dim>
 __global__ void __launch_bounds__(128) prefill_kernel(attention_args args) {
   extern __shared__ __align__(128) unsigned char memory[];
+  let_next_begin();
   const item_view<Dim> view{args, args.prefill[blockIdx.x], static_cast<int>(blockIdx.y)};
   tile_loader<Dim, 128> loader{view, shared_address(memory)};
+  loader.begin_split(0, view.sequence.first_position + view.sequence.rows);
+  wait_for_before();
   warp_rows<Dim> rows;
   rows.load(view, static_cast<int>(threadIdx.x) / 32 * decode_tile_rows);
   walk_all(rows, loader, view.position(prefill_tile_rows - 1),
@@ -384,11 +392,18 @@ __global__ void __launch_bounds__(128) prefill_kernel(attention_args args) {
 template <int Dim>
 __global__ void __launch_bounds__(32) decode_kernel(attention_args args) {
   extern __shared__ __align__(128) unsigned char memory[];
+  let_next_begin();
   const int work = *args.decode_count * args.cache.kv_heads;
+  if (static_cast<int>(blockIdx.x) >= work)
+    wait_for_before();
   for (int w = static_cast<int>(blockIdx.x); w < work; w += static_cast<int>(gridDim.x)) {
     const attention_item item = args.decode[w / args.cache.kv_heads];
     const item_view<Dim> view{args, item, w % args.cache.kv_heads};
     tile_loader<Dim, 32> loader{view, shared_address(memory)};
+    loader.begin_split(max(item.split, 0) * split_positions,
+                       view.sequence.first_position + view.sequence.rows);
+    // What is above comes with the step; q, k and v come from the kernel before this one.
+    wait_for_before();
     warp_rows<Dim> rows;
     rows.load(view, 0);
     const int last = view.position(decode_tile_rows - 1);
@@ -409,6 +424,8 @@ __global__ void __launch_bounds__(32) decode_kernel(attention_args args) {
 /// Joins the splits of one tile and KV head in their order.
 template <int Dim>
 __global__ void __launch_bounds__(128) join_kernel(attention_args args) {
+  let_next_begin();
+  wait_for_before();
   if (static_cast<int>(blockIdx.x) >= *args.join_count)
     return;
   const attention_item item = args.join[blockIdx.x];
@@ -441,22 +458,24 @@ result<void> launch(const attention_args& args, cudaStream_t stream) {
   if (args.prefill_items > 0) {
     cudaFuncSetAttribute(prefill_kernel<Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          prefill_bytes);
-    prefill_kernel<Dim>
-        <<<dim3(static_cast<unsigned>(args.prefill_items), kv_heads), 128, prefill_bytes, stream>>>(
-            args);
+    launch_early(
+        prefill_kernel<Dim>,
+        {dim3(static_cast<unsigned>(args.prefill_items), kv_heads), 128, prefill_bytes, stream},
+        args);
   }
   if (args.decode_items_max > 0) {
     cudaFuncSetAttribute(decode_kernel<Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          decode_bytes);
     const std::int64_t work = args.decode_items_max * args.cache.kv_heads;
     constexpr std::int64_t resident = 132 * 3;
-    decode_kernel<Dim>
-        <<<static_cast<unsigned>(work < resident ? work : resident), 32, decode_bytes, stream>>>(
-            args);
+    launch_early(decode_kernel<Dim>,
+                 {dim3(static_cast<unsigned>(std::min(work, resident))), 32, decode_bytes, stream},
+                 args);
   }
   if (args.join_items_max > 0)
-    join_kernel<Dim>
-        <<<dim3(static_cast<unsigned>(args.join_items_max), kv_heads), 128, 0, stream>>>(args);
+    launch_early(join_kernel<Dim>,
+                 {dim3(static_cast<unsigned>(args.join_items_max), kv_heads), 128, 0, stream},
+                 args);
   return launched("attention");
 }
 

@@ -39,6 +39,11 @@ struct alignas(sizeof(T) * Count) pack {
   T item[Count];
 };
 
+/// silu(gate) * up; its rounding does not depend on what is around it.
+__device__ __forceinline__ float gated(float gate, float up) {
+  return __fmul_rn(gate / __fadd_rn(1.0F, expf(-gate)), up);
+}
+
 /// The sum over a warp, the same in every lane.
 __device__ __forceinline__ float warp_sum(float x) {
   for (int step = 16; step > 0; step /= 2)
@@ -68,6 +73,44 @@ __device__ __forceinline__ float block_sum(float x, float* scratch) {
   }
   __syncthreads();
   return scratch[32];
+}
+
+/// Waits until the kernel before this one in the stream is done and its writes are visible. Until
+/// then a kernel that launch_early() started may read only what no kernel of the step writes:
+/// weights and the step's inputs; and it writes nothing. Every thread calls it, so that the end of
+/// a kernel is also the end of all before it.
+__device__ __forceinline__ void wait_for_before() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+/// Lets the next kernel of the stream start as soon as every block has called this. Small kernels
+/// do so at once; products do so after wait_for_before(), so that no two products ahead are alive.
+__device__ __forceinline__ void let_next_begin() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+struct launch_shape {
+  dim3 grid;
+  unsigned threads;
+  std::size_t shared;
+  cudaStream_t stream;
+};
+
+/// Launches a kernel that calls wait_for_before(): it may start while the one before it runs.
+template <class... Params, class... Args>
+void launch_early(void (*kernel)(Params...), const launch_shape& shape, const Args&... args) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared;
+  config.stream = shape.stream;
+  config.attrs = &early;
+  config.numAttrs = shortcuts_taken().early_launch ? 1 : 0;
+  // launched() tells of errors.
+  static_cast<void>(cudaLaunchKernelEx(&config, kernel, args...));
 }
 
 /// What became of the launch before it.

@@ -47,7 +47,21 @@ __global__ void read_kernel(const uint4* data, std::int64_t count, std::uint32_t
     *sink = sum;
 }
 
+__global__ void stall_kernel(std::int64_t nanoseconds) {
+  std::int64_t begin = 0;
+  std::int64_t now = 0;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(begin));
+  do
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  while (now - begin < nanoseconds);
+}
+
 } // namespace
+
+shortcuts& shortcuts_taken() noexcept {
+  static shortcuts taken;
+  return taken;
+}
 
 result<void> fill_random(const fill_args& args, stream_ref stream) {
   if (auto good = check_type(args.type, "fill_random"); !good)
@@ -62,6 +76,11 @@ result<void> fill_random(const fill_args& args, stream_ref stream) {
         <<<static_cast<unsigned>(blocks < 8192 ? blocks : 8192), threads, 0, stream>>>(args, scale);
   });
   return launched("fill_random");
+}
+
+result<void> stall(std::int64_t microseconds, stream_ref stream) {
+  stall_kernel<<<1, 1, 0, stream>>>(microseconds * 1000);
+  return launched("stall");
 }
 
 result<void> read_probe(const void* data, std::int64_t bytes, std::uint32_t* sink,

@@ -220,7 +220,7 @@ TEST_CASE("cuda products of few rows") {
       {1, 8}, {7, 264}, {200, 512}, {131, 4096}, {64, 1032}};
   splitmix64 random{4};
   for (const dtype out_type : {dtype::bf16, dtype::f32})
-    for (const std::int64_t rows : {1, 2, 3, 4})
+    for (const std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8})
       for (const auto& [n, k] : shapes) {
         CAPTURE(static_cast<int>(out_type), rows, n, k);
         matrix a{dtype::bf16, rows, k, k + 8}, w{dtype::bf16, n, k, k},
@@ -253,6 +253,112 @@ TEST_CASE("cuda products of few rows") {
         args.k -= 1;
         CHECK(cuda::skinny_matmul(args, nullptr).error().code == errc::unsupported);
       }
+}
+
+TEST_CASE("cuda gated product of few rows") {
+  const std::vector<std::pair<std::int64_t, std::int64_t>> shapes{
+      {1, 8}, {7, 264}, {130, 4096}, {9000, 32}};
+  splitmix64 random{14};
+  for (const std::int64_t rows : {1, 3, 8})
+    for (const auto& [n, k] : shapes) {
+      CAPTURE(rows, n, k);
+      matrix a{dtype::bf16, rows, k, k}, w{dtype::bf16, 2 * n, k, k},
+          both{dtype::bf16, rows, 2 * n, 2 * n}, out{dtype::bf16, rows, n, n + 3},
+          wanted{dtype::bf16, rows, n, n + 3};
+      a.fill(random, 1);
+      w.fill(random, 1 / std::sqrt(static_cast<float>(k)));
+      const mirror da{a}, dw{w}, db{both}, d{out}, dwanted{wanted};
+      cuda::ordered_matmul_args args{.a = da.as<void>(),
+                                     .lda = k,
+                                     .w = dw.as<void>(),
+                                     .out = db.as<void>(),
+                                     .ldo = 2 * n,
+                                     .m = rows,
+                                     .n = 2 * n,
+                                     .k = k,
+                                     .type = dtype::bf16,
+                                     .out_type = dtype::bf16};
+      fine(cuda::skinny_matmul(args, nullptr));
+      fine(cuda::silu_mul({.gate_up = db.as<void>(),
+                           .stride = 2 * n,
+                           .out = dwanted.as<void>(),
+                           .out_stride = n + 3,
+                           .type = dtype::bf16,
+                           .rows = rows,
+                           .cols = n},
+                          nullptr));
+      args.n = n;
+      args.ldo = n + 3;
+      args.out = d.as<void>();
+      fine(cuda::skinny_gated_matmul(args, nullptr));
+      d.fetch(out.bytes.data());
+      dwanted.fetch(wanted.bytes.data());
+      for (std::int64_t row = 0; row < rows; ++row)
+        CHECK(out.same_bits(wanted, row, row, 1));
+      args.out_type = dtype::f32;
+      CHECK(cuda::skinny_gated_matmul(args, nullptr).error().code == errc::unsupported);
+    }
+}
+
+TEST_CASE("cuda kernels that start early wait for each other") {
+  // A chain as a layer has it, many times over, on a stream of its own: with and without the
+  // overlap the bits are the same.
+  constexpr std::int64_t rows = 2;
+  constexpr std::int64_t cols = 2048;
+  splitmix64 random{15};
+  matrix delta{dtype::bf16, rows, cols, cols}, w{dtype::bf16, 2 * cols, cols, cols},
+      down{dtype::bf16, cols, cols, cols}, residual{dtype::f32, rows, cols, cols};
+  delta.fill(random, 1);
+  residual.fill(random, 1);
+  w.fill(random, 1 / std::sqrt(static_cast<float>(cols)));
+  down.fill(random, 1 / std::sqrt(static_cast<float>(cols)));
+  const auto weight = random_values(random, cols, 1);
+  const mirror dw{w}, ddown{down}, n{weight}, normed{delta}, gated{delta}, dd{delta}, r{residual};
+  cudaStream_t stream = nullptr;
+  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+  const auto multiply = [&](const mirror& a, const mirror& by, const mirror& out) {
+    return cuda::ordered_matmul_args{.a = a.as<void>(),
+                                     .lda = cols,
+                                     .w = by.as<void>(),
+                                     .out = out.as<void>(),
+                                     .ldo = cols,
+                                     .m = rows,
+                                     .n = cols,
+                                     .k = cols,
+                                     .type = dtype::bf16,
+                                     .out_type = dtype::bf16};
+  };
+  std::vector<matrix> made;
+  for (const bool early : {false, true, true}) {
+    cuda::shortcuts_taken().early_launch = early;
+    r.send(residual.bytes.data());
+    dd.send(delta.bytes.data());
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    for (int i = 0; i < 40; ++i) {
+      fine(cuda::rms_norm({.residual = r.as<float>(),
+                           .residual_stride = cols,
+                           .delta = dd.as<void>(),
+                           .delta_stride = cols,
+                           .weight = n.as<float>(),
+                           .rows = rows,
+                           .cols = cols,
+                           .type = dtype::bf16,
+                           .out = normed.as<void>(),
+                           .out_stride = cols},
+                          stream));
+      fine(cuda::skinny_gated_matmul(multiply(normed, dw, gated), stream));
+      fine(cuda::skinny_matmul(multiply(gated, ddown, dd), stream));
+    }
+    REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);
+    made.emplace_back(dtype::f32, rows, cols, cols);
+    r.fetch(made.back().bytes.data());
+  }
+  cuda::shortcuts_taken() = {};
+  cudaStreamDestroy(stream);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    CHECK(made[1].same_bits(made[0], row, row, 1));
+    CHECK(made[2].same_bits(made[0], row, row, 1));
+  }
 }
 
 namespace {

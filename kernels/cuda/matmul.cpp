@@ -151,17 +151,20 @@ struct matmul_library::state {
   template <class Multiply>
   [[nodiscard]] static float time_of(Multiply multiply, std::span<const void* const> weights,
                                      stream_ref stream) {
-    constexpr std::size_t rounds = 6;
+    constexpr std::size_t rounds = 8;
     constexpr float never = 1e30F;
     std::array<cudaEvent_t, 2> marks{};
     for (cudaEvent_t& mark : marks)
       if (cudaEventCreate(&mark) != cudaSuccess)
         return never;
     bool good = true;
+    // The host is slower at enqueuing small products than the device at making them.
     for (std::size_t i = 0; i <= rounds && good; ++i) {
       good = multiply(weights[i % weights.size()]);
-      if (i == 0)
+      if (i == 0) {
+        good = good && stall(100, stream).has_value();
         cudaEventRecord(marks[0], stream);
+      }
     }
     cudaEventRecord(marks[1], stream);
     const bool ran = cudaEventSynchronize(marks[1]) == cudaSuccess;
@@ -198,6 +201,11 @@ result<void> matmul_library::run(const matmul_args& args, stream_ref stream) {
   return good(state_->multiply(**found, args, (*found)->algorithm, stream), "cuBLASLt");
 }
 
+bool matmul_library::prefers_skinny(const matmul_args& args) const {
+  const auto found = state_->find(args);
+  return found && (*found)->skinny;
+}
+
 result<void> matmul_library::tune(const matmul_args& args, std::span<const void* const> weights,
                                   stream_ref stream) {
   const auto found = state_->find(args);
@@ -222,7 +230,8 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
       p.algorithm = algorithm;
     }
   }
-  if (!takes_skinny(plain(args)))
+  p.skinny = false;
+  if (!takes_skinny(plain(args)) || args.m > shortcuts_taken().skinny_rows)
     return {};
   const auto multiply = [&](const void* w) {
     with.w = w;

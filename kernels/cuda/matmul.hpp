@@ -45,10 +45,13 @@ public:
   /// @cost   2 m n k flops; a new shape asks for its algorithm first, tens of microseconds
   [[nodiscard]] result<void> run(const matmul_args& args, stream_ref stream);
 
+  /// Whether tune() found skinny_matmul() to be the fastest for a shape.
+  [[nodiscard]] bool prefers_skinny(const matmul_args& args) const;
+
   /// Measures the algorithms for a shape and keeps the fastest. `weights` are matrices of the shape
   /// of args.w, taken in turns so that what is timed is the reading of them from memory.
   /// @errors as run
-  /// @cost   waits for the device; some 60 products
+  /// @cost   waits for the device; some 80 products
   [[nodiscard]] result<void> tune(const matmul_args& args, std::span<const void* const> weights,
                                   stream_ref stream);
 

@@ -19,6 +19,21 @@ namespace troupe::kernels::cuda {
 /// A CUDA stream, borrowed; cudaStream_t without CUDA's headers.
 using stream_ref = CUstream_st*;
 
+/// What is done only to be quick, and may be left out to measure what it brings.
+struct shortcuts {
+  /// Kernels start while the one before them runs, and wait where they need its results.
+  bool early_launch = true;
+  /// Products read ahead before they wait for their inputs.
+  bool read_ahead = true;
+  /// One kernel for the product of gate and up and for silu_mul() behind it.
+  bool gate_in_product = true;
+  /// Up to how many rows skinny_matmul() is a candidate.
+  std::int64_t skinny_rows = 8;
+};
+
+/// Those of this process. Benches change them, before they load a model.
+[[nodiscard]] shortcuts& shortcuts_taken() noexcept;
+
 /// One row of a batch, as the device sees it.
 struct batch_row {
   /// A negative one, -1 - i, stands for the i-th of the sampled tokens: one that an earlier step
@@ -249,7 +264,7 @@ struct ordered_matmul_args {
 [[nodiscard]] result<void> ordered_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// Rows of a that skinny_matmul() takes at most.
-inline constexpr std::int64_t max_skinny_rows = 4;
+inline constexpr std::int64_t max_skinny_rows = 8;
 
 /// Whether skinny_matmul() takes a product: bf16, few rows, k and lda multiples of 8 from addresses
 /// that are multiples of 16 bytes.
@@ -262,6 +277,19 @@ inline constexpr std::int64_t max_skinny_rows = 4;
 /// @async  enqueues on `stream`
 /// @cost   reads w once
 [[nodiscard]] result<void> skinny_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// out = silu(a gate^T) * (a up^T) where w holds gate and then up: the bits of skinny_matmul() in
+/// bf16 with silu_mul() behind it, for half the launches.
+/// @shape  a [m, k], w [2 n, k], out [m, n], all bf16
+/// @errors unsupported: what takes_skinny() refuses
+/// @async  enqueues on `stream`
+/// @cost   reads w once
+[[nodiscard]] result<void> skinny_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// Keeps the device busy for about `microseconds`, so that what is enqueued meanwhile then runs
+/// without gaps of the host's making.
+/// @async  enqueues on `stream`
+[[nodiscard]] result<void> stall(std::int64_t microseconds, stream_ref stream);
 
 struct fill_args {
   void* out = nullptr;

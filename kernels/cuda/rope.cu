@@ -75,9 +75,12 @@ __global__ void rope_store_kernel(rope_store_args args) {
   const int head = static_cast<int>(blockIdx.y * warps_per_block + threadIdx.x / 32);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const kv_cache& cache = args.cache;
+  const std::int64_t row = blockIdx.x;
+  let_next_begin();
+  const batch_row at_row = args.batch[row];
+  wait_for_before();
   if (head >= args.heads + 2 * cache.kv_heads)
     return;
-  const std::int64_t row = blockIdx.x;
   const int half = cache.dim / 2;
   const bool query = head < args.heads;
   const bool value = head >= args.heads + cache.kv_heads;
@@ -87,14 +90,14 @@ __global__ void rope_store_kernel(rope_store_args args) {
     const float* const weight = query ? args.q_norm : args.k_norm;
     if (weight != nullptr)
       norm(x, weight, args.eps, half);
-    const std::int64_t position = args.batch[row].position;
+    const std::int64_t position = at_row.position;
     turn(x, args.cos + position * half, args.sin + position * half, half);
   }
   if (query) {
     store(x, static_cast<T*>(args.q) + row * args.q_stride + head * cache.dim, half, lane);
     return;
   }
-  const std::int64_t slot = args.batch[row].slot;
+  const std::int64_t slot = at_row.slot;
   if (slot < 0)
     return;
   const std::int64_t kv_head = head - args.heads - (value ? cache.kv_heads : 0);
@@ -131,7 +134,8 @@ result<void> rope_store(const rope_store_args& args, stream_ref stream) {
   const dim3 grid(static_cast<unsigned>(args.rows),
                   static_cast<unsigned>((heads + warps_per_block - 1) / warps_per_block));
   with_type(args.cache.type, [&](auto element) {
-    rope_store_kernel<decltype(element)><<<grid, 32 * warps_per_block, 0, stream>>>(args);
+    launch_early(rope_store_kernel<decltype(element)>, {grid, 32 * warps_per_block, 0, stream},
+                 args);
   });
   return launched("rope_store");
 }

@@ -12,6 +12,7 @@ constexpr int norm_items = 16;
 
 template <class T>
 __global__ void embed_kernel(embed_args args) {
+  let_next_begin();
   const std::int64_t row = blockIdx.x;
   std::int32_t token = args.batch[row].token;
   if (token < 0)
@@ -28,6 +29,15 @@ template <class T, int Width>
 __global__ void __launch_bounds__(norm_threads) rms_norm_kernel(rms_norm_args args) {
   __shared__ float scratch[33];
   constexpr int rounds = norm_items / Width;
+  let_next_begin();
+  pack<float, Width> weight[rounds];
+#pragma unroll
+  for (int i = 0; i < rounds; ++i) {
+    const std::int64_t c = (static_cast<std::int64_t>(i) * blockDim.x + threadIdx.x) * Width;
+    if (c < args.cols)
+      weight[i] = *reinterpret_cast<const pack<float, Width>*>(args.weight + c);
+  }
+  wait_for_before();
   const std::int64_t row = args.pick == nullptr ? blockIdx.x : args.pick[blockIdx.x];
   float* const residual = args.residual + row * args.residual_stride;
   const T* const delta = static_cast<const T*>(args.delta) + row * args.delta_stride;
@@ -57,16 +67,17 @@ __global__ void __launch_bounds__(norm_threads) rms_norm_kernel(rms_norm_args ar
     const std::int64_t c = (static_cast<std::int64_t>(i) * blockDim.x + threadIdx.x) * Width;
     if (c >= args.cols)
       break;
-    const auto weight = *reinterpret_cast<const pack<float, Width>*>(args.weight + c);
     pack<T, Width> made;
     for (int j = 0; j < Width; ++j)
-      made.item[j] = from_float<T>(held[i].item[j] * scale * weight.item[j]);
+      made.item[j] = from_float<T>(held[i].item[j] * scale * weight[i].item[j]);
     *reinterpret_cast<pack<T, Width>*>(out + c) = made;
   }
 }
 
 template <class T, int Width>
 __global__ void silu_mul_kernel(silu_mul_args args) {
+  let_next_begin();
+  wait_for_before();
   const std::int64_t c = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * Width;
   if (c >= args.cols)
     return;
@@ -76,8 +87,7 @@ __global__ void silu_mul_kernel(silu_mul_args args) {
     const auto up = *reinterpret_cast<const pack<T, Width>*>(from + args.cols);
     pack<T, Width> made;
     for (int j = 0; j < Width; ++j) {
-      const float g = to_float(gate.item[j]);
-      made.item[j] = from_float<T>(g / (1.0F + expf(-g)) * to_float(up.item[j]));
+      made.item[j] = from_float<T>(gated(to_float(gate.item[j]), to_float(up.item[j])));
     }
     *reinterpret_cast<pack<T, Width>*>(static_cast<T*>(args.out) + row * args.out_stride + c) =
         made;
@@ -89,7 +99,8 @@ void launch_norm(const rms_norm_args& args, cudaStream_t stream) {
   const std::int64_t vectors = (args.cols + Width - 1) / Width;
   const auto threads =
       static_cast<unsigned>(vectors >= norm_threads ? norm_threads : (vectors + 31) / 32 * 32);
-  rms_norm_kernel<T, Width><<<static_cast<unsigned>(args.rows), threads, 0, stream>>>(args);
+  launch_early(rms_norm_kernel<T, Width>,
+               {dim3(static_cast<unsigned>(args.rows)), threads, 0, stream}, args);
 }
 
 template <class T, int Width>
@@ -97,8 +108,8 @@ void launch_silu(const silu_mul_args& args, cudaStream_t stream) {
   constexpr int threads = 128;
   const std::int64_t blocks = (args.cols + threads * Width - 1) / (threads * Width);
   const auto rows = static_cast<unsigned>(args.rows < 32768 ? args.rows : 32768);
-  silu_mul_kernel<T, Width>
-      <<<dim3(static_cast<unsigned>(blocks), rows), threads, 0, stream>>>(args);
+  launch_early(silu_mul_kernel<T, Width>,
+               {dim3(static_cast<unsigned>(blocks), rows), threads, 0, stream}, args);
 }
 
 result<void> check(const rms_norm_args& args) {

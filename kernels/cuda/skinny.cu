@@ -1,8 +1,12 @@
-// The product for a few rows, as one decode step of one to four sequences has them: a warp makes
+// The product for a few rows, as one decode step of one to eight sequences has them: a warp makes
 // two outputs of every row, streaming two rows of w past the rows of a, which stay in the caches.
+// The first of w are on their way before the kernel in front is done. With Gated the two outputs
+// are a gate and its up, and become one.
 // Roofline: bound by reading w once; 2 n k bytes. Per 16 bytes of w, a thread has 8 m
 // multiply-adds.
 #include "kernels/cuda/device.cuh"
+
+#include <algorithm>
 
 namespace troupe::kernels::cuda {
 
@@ -13,6 +17,24 @@ constexpr int outputs = 2;
 /// Loads of 16 bytes that a lane has under way for each row of w.
 constexpr int ahead = 4;
 constexpr int width = 8;
+
+/// Bytes of w that a kernel asks for ahead of time, in all: what L2 keeps with ease.
+constexpr std::int64_t ahead_bytes = 20 << 20U;
+/// Blocks that are on the device at once, or a few more.
+constexpr std::int64_t resident_blocks = 132 * 8;
+
+/// 16 bytes that are read once. In its place in the program, so before the wait where it stands so.
+__device__ __forceinline__ uint4 stream_in(const uint4* from) {
+  uint4 x;
+  asm volatile("ld.global.cs.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "l"(from));
+  return x;
+}
+
+__device__ __forceinline__ void bring_to_l2(const uint4* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
 
 /// The sum of eight products of bf16 numbers on top of `sum`, in their order.
 __device__ __forceinline__ float dot(const uint4& x, const uint4& y, float sum) {
@@ -26,58 +48,120 @@ __device__ __forceinline__ float dot(const uint4& x, const uint4& y, float sum) 
   return sum;
 }
 
-template <int Rows, class Out>
-__global__ void __launch_bounds__(32 * warps) skinny_kernel(ordered_matmul_args args) {
+/// The loads of one round: `ahead` vectors of each of the rows of w.
+__device__ __forceinline__ void stream_round(uint4 (&x)[ahead][outputs],
+                                             const uint4* const (&from)[outputs], int base,
+                                             int vectors) {
+#pragma unroll
+  for (int i = 0; i < ahead * outputs; ++i) {
+    const int at = base + 32 * (i / outputs);
+    x[i / outputs][i % outputs] = make_uint4(0, 0, 0, 0);
+    if (at < vectors)
+      x[i / outputs][i % outputs] = stream_in(from[i % outputs] + at);
+  }
+}
+
+/// `brought`: vectors of a row of w that the first blocks ask for before they wait.
+template <int Rows, class Out, bool Gated>
+__global__ void __launch_bounds__(32 * warps) skinny_kernel(ordered_matmul_args args, int brought) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t first =
-      (static_cast<std::int64_t>(blockIdx.x) * warps + threadIdx.x / 32) * outputs;
-  if (first >= args.n)
-    return;
+  const std::int64_t warp = static_cast<std::int64_t>(blockIdx.x) * warps + threadIdx.x / 32;
+  const std::int64_t first = Gated ? warp : warp * outputs;
   const auto* const w = static_cast<const uint4*>(args.w);
   const auto* const a = static_cast<const uint4*>(args.a);
   const auto vectors = static_cast<int>(args.k / width);
   const auto a_stride = static_cast<std::int64_t>(args.lda / width);
+  const bool idle = first >= args.n;
   const uint4* from[outputs];
 #pragma unroll
-  for (int n = 0; n < outputs; ++n)
-    from[n] = w + (first + n < args.n ? first + n : first) * vectors;
+  for (int n = 0; n < outputs; ++n) {
+    const std::int64_t other = Gated ? first + n * args.n : first + n;
+    from[n] = w + (idle ? 0 : Gated || other < args.n ? other : first) * vectors;
+  }
+  uint4 x[ahead][outputs];
+  if (brought == 0)
+    wait_for_before();
+  stream_round(x, from, lane, vectors);
+  if (brought > 0 && blockIdx.x < resident_blocks) {
+    const int end = min(brought, vectors);
+#pragma unroll 1
+    for (int at = 32 * ahead + lane * 8; at < end; at += 32 * 8)
+#pragma unroll
+      for (int n = 0; n < outputs; ++n)
+        bring_to_l2(from[n] + at);
+  }
+  wait_for_before();
+  let_next_begin();
+  if (idle)
+    return;
   float sum[outputs][Rows] = {};
   for (int base = lane; base < vectors; base += 32 * ahead) {
-    uint4 x[ahead][outputs];
-#pragma unroll
-    for (int i = 0; i < ahead * outputs; ++i) {
-      const int at = base + 32 * (i / outputs);
-      x[i / outputs][i % outputs] =
-          at < vectors ? __ldcs(from[i % outputs] + at) : make_uint4(0, 0, 0, 0);
-    }
+    if (base != lane)
+      stream_round(x, from, base, vectors);
 #pragma unroll
     for (int i = 0; i < ahead; ++i) {
       const int at = base + 32 * i;
 #pragma unroll
       for (int m = 0; m < Rows; ++m) {
-        const uint4 y = at < vectors ? __ldg(a + m * a_stride + at) : make_uint4(0, 0, 0, 0);
+        // Not through the read-only path: the kernel before this one may have been writing it.
+        const uint4 y = at < vectors ? a[m * a_stride + at] : make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int n = 0; n < outputs; ++n)
           sum[n][m] = dot(x[i][n], y, sum[n][m]);
       }
     }
   }
+  auto* const out = static_cast<Out*>(args.out);
 #pragma unroll
-  for (int i = 0; i < outputs * Rows; ++i) {
-    const int n = i / Rows;
-    const float total = warp_sum(sum[n][i % Rows]);
-    if (lane == 0 && first + n < args.n)
-      static_cast<Out*>(args.out)[i % Rows * args.ldo + first + n] = from_float<Out>(total);
+  for (int m = 0; m < Rows; ++m) {
+    float total[outputs];
+#pragma unroll
+    for (int n = 0; n < outputs; ++n)
+      total[n] = warp_sum(sum[n][m]);
+    if (lane != 0)
+      continue;
+    if constexpr (Gated) {
+      // Rounded as the two of them are where they go through memory.
+      out[m * args.ldo + first] = from_float<Out>(
+          gated(to_float(from_float<Out>(total[0])), to_float(from_float<Out>(total[1]))));
+    } else {
+#pragma unroll
+      for (int n = 0; n < outputs; ++n)
+        if (first + n < args.n)
+          out[m * args.ldo + first + n] = from_float<Out>(total[n]);
+    }
   }
 }
 
-template <int Rows>
+template <int Rows, class Out, bool Gated>
+void launch_kernel(const ordered_matmul_args& args, cudaStream_t stream) {
+  constexpr std::int64_t each = Gated ? warps : warps * outputs;
+  const std::int64_t blocks = (args.n + each - 1) / each;
+  const std::int64_t streams = std::min(blocks, resident_blocks) * warps * outputs;
+  const int brought = shortcuts_taken().early_launch && shortcuts_taken().read_ahead
+                          ? static_cast<int>(ahead_bytes / 16 / streams)
+                          : 0;
+  launch_early(skinny_kernel<Rows, Out, Gated>,
+               {dim3(static_cast<unsigned>(blocks)), 32 * warps, 0, stream}, args, brought);
+}
+
+template <int Rows, bool Gated>
 void launch(const ordered_matmul_args& args, cudaStream_t stream) {
-  constexpr std::int64_t each = warps * outputs;
-  const auto blocks = static_cast<unsigned>((args.n + each - 1) / each);
-  with_type(args.out_type, [&](auto out) {
-    skinny_kernel<Rows, decltype(out)><<<blocks, 32 * warps, 0, stream>>>(args);
-  });
+  if constexpr (Gated)
+    launch_kernel<Rows, __nv_bfloat16, true>(args, stream);
+  else
+    with_type(args.out_type,
+              [&](auto out) { launch_kernel<Rows, decltype(out), false>(args, stream); });
+}
+
+template <bool Gated>
+result<void> launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
+  static_assert(max_skinny_rows == 8);
+  constexpr void (*launches[])(const ordered_matmul_args&, cudaStream_t) = {
+      launch<1, Gated>, launch<2, Gated>, launch<3, Gated>, launch<4, Gated>,
+      launch<5, Gated>, launch<6, Gated>, launch<7, Gated>, launch<8, Gated>};
+  launches[args.m - 1](args, stream);
+  return launched("skinny_matmul");
 }
 
 } // namespace
@@ -92,21 +176,15 @@ result<void> skinny_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (auto good = check_type(args.out_type, "skinny_matmul"); !good)
     return good;
   if (!takes_skinny(args))
-    return fail(errc::unsupported, "skinny_matmul: takes 1 to 4 rows of bf16, k a multiple of 8");
-  switch (args.m) {
-  case 1:
-    launch<1>(args, stream);
-    break;
-  case 2:
-    launch<2>(args, stream);
-    break;
-  case 3:
-    launch<3>(args, stream);
-    break;
-  default:
-    launch<4>(args, stream);
-  }
-  return launched("skinny_matmul");
+    return fail(errc::unsupported, "skinny_matmul: takes 1 to 8 rows of bf16, k a multiple of 8");
+  return launch_rows<false>(args, stream);
+}
+
+result<void> skinny_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {
+  if (!takes_skinny(args) || args.out_type != dtype::bf16)
+    return fail(errc::unsupported,
+                "skinny_gated_matmul: takes 1 to 8 rows of bf16, k a multiple of 8");
+  return launch_rows<true>(args, stream);
 }
 
 } // namespace troupe::kernels::cuda

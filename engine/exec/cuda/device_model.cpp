@@ -205,30 +205,33 @@ std::vector<device_model::product> device_model::products_of(const layer& of) co
           {&normed_, &head(), &logits_, c.vocab_size, c.hidden_size, dtype::f32}};
 }
 
+kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
+  return {.a = p.a->data(),
+          .lda = p.k,
+          .w = p.w->data(),
+          .out = p.out->data(),
+          .ldo = p.n,
+          .m = rows,
+          .n = p.n,
+          .k = p.k,
+          .type = compute_,
+          .out_type = p.out_type};
+}
+
 result<void> device_model::multiply(const product& p, std::int64_t rows, stream_ref on) {
-  if (ordered_)
-    return kernels::cuda::ordered_matmul({.a = p.a->data(),
-                                          .lda = p.k,
-                                          .w = p.w->data(),
-                                          .out = p.out->data(),
-                                          .ldo = p.n,
-                                          .m = rows,
-                                          .n = p.n,
-                                          .k = p.k,
-                                          .type = compute_,
-                                          .out_type = p.out_type},
-                                         on);
-  return library_.run({.a = p.a->data(),
-                       .lda = p.k,
-                       .w = p.w->data(),
-                       .out = p.out->data(),
-                       .ldo = p.n,
-                       .m = rows,
-                       .n = p.n,
-                       .k = p.k,
-                       .type = compute_,
-                       .out_type = p.out_type},
-                      on);
+  if (!ordered_)
+    return library_.run(args_of(p, rows), on);
+  return kernels::cuda::ordered_matmul({.a = p.a->data(),
+                                        .lda = p.k,
+                                        .w = p.w->data(),
+                                        .out = p.out->data(),
+                                        .ldo = p.n,
+                                        .m = rows,
+                                        .n = p.n,
+                                        .k = p.k,
+                                        .type = compute_,
+                                        .out_type = p.out_type},
+                                       on);
 }
 
 result<void> device_model::tune(std::int64_t rows, stream_ref on) {
@@ -239,17 +242,7 @@ result<void> device_model::tune(std::int64_t rows, stream_ref on) {
     for (const layer& one : layers_)
       weights.push_back(products_of(one)[i].w->data());
     const product p = products_of(layers_.front())[i];
-    const kernels::cuda::matmul_args args{.a = p.a->data(),
-                                          .lda = p.k,
-                                          .w = p.w->data(),
-                                          .out = p.out->data(),
-                                          .ldo = p.n,
-                                          .m = rows,
-                                          .n = p.n,
-                                          .k = p.k,
-                                          .type = compute_,
-                                          .out_type = p.out_type};
-    if (auto tuned = library_.tune(args, weights, on); !tuned)
+    if (auto tuned = library_.tune(args_of(p, rows), weights, on); !tuned)
       return tuned;
   }
   return {};
@@ -310,10 +303,23 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
   return all.state();
 }
 
-result<void> device_model::feed(const layer& of, const forward_batch& batch, stream_ref on) {
-  const std::vector<product> products = products_of(of);
+result<void> device_model::gate(const layer& of, const forward_batch& batch, stream_ref on) {
+  const product both = products_of(of)[2];
+  if (!ordered_ && kernels::cuda::shortcuts_taken().gate_in_product &&
+      library_.prefers_skinny(args_of(both, batch.rows)))
+    return kernels::cuda::skinny_gated_matmul({.a = both.a->data(),
+                                               .lda = both.k,
+                                               .w = both.w->data(),
+                                               .out = gated_.data(),
+                                               .ldo = config_.intermediate_size,
+                                               .m = batch.rows,
+                                               .n = config_.intermediate_size,
+                                               .k = both.k,
+                                               .type = compute_,
+                                               .out_type = compute_},
+                                              on);
   chain all;
-  all.then([&] { return multiply(products[2], batch.rows, on); });
+  all.then([&] { return multiply(both, batch.rows, on); });
   all.then([&] {
     return kernels::cuda::silu_mul({.gate_up = gate_up_.data(),
                                     .stride = 2 * config_.intermediate_size,
@@ -324,8 +330,13 @@ result<void> device_model::feed(const layer& of, const forward_batch& batch, str
                                     .cols = config_.intermediate_size},
                                    on);
   });
-  all.then([&] { return multiply(products[3], batch.rows, on); });
   return all.state();
+}
+
+result<void> device_model::feed(const layer& of, const forward_batch& batch, stream_ref on) {
+  if (auto gated = gate(of, batch, on); !gated)
+    return gated;
+  return multiply(products_of(of)[3], batch.rows, on);
 }
 
 result<void> device_model::forward(const forward_batch& batch,

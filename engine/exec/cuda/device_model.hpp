@@ -79,12 +79,15 @@ private:
 
   [[nodiscard]] static result<layer> load_layer(const load_context& from, weight_uploader& bring,
                                                 std::int64_t index);
+  [[nodiscard]] kernels::cuda::matmul_args args_of(const product& p, std::int64_t rows) const;
   [[nodiscard]] result<void> multiply(const product& p, std::int64_t rows, stream_ref on);
   [[nodiscard]] result<void> norm(const device_buffer& weight, const device_buffer* delta,
                                   const forward_batch& batch, const std::int32_t* pick,
                                   stream_ref on);
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
                                     const kernels::cuda::kv_cache& cache, stream_ref on);
+  /// Makes gated_ of normed_.
+  [[nodiscard]] result<void> gate(const layer& of, const forward_batch& batch, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
   [[nodiscard]] std::vector<product> products_of(const layer& of) const;
   [[nodiscard]] const device_buffer& head() const {
