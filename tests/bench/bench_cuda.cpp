@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,7 +23,11 @@
 // (seen on another machine of the kind, so a hint and not a comparison).
 //
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
-//              [--prefill 128,512,2048]
+//              [--prefill 128,512,2048] [--without early_launch,read_ahead,gate_in_product,skinny]
+//              [--ladder 1,8]
+//
+// --ladder measures a decode step at those batches once more for each rung: all shortcuts of
+// kernels/cuda left out, then one after the other taken, each on a model loaded anew.
 namespace {
 
 using namespace troupe;
@@ -67,7 +72,35 @@ struct settings {
   std::vector<std::uint32_t> prefills{128, 512, 2048};
   std::uint32_t steps = 40;
   std::uint32_t context = 128;
+  std::vector<std::uint32_t> ladder;
 };
+
+/// What may be left out, in the order of the rungs, and how.
+struct rung {
+  std::string_view name;
+  void (*leave)(kernels::cuda::shortcuts&);
+};
+
+const std::vector<rung> rungs{
+    {"early_launch", [](auto& taken) { taken.early_launch = false; }},
+    {"read_ahead", [](auto& taken) { taken.read_ahead = false; }},
+    {"skinny", [](auto& taken) { taken.skinny_rows = 4; }},
+    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }}};
+
+/// Leaves out every shortcut that `names` names; false when one is unknown.
+bool leave_out(const std::string& names) {
+  for (std::size_t at = 0; at < names.size();) {
+    const std::size_t comma = std::min(names.find(',', at), names.size());
+    const auto named = std::string_view{names}.substr(at, comma - at);
+    const auto found = std::find_if(rungs.begin(), rungs.end(),
+                                    [&](const rung& one) { return one.name == named; });
+    if (found == rungs.end())
+      return false;
+    found->leave(kernels::cuda::shortcuts_taken());
+    at = comma + 1;
+  }
+  return true;
+}
 
 double seconds_since(steady::time_point begin) {
   return std::chrono::duration<double>(steady::now() - begin).count();
@@ -177,6 +210,10 @@ settings parse(int argc, char** argv) {
       s.steps = numbers(given).at(0);
     else if (option == "--context")
       s.context = numbers(given).at(0);
+    else if (option == "--ladder")
+      s.ladder = numbers(given);
+    else if (option == "--without" && leave_out(given))
+      continue;
     else {
       fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
                  given);
@@ -214,6 +251,24 @@ void report(executor& run, const settings& s, double floor) {
   }
 }
 
+/// A rung leaves out the shortcuts from `taken` on: the last one takes all.
+void climb(const settings& s, const std::filesystem::path& folder,
+           const cuda::device_info& device) {
+  for (std::size_t taken = 0; taken <= rungs.size(); ++taken) {
+    kernels::cuda::shortcuts_taken() = {};
+    for (std::size_t i = taken; i < rungs.size(); ++i)
+      rungs[i].leave(kernels::cuda::shortcuts_taken());
+    cuda::cuda_executor run{options_of(folder), device};
+    must(run.load({}));
+    fmt::print("{} ladder {:<18}", s.model,
+               taken == 0 ? std::string{"none"} : fmt::format("+ {}", rungs[taken - 1].name));
+    for (const std::uint32_t batch : s.ladder)
+      fmt::print(" {:3}: {:.3f} ms", batch, decode(run, s, batch).step * 1e3);
+    fmt::print("\n");
+    std::fflush(stdout);
+  }
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -224,7 +279,8 @@ int main(int argc, char** argv) {
   std::filesystem::create_directories(folder);
   std::ofstream{folder / "config.json"} << configs.at(s.model);
   const auto begin = steady::now();
-  cuda::cuda_executor run{options_of(folder), device};
+  auto loaded = std::make_unique<cuda::cuda_executor>(options_of(folder), device);
+  cuda::cuda_executor& run = *loaded;
   must(run.load({}));
   const executor_description& about = run.describe();
   // A tied table is read as the head; an untied one is not read in a step but for a few rows.
@@ -236,5 +292,9 @@ int main(int argc, char** argv) {
              s.model, device.name, bandwidth / 1e12, read / 1e9, floor * 1e3, about.num_blocks,
              seconds_since(begin));
   report(run, s, floor);
+  // The next model needs the memory.
+  loaded.reset();
+  if (!s.ladder.empty())
+    climb(s, folder, device);
   return 0;
 }
