@@ -24,6 +24,23 @@ constexpr int most_algorithms = 8;
 
 cudaDataType_t data_type(dtype type) { return type == dtype::f32 ? CUDA_R_32F : CUDA_R_16BF; }
 
+/// A kernel of ours that may be faster than cuBLASLt.
+struct own_kernel {
+  bool (*takes)(const ordered_matmul_args&);
+  matmul_library::gated_product* multiply;
+  matmul_library::gated_product* gated;
+};
+
+constexpr std::array<own_kernel, 2> own_kernels{
+    {{[](const ordered_matmul_args& args) {
+        return takes_skinny(args) && args.m <= shortcuts_taken().skinny_rows;
+      },
+      skinny_matmul, skinny_gated_matmul},
+     {[](const ordered_matmul_args& args) {
+        return takes_narrow(args) && shortcuts_taken().narrow;
+      },
+      narrow_matmul, narrow_gated_matmul}}};
+
 /// A shape and the algorithm that serves it.
 struct product {
   cublasLtMatmulDesc_t operation = nullptr;
@@ -32,8 +49,8 @@ struct product {
   cublasLtMatrixLayout_t out = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
   bool chosen = false;
-  /// Whether skinny_matmul() is the fastest.
-  bool skinny = false;
+  /// The kernel of ours that is the fastest, if one is.
+  const own_kernel* own = nullptr;
 
   product() = default;
   product(const product&) = delete;
@@ -196,14 +213,14 @@ result<void> matmul_library::run(const matmul_args& args, stream_ref stream) {
   const auto found = state_->find(args);
   if (!found)
     return fail(found.error());
-  if ((*found)->skinny)
-    return skinny_matmul(plain(args), stream);
+  if ((*found)->own != nullptr)
+    return (*found)->own->multiply(plain(args), stream);
   return good(state_->multiply(**found, args, (*found)->algorithm, stream), "cuBLASLt");
 }
 
-bool matmul_library::prefers_skinny(const matmul_args& args) const {
+matmul_library::gated_product* matmul_library::gated(const matmul_args& args) const {
   const auto found = state_->find(args);
-  return found && (*found)->skinny;
+  return found && (*found)->own != nullptr ? (*found)->own->gated : nullptr;
 }
 
 result<void> matmul_library::tune(const matmul_args& args, std::span<const void* const> weights,
@@ -230,14 +247,20 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
       p.algorithm = algorithm;
     }
   }
-  p.skinny = false;
-  if (!takes_skinny(plain(args)) || args.m > shortcuts_taken().skinny_rows)
-    return {};
-  const auto multiply = [&](const void* w) {
-    with.w = w;
-    return skinny_matmul(plain(with), stream).has_value();
-  };
-  p.skinny = state::time_of(multiply, weights, stream) < best;
+  p.own = nullptr;
+  for (const own_kernel& one : own_kernels) {
+    if (!one.takes(plain(args)))
+      continue;
+    const auto multiply = [&](const void* w) {
+      with.w = w;
+      return one.multiply(plain(with), stream).has_value();
+    };
+    const float time = state::time_of(multiply, weights, stream);
+    if (time < best) {
+      best = time;
+      p.own = &one;
+    }
+  }
   return {};
 }
 

@@ -24,9 +24,9 @@ struct matmul_args {
   dtype out_type = dtype::bf16;
 };
 
-/// Products through cuBLASLt, and through skinny_matmul() where tune() finds it faster. Remembers
-/// which algorithm serves a shape; bits depend on the algorithm and so on m. One thread and one
-/// stream at a time. Move-only.
+/// Products through cuBLASLt, and through skinny_matmul() and narrow_matmul() where tune() finds
+/// them faster. Remembers which algorithm serves a shape; bits depend on the algorithm and so on m.
+/// One thread and one stream at a time. Move-only.
 class matmul_library {
 public:
   /// @pre    `workspace` is device memory of `bytes` that outlives this object
@@ -45,8 +45,10 @@ public:
   /// @cost   2 m n k flops; a new shape asks for its algorithm first, tens of microseconds
   [[nodiscard]] result<void> run(const matmul_args& args, stream_ref stream);
 
-  /// Whether tune() found skinny_matmul() to be the fastest for a shape.
-  [[nodiscard]] bool prefers_skinny(const matmul_args& args) const;
+  using gated_product = result<void>(const ordered_matmul_args&, stream_ref);
+  /// The product of gate and up with silu_mul() behind it that goes with the fastest kernel for a
+  /// shape, if tune() found one of ours to be that; else nullptr.
+  [[nodiscard]] gated_product* gated(const matmul_args& args) const;
 
   /// Measures the algorithms for a shape and keeps the fastest. `weights` are matrices of the shape
   /// of args.w, taken in turns so that what is timed is the reading of them from memory.

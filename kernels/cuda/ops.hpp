@@ -29,6 +29,8 @@ struct shortcuts {
   bool gate_in_product = true;
   /// Up to how many rows skinny_matmul() is a candidate.
   std::int64_t skinny_rows = 8;
+  /// Whether narrow_matmul() is a candidate.
+  bool narrow = true;
 };
 
 /// Those of this process. Benches change them, before they load a model.
@@ -285,6 +287,26 @@ inline constexpr std::int64_t max_skinny_rows = 8;
 /// @async  enqueues on `stream`
 /// @cost   reads w once
 [[nodiscard]] result<void> skinny_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// Rows of a that narrow_matmul() takes at most.
+inline constexpr std::int64_t max_narrow_rows = 32;
+
+/// As takes_skinny().
+[[nodiscard]] bool takes_narrow(const ordered_matmul_args& args) noexcept;
+
+/// skinny_matmul() on the tensor cores, for more rows; its bits are its own, and do not depend on m
+/// either.
+/// @errors unsupported: what takes_narrow() refuses
+/// @async  enqueues on `stream`
+/// @cost   reads w once
+[[nodiscard]] result<void> narrow_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// skinny_gated_matmul() on the tensor cores: the bits of narrow_matmul() with silu_mul() behind
+/// it.
+/// @errors unsupported: what takes_narrow() refuses
+/// @async  enqueues on `stream`
+/// @cost   reads w once
+[[nodiscard]] result<void> narrow_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// Keeps the device busy for about `microseconds`, so that what is enqueued meanwhile then runs
 /// without gaps of the host's making.

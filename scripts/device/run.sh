@@ -54,11 +54,11 @@ step_kernels() { one kernels 50 "$from/bin/kernels_cuda_test" -d yes; }
 step_sampling() { one sampling 30 "$from/bin/engine_exec_cuda_test" -d yes "the device samples*"; }
 step_executor() { one executor 60 "$from/bin/engine_exec_cuda_test" -d yes "~the device samples*" "~cuda logits*"; }
 step_golden() { one golden 40 "$from/bin/engine_exec_cuda_test" -d yes "cuda logits*"; }
-step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256 --ladder 1,2,8,64; }
-step_bench06b() { one bench06b 45 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256 --ladder 1,2,8,64; }
-step_ops() { one bench_ops 30 "$from/bin/bench_cuda_ops" 1 32 256; }
+step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256 --ladder 1,8,32,64; }
+step_bench06b() { one bench06b 45 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256 --ladder 1,8,32,64; }
+step_ops() { one bench_ops 40 "$from/bin/bench_cuda_ops" 1 8 32 256; }
 step_memcheck() {
-  one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*"
+  one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
 }
 
 # up NAME PORT OPTIONS...: a server in the background; waits until it is ready. Leaves its process in `server`.

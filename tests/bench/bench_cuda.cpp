@@ -23,8 +23,9 @@
 // (seen on another machine of the kind, so a hint and not a comparison).
 //
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
-//              [--prefill 128,512,2048] [--without early_launch,read_ahead,gate_in_product,skinny]
-//              [--ladder 1,8]
+//              [--prefill 128,512,2048] [--without early_launch,read_ahead,skinny,narrow,
+//              gate_in_product]
+//              [--ladder 1,8,32,64]
 //
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew.
@@ -85,6 +86,7 @@ const std::vector<rung> rungs{
     {"early_launch", [](auto& taken) { taken.early_launch = false; }},
     {"read_ahead", [](auto& taken) { taken.read_ahead = false; }},
     {"skinny", [](auto& taken) { taken.skinny_rows = 4; }},
+    {"narrow", [](auto& taken) { taken.narrow = false; }},
     {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }}};
 
 /// Leaves out every shortcut that `names` names; false when one is unknown.

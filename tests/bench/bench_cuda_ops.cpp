@@ -129,20 +129,26 @@ void products(op_bench& bench, const std::vector<std::int64_t>& all_rows) {
       };
       bench.run(s.name, rows, s.copies * 4, bytes,
                 with_all([&] { return library.run(args, bench.on()); }));
-      if (rows <= ops::max_skinny_rows)
-        bench.run(fmt::format("{} skinny", s.name), rows, s.copies * 4, bytes, with_all([&] {
-                    return ops::skinny_matmul({.a = args.a,
-                                               .lda = args.lda,
-                                               .w = args.w,
-                                               .out = args.out,
-                                               .ldo = args.ldo,
-                                               .m = args.m,
-                                               .n = args.n,
-                                               .k = args.k,
-                                               .type = args.type,
-                                               .out_type = args.out_type},
-                                              bench.on());
+      const auto own = [&](std::string_view kind,
+                           result<void> (*multiply)(const ops::ordered_matmul_args&, stream_ref)) {
+        bench.run(fmt::format("{} {}", s.name, kind), rows, s.copies * 4, bytes, with_all([&] {
+                    return multiply({.a = args.a,
+                                     .lda = args.lda,
+                                     .w = args.w,
+                                     .out = args.out,
+                                     .ldo = args.ldo,
+                                     .m = args.m,
+                                     .n = args.n,
+                                     .k = args.k,
+                                     .type = args.type,
+                                     .out_type = args.out_type},
+                                    bench.on());
                   }));
+      };
+      if (rows <= ops::max_skinny_rows)
+        own("skinny", ops::skinny_matmul);
+      if (rows <= ops::max_narrow_rows)
+        own("narrow", ops::narrow_matmul);
     }
   }
 }

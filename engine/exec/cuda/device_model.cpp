@@ -305,19 +305,21 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
 
 result<void> device_model::gate(const layer& of, const forward_batch& batch, stream_ref on) {
   const product both = products_of(of)[2];
-  if (!ordered_ && kernels::cuda::shortcuts_taken().gate_in_product &&
-      library_.prefers_skinny(args_of(both, batch.rows)))
-    return kernels::cuda::skinny_gated_matmul({.a = both.a->data(),
-                                               .lda = both.k,
-                                               .w = both.w->data(),
-                                               .out = gated_.data(),
-                                               .ldo = config_.intermediate_size,
-                                               .m = batch.rows,
-                                               .n = config_.intermediate_size,
-                                               .k = both.k,
-                                               .type = compute_,
-                                               .out_type = compute_},
-                                              on);
+  auto* const at_once = !ordered_ && kernels::cuda::shortcuts_taken().gate_in_product
+                            ? library_.gated(args_of(both, batch.rows))
+                            : nullptr;
+  if (at_once != nullptr)
+    return at_once({.a = both.a->data(),
+                    .lda = both.k,
+                    .w = both.w->data(),
+                    .out = gated_.data(),
+                    .ldo = config_.intermediate_size,
+                    .m = batch.rows,
+                    .n = config_.intermediate_size,
+                    .k = both.k,
+                    .type = compute_,
+                    .out_type = compute_},
+                   on);
   chain all;
   all.then([&] { return multiply(both, batch.rows, on); });
   all.then([&] {
