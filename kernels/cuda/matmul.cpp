@@ -152,6 +152,11 @@ struct matmul_library::state {
     }
     p.algorithm = found[0].algo;
     p.chosen = true;
+    const auto* const own =
+        std::find_if(own_kernels.begin(), own_kernels.end(),
+                     [&](const own_kernel& one) { return one.takes(plain(args)); });
+    if (shortcuts_taken().own_untuned && own != own_kernels.end())
+      p.own = own;
     return &p;
   }
 

@@ -31,6 +31,8 @@ struct shortcuts {
   std::int64_t skinny_rows = 8;
   /// Whether narrow_matmul() is a candidate.
   bool narrow = true;
+  /// Products never tuned go through our kernels for few rows where those take them. For tests.
+  bool own_untuned = false;
 };
 
 /// Those of this process. Benches change them, before they load a model.
