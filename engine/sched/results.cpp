@@ -135,7 +135,9 @@ void scheduler::impl::step_failed(const error& why, time_point now) {
   }
   in_flight.clear();
   commits.push_back({.step = ended_step, .blocks = {}, .contents_lost = true});
-  const auto how = failure(errc::internal, fmt::format("the worker failed: {}", to_string(why)));
+  // A worker that is gone comes back: worth another try. Any other failure is ours.
+  const auto code = why.code == errc::peer_down ? errc::peer_down : errc::internal;
+  const auto how = failure(code, fmt::format("the worker failed: {}", to_string(why)));
   while (!running.empty())
     finish(*running.front(), how, now);
   while (!waiting.empty())

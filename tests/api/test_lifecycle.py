@@ -67,7 +67,8 @@ def stream_to_its_end(cluster, seed, begun):
 def test_a_death_ends_in_errors_and_a_restart(mortal, kind):
     begun = threading.Semaphore(0)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        streams = [pool.submit(stream_to_its_end, mortal, i, begun) for i in range(8)]
+        streams = [pool.submit(stream_to_its_end, mortal, i, begun) for i in range(6)]
+        whole = [pool.submit(mortal.complete, seed=i, **LONG) for i in range(2)]
         assert begun.acquire(timeout=60)
         try:
             mortal.kill(kind)
@@ -77,6 +78,9 @@ def test_a_death_ends_in_errors_and_a_restart(mortal, kind):
     assert "silence" not in ends, ends
     if kind != "edge":
         assert ends <= {"done", "error"}, ends
+        for answer in (w.result(timeout=60) for w in whole):
+            assert answer.status_code in (200, 503), answer.text
+            assert answer.status_code == 200 or int(answer.headers["retry-after"]) > 0
 
     def serves():
         try:
