@@ -238,7 +238,7 @@ executor_options options_of(const std::filesystem::path& folder) {
   return options;
 }
 
-void report(executor& run, const settings& s, double floor) {
+void report(cuda::cuda_executor& run, const settings& s, double floor) {
   const peer_times& peer = peers.at(s.model);
   for (const std::uint32_t batch : s.batches) {
     const decode_times t = decode(run, s, batch);
@@ -246,6 +246,7 @@ void report(executor& run, const settings& s, double floor) {
                "ms\n",
                s.model, batch, s.context, t.step * 1e3, t.step / floor,
                beside(peer.decode, batch, t.step), t.device * 1e3, t.host * 1e3);
+    fmt::print("{} decode {:3} takes: {}\n", s.model, batch, run.kernels_of(batch));
     std::fflush(stdout);
   }
   for (const std::uint32_t size : s.prefills) {
