@@ -218,7 +218,7 @@ settings parse(int argc, char** argv) {
     else if (option == "--ladder")
       s.ladder = numbers(given);
     else if (option == "--without" && leave_out(given))
-      continue;
+      fmt::print("without {}:\n", given);
     else {
       fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
                  given);
