@@ -394,8 +394,12 @@ __global__ void __launch_bounds__(32) decode_kernel(attention_args args) {
   extern __shared__ __align__(128) unsigned char memory[];
   let_next_begin();
   const int work = *args.decode_count * args.cache.kv_heads;
-  if (static_cast<int>(blockIdx.x) >= work)
-    wait_for_before();
+  // One block that waits is enough to keep the order; the others would only be in the way.
+  if (static_cast<int>(blockIdx.x) >= work) {
+    if (blockIdx.x == 0)
+      wait_for_before();
+    return;
+  }
   for (int w = static_cast<int>(blockIdx.x); w < work; w += static_cast<int>(gridDim.x)) {
     const attention_item item = args.decode[w / args.cache.kv_heads];
     const item_view<Dim> view{args, item, w % args.cache.kv_heads};

@@ -77,8 +77,8 @@ __device__ __forceinline__ float block_sum(float x, float* scratch) {
 
 /// Waits until the kernel before this one in the stream is done and its writes are visible. Until
 /// then a kernel that launch_early() started may read only what no kernel of the step writes:
-/// weights and the step's inputs; and it writes nothing. Every thread calls it, so that the end of
-/// a kernel is also the end of all before it.
+/// weights and the step's inputs; and it writes nothing. At least one block of every kernel
+/// calls it, so that the end of a kernel is also the end of all before it.
 __device__ __forceinline__ void wait_for_before() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 }
@@ -109,6 +109,10 @@ void launch_early(void (*kernel)(Params...), const launch_shape& shape, const Ar
   config.stream = shape.stream;
   config.attrs = &early;
   config.numAttrs = shortcuts_taken().early_launch ? 1 : 0;
+  // Kernels that want different splits are never on an SM together.
+  cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                       shortcuts_taken().one_carveout ? cudaSharedmemCarveoutMaxShared
+                                                      : cudaSharedmemCarveoutDefault);
   // launched() tells of errors.
   static_cast<void>(cudaLaunchKernelEx(&config, kernel, args...));
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 // Row-major out = a w^T is, in the column-major words of cuBLASLt, out^T [n, m] = w^T' a^T with
@@ -26,17 +27,20 @@ cudaDataType_t data_type(dtype type) { return type == dtype::f32 ? CUDA_R_32F : 
 
 /// A kernel of ours that may be faster than cuBLASLt.
 struct own_kernel {
+  std::string_view name;
   bool (*takes)(const ordered_matmul_args&);
   matmul_library::gated_product* multiply;
   matmul_library::gated_product* gated;
 };
 
 constexpr std::array<own_kernel, 2> own_kernels{
-    {{[](const ordered_matmul_args& args) {
+    {{"skinny",
+      [](const ordered_matmul_args& args) {
         return takes_skinny(args) && args.m <= shortcuts_taken().skinny_rows;
       },
       skinny_matmul, skinny_gated_matmul},
-     {[](const ordered_matmul_args& args) {
+     {"narrow",
+      [](const ordered_matmul_args& args) {
         return takes_narrow(args) && shortcuts_taken().narrow;
       },
       narrow_matmul, narrow_gated_matmul}}};
@@ -184,7 +188,7 @@ struct matmul_library::state {
     for (std::size_t i = 0; i <= rounds && good; ++i) {
       good = multiply(weights[i % weights.size()]);
       if (i == 0) {
-        good = good && stall(100, stream).has_value();
+        good = good && stall(150, stream).has_value();
         cudaEventRecord(marks[0], stream);
       }
     }
@@ -228,8 +232,13 @@ matmul_library::gated_product* matmul_library::gated(const matmul_args& args) co
   return found && (*found)->own != nullptr ? (*found)->own->gated : nullptr;
 }
 
+std::string_view matmul_library::kernel_of(const matmul_args& args) const {
+  const auto found = state_->find(args);
+  return found && (*found)->own != nullptr ? (*found)->own->name : "cuBLASLt";
+}
+
 result<void> matmul_library::tune(const matmul_args& args, std::span<const void* const> weights,
-                                  stream_ref stream) {
+                                  stream_ref stream, const matmul_follower& behind) {
   const auto found = state_->find(args);
   if (!found)
     return fail(found.error());
@@ -244,7 +253,8 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
     const auto& algorithm = all[static_cast<std::size_t>(i)].algo;
     const auto multiply = [&](const void* w) {
       with.w = w;
-      return state_->multiply(p, with, algorithm, stream) == CUBLAS_STATUS_SUCCESS;
+      return state_->multiply(p, with, algorithm, stream) == CUBLAS_STATUS_SUCCESS &&
+             (!behind.run || behind.run());
     };
     const float time = state::time_of(multiply, weights, stream);
     if (time < best) {
@@ -257,8 +267,13 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
     if (!one.takes(plain(args)))
       continue;
     const auto multiply = [&](const void* w) {
-      with.w = w;
-      return one.multiply(plain(with), stream).has_value();
+      ordered_matmul_args own = plain(args);
+      own.w = w;
+      if (behind.in_product) {
+        own.n /= 2;
+        return one.gated(own, stream).has_value();
+      }
+      return one.multiply(own, stream).has_value() && (!behind.run || behind.run());
     };
     const float time = state::time_of(multiply, weights, stream);
     if (time < best) {

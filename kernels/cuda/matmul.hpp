@@ -3,8 +3,10 @@
 #include "kernels/cuda/ops.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
 
 namespace troupe::kernels::cuda {
 
@@ -22,6 +24,14 @@ struct matmul_args {
   dtype type = dtype::bf16;
   /// Of out: `type` or f32.
   dtype out_type = dtype::bf16;
+};
+
+/// What stands behind a product in the pass that it is tuned for.
+struct matmul_follower {
+  /// Enqueues it on the same stream; may be empty.
+  std::function<result<void>()> run;
+  /// It is silu_mul(), which our kernels make in the product.
+  bool in_product = false;
 };
 
 /// Products through cuBLASLt, and through skinny_matmul() and narrow_matmul() where tune() finds
@@ -50,12 +60,17 @@ public:
   /// shape, if tune() found one of ours to be that; else nullptr.
   [[nodiscard]] gated_product* gated(const matmul_args& args) const;
 
+  /// Which kernel serves a shape: cuBLASLt, skinny or narrow.
+  [[nodiscard]] std::string_view kernel_of(const matmul_args& args) const;
+
   /// Measures the algorithms for a shape and keeps the fastest. `weights` are matrices of the shape
-  /// of args.w, taken in turns so that what is timed is the reading of them from memory.
+  /// of args.w, taken in turns so that what is timed is the reading of them from memory. With
+  /// `behind` what is timed is a chain, a product and a small kernel in turns: there a kernel that
+  /// begins before its forerunner ends shows what it gains, which a product alone does not.
   /// @errors as run
   /// @cost   waits for the device; some 80 products
   [[nodiscard]] result<void> tune(const matmul_args& args, std::span<const void* const> weights,
-                                  stream_ref stream);
+                                  stream_ref stream, const matmul_follower& behind = {});
 
 private:
   struct state;

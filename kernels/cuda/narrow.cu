@@ -19,12 +19,11 @@ constexpr int tiles = 2;
 /// Chunks of 32 of k, four vectors, that a warp has under way.
 constexpr int ahead = 2;
 constexpr int width = 8;
-constexpr std::int64_t ahead_bytes = 20 << 20U;
 constexpr std::int64_t resident_blocks = 132 * 3;
 
 __device__ __forceinline__ uint4 stream_in(const uint4* from) {
   uint4 x;
-  asm volatile("ld.global.cs.v4.u32 {%0,%1,%2,%3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
                : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
                : "l"(from));
   return x;
@@ -146,7 +145,7 @@ void launch(const ordered_matmul_args& args, cudaStream_t stream) {
   const std::int64_t blocks = (args.n + each - 1) / each;
   const std::int64_t streams = std::min(blocks, resident_blocks) * tile * tiles;
   const int brought = shortcuts_taken().early_launch && shortcuts_taken().read_ahead
-                          ? static_cast<int>(ahead_bytes / 16 / streams)
+                          ? static_cast<int>(shortcuts_taken().ahead_bytes / 16 / streams)
                           : 0;
   auto* const kernel = args.m <= 8    ? narrow_kernel<1, Out, Gated>
                        : args.m <= 16 ? narrow_kernel<2, Out, Gated>

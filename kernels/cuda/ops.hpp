@@ -25,10 +25,16 @@ struct shortcuts {
   bool early_launch = true;
   /// Products read ahead before they wait for their inputs.
   bool read_ahead = true;
+  /// How many bytes of a matrix at most, with the first loads into registers, which are made in any
+  /// case: more would stand in the way of what the small kernels before the product read.
+  std::int64_t ahead_bytes = 8 << 20U;
+  /// All our kernels ask for the same split of an SM into L1 and shared memory, so that it need not
+  /// run dry between them.
+  bool one_carveout = true;
   /// One kernel for the product of gate and up and for silu_mul() behind it.
   bool gate_in_product = true;
   /// Up to how many rows skinny_matmul() is a candidate.
-  std::int64_t skinny_rows = 8;
+  std::int64_t skinny_rows = 2;
   /// Whether narrow_matmul() is a candidate.
   bool narrow = true;
   /// Products never tuned go through our kernels for few rows where those take them. For tests.

@@ -3,12 +3,17 @@
 // Roofline at 4096 columns in bf16: a norm moves 12 bytes a column, 49 KiB a row.
 #include "kernels/cuda/device.cuh"
 
+#include <algorithm>
+
 namespace troupe::kernels::cuda {
 
 namespace {
 
 constexpr int norm_threads = 1024;
 constexpr int norm_items = 16;
+/// A block this small finds room beside the blocks of a product, so that it, and what follows it,
+/// can be there before the product ends.
+constexpr int norm_threads_few = 256;
 
 template <class T>
 __global__ void embed_kernel(embed_args args) {
@@ -42,17 +47,26 @@ __global__ void __launch_bounds__(norm_threads) rms_norm_kernel(rms_norm_args ar
   float* const residual = args.residual + row * args.residual_stride;
   const T* const delta = static_cast<const T*>(args.delta) + row * args.delta_stride;
   pack<float, Width> held[rounds];
-  float squares = 0;
+  pack<T, Width> more[rounds];
+  // All loads ahead of the first store, which could be to where they read.
 #pragma unroll
   for (int i = 0; i < rounds; ++i) {
     const std::int64_t c = (static_cast<std::int64_t>(i) * blockDim.x + threadIdx.x) * Width;
     if (c >= args.cols)
       break;
     held[i] = *reinterpret_cast<const pack<float, Width>*>(residual + c);
+    if (args.delta != nullptr)
+      more[i] = *reinterpret_cast<const pack<T, Width>*>(delta + c);
+  }
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < rounds; ++i) {
+    const std::int64_t c = (static_cast<std::int64_t>(i) * blockDim.x + threadIdx.x) * Width;
+    if (c >= args.cols)
+      break;
     if (args.delta != nullptr) {
-      const auto more = *reinterpret_cast<const pack<T, Width>*>(delta + c);
       for (int j = 0; j < Width; ++j)
-        held[i].item[j] += to_float(more.item[j]);
+        held[i].item[j] += to_float(more[i].item[j]);
       if (args.pick == nullptr)
         *reinterpret_cast<pack<float, Width>*>(residual + c) = held[i];
     }
@@ -97,8 +111,9 @@ __global__ void silu_mul_kernel(silu_mul_args args) {
 template <class T, int Width>
 void launch_norm(const rms_norm_args& args, cudaStream_t stream) {
   const std::int64_t vectors = (args.cols + Width - 1) / Width;
-  const auto threads =
-      static_cast<unsigned>(vectors >= norm_threads ? norm_threads : (vectors + 31) / 32 * 32);
+  const std::int64_t most =
+      args.cols <= norm_threads_few * norm_items ? norm_threads_few : norm_threads;
+  const auto threads = static_cast<unsigned>(std::min(most, (vectors + 31) / 32 * 32));
   launch_early(rms_norm_kernel<T, Width>,
                {dim3(static_cast<unsigned>(args.rows)), threads, 0, stream}, args);
 }

@@ -18,15 +18,13 @@ constexpr int outputs = 2;
 constexpr int ahead = 4;
 constexpr int width = 8;
 
-/// Bytes of w that a kernel asks for ahead of time, in all: what L2 keeps with ease.
-constexpr std::int64_t ahead_bytes = 20 << 20U;
 /// Blocks that are on the device at once, or a few more.
 constexpr std::int64_t resident_blocks = 132 * 8;
 
 /// 16 bytes that are read once. In its place in the program, so before the wait where it stands so.
 __device__ __forceinline__ uint4 stream_in(const uint4* from) {
   uint4 x;
-  asm volatile("ld.global.cs.v4.u32 {%0,%1,%2,%3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
                : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
                : "l"(from));
   return x;
@@ -82,7 +80,7 @@ __global__ void __launch_bounds__(32 * warps) skinny_kernel(ordered_matmul_args 
   if (brought == 0)
     wait_for_before();
   stream_round(x, from, lane, vectors);
-  if (brought > 0 && blockIdx.x < resident_blocks) {
+  if (brought > 32 * ahead && blockIdx.x < resident_blocks) {
     const int end = min(brought, vectors);
 #pragma unroll 1
     for (int at = 32 * ahead + lane * 8; at < end; at += 32 * 8)
@@ -139,7 +137,7 @@ void launch_kernel(const ordered_matmul_args& args, cudaStream_t stream) {
   const std::int64_t blocks = (args.n + each - 1) / each;
   const std::int64_t streams = std::min(blocks, resident_blocks) * warps * outputs;
   const int brought = shortcuts_taken().early_launch && shortcuts_taken().read_ahead
-                          ? static_cast<int>(ahead_bytes / 16 / streams)
+                          ? static_cast<int>(shortcuts_taken().ahead_bytes / 16 / streams)
                           : 0;
   launch_early(skinny_kernel<Rows, Out, Gated>,
                {dim3(static_cast<unsigned>(blocks)), 32 * warps, 0, stream}, args, brought);

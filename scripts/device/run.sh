@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
-#   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck
+#   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
 case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
-all_steps=kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck
+all_steps=kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without
 from=$(realpath "${1:-.device-bundle}")
 steps=${2:-$all_steps}
 out=${OUT:-.device-out}
@@ -57,6 +57,11 @@ step_golden() { one golden 40 "$from/bin/engine_exec_cuda_test" -d yes "cuda log
 step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256 --ladder 1,8,32,64; }
 step_bench06b() { one bench06b 45 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256 --ladder 1,8,32,64; }
 step_ops() { one bench_ops 40 "$from/bin/bench_cuda_ops" 1 8 32 256; }
+# What the ladder, which goes up, does not tell: all shortcuts but one.
+step_without() {
+  one bench_without06b 15 "$from/bin/bench_cuda" --model qwen06b --batches 1,8,32 --prefill 128 --without one_carveout
+  one bench_without8b 20 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32 --prefill 128 --without one_carveout
+}
 step_memcheck() {
   one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
 }

@@ -23,8 +23,8 @@
 // (seen on another machine of the kind, so a hint and not a comparison).
 //
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
-//              [--prefill 128,512,2048] [--without early_launch,read_ahead,skinny,narrow,
-//              gate_in_product]
+//              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
+//              less_ahead,skinny,narrow,gate_in_product]
 //              [--ladder 1,8,32,64]
 //
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
@@ -84,8 +84,11 @@ struct rung {
 
 const std::vector<rung> rungs{
     {"early_launch", [](auto& taken) { taken.early_launch = false; }},
+    {"one_carveout", [](auto& taken) { taken.one_carveout = false; }},
     {"read_ahead", [](auto& taken) { taken.read_ahead = false; }},
-    {"skinny", [](auto& taken) { taken.skinny_rows = 4; }},
+    // As far ahead as the second run read.
+    {"less_ahead", [](auto& taken) { taken.ahead_bytes = 20 << 20U; }},
+    {"skinny", [](auto& taken) { taken.skinny_rows = 0; }},
     {"narrow", [](auto& taken) { taken.narrow = false; }},
     {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }}};
 
@@ -215,7 +218,7 @@ settings parse(int argc, char** argv) {
     else if (option == "--ladder")
       s.ladder = numbers(given);
     else if (option == "--without" && leave_out(given))
-      continue;
+      fmt::print("without {}:\n", given);
     else {
       fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
                  given);
@@ -235,7 +238,7 @@ executor_options options_of(const std::filesystem::path& folder) {
   return options;
 }
 
-void report(executor& run, const settings& s, double floor) {
+void report(cuda::cuda_executor& run, const settings& s, double floor) {
   const peer_times& peer = peers.at(s.model);
   for (const std::uint32_t batch : s.batches) {
     const decode_times t = decode(run, s, batch);
@@ -243,6 +246,7 @@ void report(executor& run, const settings& s, double floor) {
                "ms\n",
                s.model, batch, s.context, t.step * 1e3, t.step / floor,
                beside(peer.decode, batch, t.step), t.device * 1e3, t.host * 1e3);
+    fmt::print("{} decode {:3} takes: {}\n", s.model, batch, run.kernels_of(batch));
     std::fflush(stdout);
   }
   for (const std::uint32_t size : s.prefills) {

@@ -127,7 +127,7 @@ void products(op_bench& bench, const std::vector<std::int64_t>& all_rows) {
           return {};
         };
       };
-      bench.run(s.name, rows, s.copies * 4, bytes,
+      bench.run(fmt::format("{} by {}", s.name, library.kernel_of(args)), rows, s.copies * 4, bytes,
                 with_all([&] { return library.run(args, bench.on()); }));
       const auto own = [&](std::string_view kind,
                            result<void> (*multiply)(const ops::ordered_matmul_args&, stream_ref)) {

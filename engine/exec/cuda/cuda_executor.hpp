@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace troupe::engine::cuda {
@@ -34,6 +35,10 @@ public:
   /// The logits of the `index`-th row that samples in the step launched last, for tests and tools.
   /// Waits for it. Valid until the next call.
   [[nodiscard]] std::span<const float> logits(std::size_t index);
+
+  /// Which kernel each product of a decode step of `rows` rows takes, in words, for benches.
+  /// @pre    load()
+  [[nodiscard]] std::string kernels_of(std::int64_t rows) const { return model_->kernels_of(rows); }
 
 private:
   enum class phase : std::uint8_t { free, prepared, launched, sampled };

@@ -118,22 +118,26 @@ TEST_CASE("cuda logits in bfloat16 stay near those in float32") {
 }
 
 TEST_CASE("cuda logits by our products of few rows stay near those in float32") {
+  const kernels::cuda::shortcuts overlapped{.skinny_rows = kernels::cuda::max_skinny_rows,
+                                            .own_untuned = true};
+  kernels::cuda::shortcuts in_turn = overlapped;
+  in_turn.early_launch = false;
   for (const golden_model& model : golden_models()) {
-    kernels::cuda::shortcuts_taken() = {.own_untuned = true};
+    kernels::cuda::shortcuts_taken() = overlapped;
     const auto run = loaded(model, "bfloat16");
-    kernels::cuda::shortcuts_taken() = {.early_launch = false, .own_untuned = true};
+    kernels::cuda::shortcuts_taken() = in_turn;
     const auto plain = loaded(model, "bfloat16");
     const double spread = model.golden["logits_std"].get<double>();
     for (const auto& prompt : model.golden["prompts"]) {
       CAPTURE(model.name, prompt["ids"].size());
       const auto ids = prompt["ids"].get<std::vector<token_id>>();
       const auto count = static_cast<std::uint32_t>(prompt["greedy"].size());
-      kernels::cuda::shortcuts_taken() = {.own_untuned = true};
+      kernels::cuda::shortcuts_taken() = overlapped;
       CHECK(worst_logit(*run, model, prompt) < 0.15 * spread);
       test::step_driver drive{*run};
       const auto tokens = test::generate_alone(drive, ids, test::sampling_at(), count);
       // Kernels that overlap make the tokens of kernels that do not.
-      kernels::cuda::shortcuts_taken() = {.early_launch = false, .own_untuned = true};
+      kernels::cuda::shortcuts_taken() = in_turn;
       plain->reset();
       test::step_driver drive_plain{*plain};
       CHECK(test::generate_alone(drive_plain, ids, test::sampling_at(), count) == tokens);

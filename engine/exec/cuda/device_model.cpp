@@ -242,10 +242,29 @@ result<void> device_model::tune(std::int64_t rows, stream_ref on) {
     for (const layer& one : layers_)
       weights.push_back(products_of(one)[i].w->data());
     const product p = products_of(layers_.front())[i];
-    if (auto tuned = library_.tune(args_of(p, rows), weights, on); !tuned)
+    forward_batch batch;
+    batch.rows = rows;
+    // A norm for whatever small kernel stands behind the product.
+    kernels::cuda::matmul_follower behind{
+        [&] { return norm(last_norm_, &delta_, batch, nullptr, on); }};
+    if (i == 2)
+      behind = {[&] { return silu(rows, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
+    if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }
   return {};
+}
+
+std::string device_model::kernels_of(std::int64_t rows) const {
+  if (ordered_ || layers_.empty())
+    return "ordered";
+  const std::vector<product> products = products_of(layers_.front());
+  constexpr std::array<std::string_view, 5> names{"qkv", "o", "gate_up", "down", "lm_head"};
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    text += fmt::format("{}{} {}", i == 0 ? "" : ", ", names[i],
+                        library_.kernel_of(args_of(products[i], rows)));
+  return text;
 }
 
 result<void> device_model::norm(const device_buffer& weight, const device_buffer* delta,
@@ -303,6 +322,17 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
   return all.state();
 }
 
+result<void> device_model::silu(std::int64_t rows, stream_ref on) {
+  return kernels::cuda::silu_mul({.gate_up = gate_up_.data(),
+                                  .stride = 2 * config_.intermediate_size,
+                                  .out = gated_.data(),
+                                  .out_stride = config_.intermediate_size,
+                                  .type = compute_,
+                                  .rows = rows,
+                                  .cols = config_.intermediate_size},
+                                 on);
+}
+
 result<void> device_model::gate(const layer& of, const forward_batch& batch, stream_ref on) {
   const product both = products_of(of)[2];
   auto* const at_once = !ordered_ && kernels::cuda::shortcuts_taken().gate_in_product
@@ -322,16 +352,7 @@ result<void> device_model::gate(const layer& of, const forward_batch& batch, str
                    on);
   chain all;
   all.then([&] { return multiply(both, batch.rows, on); });
-  all.then([&] {
-    return kernels::cuda::silu_mul({.gate_up = gate_up_.data(),
-                                    .stride = 2 * config_.intermediate_size,
-                                    .out = gated_.data(),
-                                    .out_stride = config_.intermediate_size,
-                                    .type = compute_,
-                                    .rows = batch.rows,
-                                    .cols = config_.intermediate_size},
-                                   on);
-  });
+  all.then([&] { return silu(batch.rows, on); });
   return all.state();
 }
 

@@ -4,6 +4,7 @@
 #include "engine/exec/cuda/weight_uploader.hpp"
 #include "kernels/cuda/matmul.hpp"
 
+#include <string>
 #include <vector>
 
 namespace troupe::engine::cuda {
@@ -41,6 +42,8 @@ public:
   [[nodiscard]] result<void> reserve(const device_limits& limits);
   /// Measures the products of passes of `rows` rows and keeps the fastest algorithms.
   [[nodiscard]] result<void> tune(std::int64_t rows, stream_ref on);
+  /// Which kernel each product of a pass of `rows` rows takes, in words.
+  [[nodiscard]] std::string kernels_of(std::int64_t rows) const;
 
   /// Enqueues one pass. Writes the caches and the logits of the picked rows.
   /// @pre    reserve() for as many rows; `caches` has one entry per layer
@@ -86,6 +89,8 @@ private:
                                   stream_ref on);
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
                                     const kernels::cuda::kv_cache& cache, stream_ref on);
+  /// Makes gated_ of gate_up_.
+  [[nodiscard]] result<void> silu(std::int64_t rows, stream_ref on);
   /// Makes gated_ of normed_.
   [[nodiscard]] result<void> gate(const layer& of, const forward_batch& batch, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
