@@ -250,6 +250,10 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::string{argv[1]} == "--serve")
     return serve(argv[2]);
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 7;
+  if (rounds < 1) {
+    std::fprintf(stderr, "usage: bench_transport [ROUNDS]   (7 when not given)\n");
+    return 2;
+  }
   std::map<std::string, std::array<std::vector<double>, 4>> all;
   for (int i = 0; i < rounds; ++i) {
     for (const auto& kind : kinds) {
