@@ -25,7 +25,7 @@ struct file_options {
 
 struct up_options {
   file_options config;
-  /// "cpu", or "simulated" for tests without weights.
+  /// For tests: a kind of executor in place of the devices of the file.
   std::string executor;
   bool fault_injection = false;
 };

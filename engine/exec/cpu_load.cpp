@@ -1,5 +1,6 @@
 // Loading of the CPU executor: weights, memory, and what is measured.
 #include "engine/exec/cpu_executor.hpp"
+#include "engine/exec/dtype_names.hpp"
 #include "engine/exec/machine.hpp"
 #include "engine/models/families.hpp"
 
@@ -14,18 +15,6 @@ namespace troupe::engine {
 namespace {
 
 using kernels::dtype;
-
-std::optional<dtype> dtype_of(std::string_view name, dtype automatic) {
-  if (name == "auto")
-    return automatic;
-  if (name == "float32" || name == "float")
-    return dtype::f32;
-  if (name == "bfloat16")
-    return dtype::bf16;
-  return std::nullopt;
-}
-
-std::string_view name_of(dtype type) { return type == dtype::f32 ? "float32" : "bfloat16"; }
 
 /// Memory that the packed weights will take, roughly.
 std::uint64_t weight_estimate(const model_config& c, dtype compute) {

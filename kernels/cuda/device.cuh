@@ -7,8 +7,8 @@
 
 #include <string>
 
-/// What the kernel files share: number formats, reductions in a fixed order, and the end of a
-/// launcher.
+/// What the kernel files share: number formats, streaming loads, reductions in a fixed order,
+/// and the end of a launcher.
 namespace troupe::kernels::cuda {
 
 template <class T>
@@ -115,6 +115,19 @@ void launch_early(void (*kernel)(Params...), const launch_shape& shape, const Ar
                                                       : cudaSharedmemCarveoutDefault);
   // launched() tells of errors.
   static_cast<void>(cudaLaunchKernelEx(&config, kernel, args...));
+}
+
+/// 16 bytes that are read once. In its place in the program, so before the wait where it stands so.
+__device__ __forceinline__ uint4 stream_in(const uint4* from) {
+  uint4 x;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "l"(from));
+  return x;
+}
+
+__device__ __forceinline__ void bring_to_l2(const uint4* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
 /// What became of the launch before it.

@@ -21,18 +21,6 @@ constexpr int ahead = 2;
 constexpr int width = 8;
 constexpr std::int64_t resident_blocks = 132 * 3;
 
-__device__ __forceinline__ uint4 stream_in(const uint4* from) {
-  uint4 x;
-  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-               : "l"(from));
-  return x;
-}
-
-__device__ __forceinline__ void bring_to_l2(const uint4* from) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
-}
-
 /// The rows of w that a lane reads: two of each tile.
 using lane_rows = const uint4* [tiles][2];
 

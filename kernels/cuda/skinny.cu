@@ -21,19 +21,6 @@ constexpr int width = 8;
 /// Blocks that are on the device at once, or a few more.
 constexpr std::int64_t resident_blocks = 132 * 8;
 
-/// 16 bytes that are read once. In its place in the program, so before the wait where it stands so.
-__device__ __forceinline__ uint4 stream_in(const uint4* from) {
-  uint4 x;
-  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-               : "l"(from));
-  return x;
-}
-
-__device__ __forceinline__ void bring_to_l2(const uint4* from) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
-}
-
 /// The sum of eight products of bf16 numbers on top of `sum`, in their order.
 __device__ __forceinline__ float dot(const uint4& x, const uint4& y, float sum) {
   const std::uint32_t xs[4] = {x.x, x.y, x.z, x.w};

@@ -1,6 +1,7 @@
 // Loading of the CUDA executor: weights, memory, and what is measured.
 #include "engine/exec/cuda/cuda_executor.hpp"
 
+#include "engine/exec/dtype_names.hpp"
 #include "engine/models/families.hpp"
 #include "engine/weights/fingerprint.hpp"
 
@@ -18,18 +19,6 @@ using kernels::dtype;
 constexpr std::uint32_t default_batched_tokens = 8192;
 /// Entries of block tables that one step may bring; with page-locked copies for each step.
 constexpr std::uint64_t most_table_entries = std::uint64_t{16} << 20U;
-
-std::optional<dtype> dtype_of(std::string_view name, dtype automatic) {
-  if (name == "auto")
-    return automatic;
-  if (name == "float32" || name == "float")
-    return dtype::f32;
-  if (name == "bfloat16")
-    return dtype::bf16;
-  return std::nullopt;
-}
-
-std::string_view name_of(dtype type) { return type == dtype::f32 ? "float32" : "bfloat16"; }
 
 auto wrong(std::string what) { return fail(errc::invalid_argument, std::move(what)); }
 
