@@ -160,8 +160,7 @@ private:
 
 } // namespace
 
-result<std::unique_ptr<load_target>> start_local(const file_options& file,
-                                                 const std::string& model,
+result<std::unique_ptr<load_target>> start_local(const file_options& file, const std::string& model,
                                                  std::uint32_t vocabulary) {
   auto loaded = config::check_cluster(file.file, load_options_of(file));
   for (const auto& finding : loaded.diagnostics)

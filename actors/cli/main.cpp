@@ -104,14 +104,17 @@ CLI::App* add_submit(CLI::App& app, submit_options& o) {
 
 CLI::App* add_bench(CLI::App& app, bench_options& o) {
   auto* bench = app.add_subcommand("bench", "Measure a cluster under load of random prompts");
-  add_file(bench, o.config)->required(false)->description(
-      "The cluster file, to be started in this process; without it the server of --url is asked");
+  add_file(bench, o.config)
+      ->required(false)
+      ->description("The cluster file, to be started in this process; without it the server of "
+                    "--url is asked");
   add_client(bench, o.client);
   bench->add_option("--model", o.model, "The model; the first of the cluster by default")
       ->check(text());
-  bench->add_option("--load", o.loads,
-                    "IN/OUT:REQUESTS, or with @AT_A_TIME behind it: prompts of IN tokens, answers "
-                    "of OUT; may be given again")
+  bench
+      ->add_option("--load", o.loads,
+                   "IN/OUT:REQUESTS, or with @AT_A_TIME behind it: prompts of IN tokens, answers "
+                   "of OUT; may be given again")
       ->allow_extra_args(false);
   bench->add_option("--decode", o.decode, "Times a decode step of so many sequences, e.g. 1,8,64")
       ->delimiter(',');
