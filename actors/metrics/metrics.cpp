@@ -1,6 +1,7 @@
 #include "actors/metrics/metrics.hpp"
 
 #include "actors/metrics/buckets.hpp"
+#include "actors/metrics/inference_series.hpp"
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
@@ -233,6 +234,7 @@ struct metrics::impl {
   std::map<key, std::unique_ptr<replica_series>> replicas;
   std::map<std::string, std::unique_ptr<front_series>> fronts;
   std::map<std::string, std::uint32_t> limits;
+  inference_series inferences{*registry};
 };
 
 metrics::metrics() : impl_{std::make_unique<impl>()} {
@@ -319,6 +321,23 @@ void metrics::observe_e2e(std::string_view model, double value) {
 void metrics::observe_max_tokens(std::string_view model, std::uint32_t max_tokens) {
   const std::lock_guard lock{impl_->mutex};
   impl_->front(model).max_tokens.Observe(max_tokens);
+}
+
+void metrics::inference_pending(std::string_view model, std::string_view version, int change) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->inferences.pending(model, version, change);
+}
+
+void metrics::observe_inference(std::string_view model, std::string_view version, duration queue,
+                                duration infer) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->inferences.succeeded(model, version, queue, infer);
+}
+
+void metrics::inference_failed(std::string_view model, std::string_view version,
+                               std::string_view reason) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->inferences.failed(model, version, reason);
 }
 
 void metrics::actor_restarted(std::string_view kind) {

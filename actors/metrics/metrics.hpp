@@ -2,6 +2,7 @@
 
 #include "engine/request/step.hpp"
 #include "engine/sched/scheduler.hpp"
+#include "troupe/base/clock.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -59,6 +60,14 @@ public:
   void observe_e2e(std::string_view model, double seconds);
   /// The max_tokens that a client asked for.
   void observe_max_tokens(std::string_view model, std::uint32_t max_tokens);
+
+  /// Triton's nv_inference_*: requests that no replica has taken yet go up and down; one that ended
+  /// well took so long until a replica took it, and from there; one that failed did so for a reason
+  /// of Triton's (REJECTED, CANCELED, BACKEND, OTHER).
+  void inference_pending(std::string_view model, std::string_view version, int change);
+  void observe_inference(std::string_view model, std::string_view version, duration queue,
+                         duration infer);
+  void inference_failed(std::string_view model, std::string_view version, std::string_view reason);
 
   /// An actor of this kind ("scheduler", "worker", ...) died and was started again.
   void actor_restarted(std::string_view kind);

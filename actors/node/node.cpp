@@ -215,6 +215,7 @@ void node_state::publish() {
 model_entry node_state::entry_of(std::size_t index) const {
   const auto& model = models_[index];
   model_entry entry{.name = model.config.name,
+                    .version = model.config.version,
                     .served_names = *model.config.engine.served_model_name,
                     .backend = caf::actor_cast<backend_actor>(model.backend),
                     .created = model.created,

@@ -26,7 +26,8 @@ FOLDERS = {
     "engine/exec": CORE + ["config", "kernels", "engine/kv", "engine/sched", "engine/weights", "engine/models"],
     "engine/exec/cuda": CORE + ["config", "kernels", "kernels/cuda", "engine/weights", "engine/models", "engine/exec"],
     "actors/metrics": CORE + ["engine/sched", "engine/kv", "engine/exec"],
-    "actors/edge": CORE + ["actors", "actors/metrics", "config"],
+    "actors/edge": CORE + ["actors", "actors/metrics", "config", "engine/text"],
+    "actors/edge/grpc": CORE + ["actors", "actors/metrics", "actors/edge", "config"],
     "actors/cli": ["base", "config", "actors", "engine/request"],
     "actors": ["base", "config", "engine", "actors/metrics", "actors/edge"],
     "examples": ["base", "config", "engine/request", "actors", "transport"],
@@ -37,6 +38,8 @@ FOLDERS = {
 THIRD_PARTY = {
     r"caf/": ["actors", "transport/caf", "transport/include/troupe/transport/caf.hpp", "examples", "tests"],
     r"boost/": ["actors/edge", "actors/cli", "tests"],
+    r"(grpc|grpcpp|google)/": ["actors/edge/grpc", "config", "tests"],
+    r"zlib": ["actors/edge"],
     r"prometheus/": ["actors/metrics"],
     r"nlohmann/": ["config", "engine/text", "engine/weights", "engine/models", "engine/exec", "actors", "tests",
                    "examples"],
