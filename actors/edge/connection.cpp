@@ -203,7 +203,8 @@ void connection::dispatch(std::string_view method, std::string_view authorizatio
                           const std::string& body) {
   const auto& edge = *around_.edge;
   api_error e;
-  if (route_.id == route_id::unknown || (route_.id == route_id::kill && !edge.options.kill_actor)) {
+  if (route_.id == route_id::unknown || (route_.id == route_id::kill && !edge.options.kill_actor) ||
+      (route_.id == route_id::drain && !edge.options.drain_node)) {
     e.status = 404;
     e.message = "There is nothing at this path; POST /v1/completions or /v1/chat/completions, or "
                 "GET /v1/models, /health, /ready, /metrics, /version";

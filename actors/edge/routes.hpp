@@ -15,6 +15,7 @@ enum class route_id {
   metrics,
   version,
   status,
+  drain,
   kill,
   unknown,
 };
