@@ -56,6 +56,8 @@ struct front_view {
   router_actor router;
   cluster_status status;
   bool draining = false;
+  /// The node has spoken: what is not here is not to come.
+  bool complete = false;
 };
 
 /// The board between the actors of a process and its edges. Thread-safe.

@@ -67,8 +67,8 @@ std::optional<result<void>> await_ready(actors::cluster& running, const signal_g
 /// Serves until a signal; false when the node died instead.
 bool serve(const actors::cluster& running, const signal_gate& gate) {
   while (!gate.wait(100ms))
-    if (!running.alive())
-      return false;
+    if (!running.alive() || running.drained())
+      return running.drained();
   return true;
 }
 
@@ -91,6 +91,8 @@ int run_up(const up_options& o) {
   // Outlives the actor system, whose end waits for threads that may be busy.
   std::optional<impatience> second;
   system_config caf_config;
+  if (const auto wired = actors::add_wire(caf_config, config, o.config.node); !wired)
+    return complain(wired.error());
   caf::actor_system system{caf_config};
   progress_line line;
   actors::start_options start;
@@ -118,8 +120,12 @@ int run_up(const up_options& o) {
   }
   print_ready(config, *running, begin);
   if (!serve(*running, gate))
-    return complain(
-        {errc::peer_down, "the node actor died, and every stream with it; start again"});
+    return complain(running->why_ended());
+  if (running->drained()) {
+    running->stop(0ms);
+    std::fprintf(stderr, "troupe: drained and stopped\n");
+    return good;
+  }
   const std::chrono::milliseconds deadline = *config.limits.shutdown_deadline;
   std::fprintf(stderr, "troupe: draining for at most %.0f s; a second signal ends at once\n",
                std::chrono::duration<double>(deadline).count());

@@ -49,7 +49,8 @@ void connection::handle() {
 void connection::dispatch(const received& request) {
   const auto& edge = *around_.edge;
   api_error e;
-  if (route_.id == route_id::unknown || (route_.id == route_id::kill && !edge.options.kill_actor)) {
+  if (route_.id == route_id::unknown || (route_.id == route_id::kill && !edge.options.kill_actor) ||
+      (route_.id == route_id::drain && !edge.options.drain_node)) {
     e.status = 404;
     e.message = route_.below_v2
                     ? "Not Found: there is nothing at this path of the KServe API"

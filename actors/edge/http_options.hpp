@@ -51,6 +51,10 @@ struct http_options {
   /// Opens POST /troupe/v1/debug/kill {"actor": kind} for tests of failures: called with the kind
   /// on the edge's thread, it must not block. Empty: the route does not exist.
   std::function<result<void>(std::string_view kind)> kill_actor;
+  /// Carries out POST /troupe/v1/drain {"node": NAME, "deadline_s": 30, "stay": false}; it must not
+  /// block. Empty: the route does not exist.
+  std::function<result<void>(std::string_view node, std::chrono::milliseconds deadline, bool stay)>
+      drain_node;
 };
 
 } // namespace troupe::actors

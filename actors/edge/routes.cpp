@@ -27,6 +27,7 @@ constexpr std::array rows = {
     row{"/metrics", route_id::metrics, get, false},
     row{"/version", route_id::version, get, false},
     row{"/troupe/v1/status", route_id::status, get, true},
+    row{"/troupe/v1/drain", route_id::drain, post, true},
     row{"/troupe/v1/debug/kill", route_id::kill, post, true},
 };
 

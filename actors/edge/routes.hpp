@@ -18,6 +18,7 @@ enum class route_id {
   metrics,
   version,
   status,
+  drain,
   kill,
   kserve,
   unknown,

@@ -41,7 +41,10 @@ public:
 private:
   void start_worker();
   void build(const engine::executor_description& loaded);
-  void attach_to_routers();
+  void attach(hub_id hub, const router_core& router);
+  void introduce_to(hub_id hub, const router_core& router);
+  void drain();
+  void hand_over(const caf::error& why);
   void on_down(const caf::down_msg& down);
   void on_load_failed(const error& why);
   void restart(const char* kind);
@@ -51,6 +54,7 @@ private:
   void ping_worker();
   void publish();
   void kill(const std::string& kind);
+  void set_ready();
   [[nodiscard]] engine::scheduler_config limits() const;
 
   replica_actor::pointer self_;
@@ -64,6 +68,8 @@ private:
   time_point load_began_{};
   bool ping_pending_ = false;
   bool restart_pending_ = false;
+  /// Takes nothing new from any router, now or later.
+  bool draining_ = false;
 };
 
 /// The behaviour of a replica's supervisor.

@@ -166,6 +166,7 @@ router_core::behavior_type router_state::make_behavior(router_options options) {
       [this](const engine::token_batch& batch) { take(batch); },
       [this](attach_atom, replica_id replica, const std::string& model,
              const scheduler_actor& scheduler) { attach(replica, model, scheduler); },
+      [this](drain_atom, replica_id replica) { replicas_->remove(replica); },
       [this](detach_atom, replica_id replica, const caf::error& why) { detach(replica, why); },
       [this](const load_report& load) { take_load(load); },
       [this](drain_atom) {

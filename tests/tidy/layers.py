@@ -29,7 +29,7 @@ FOLDERS = {
     "actors/edge": CORE + ["actors", "actors/metrics", "config", "engine/text"],
     "actors/edge/grpc": CORE + ["actors", "actors/metrics", "actors/edge", "config"],
     "actors/cli": ["base", "config", "actors", "engine/request"],
-    "actors": ["base", "config", "engine", "actors/metrics", "actors/edge"],
+    "actors": ["base", "config", "transport", "engine", "actors/metrics", "actors/edge"],
     "examples": ["base", "config", "engine/request", "actors", "transport"],
     "tests": ["base", "config", "kernels", "kernels/cuda", "engine", "actors", "transport"],
 }
