@@ -222,6 +222,7 @@ TEST_CASE("equal numerics are preferred, and what is not exact is counted", "[ro
   d.act();
   CHECK(d.sent.at(id).replica == replica_id{2});
   d.accept(id);
+  d.give(id, {11});
   d.down(replica_id{2});
   d.act();
   CHECK(d.sent.at(id).replica == replica_id{3});
