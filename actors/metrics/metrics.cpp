@@ -348,6 +348,27 @@ void metrics::actor_restarted(std::string_view kind) {
       .Increment();
 }
 
+void metrics::count_migrations(std::uint64_t exact, std::uint64_t inexact) {
+  const std::lock_guard lock{impl_->mutex};
+  const auto count = [&](const char* label, std::uint64_t streams) {
+    impl_->process()
+        .counter("troupe:migrations_total",
+                 "Streams that went on at another replica, by whether their tokens are the same.",
+                 {{"exact", label}})
+        .Increment(static_cast<double>(streams));
+  };
+  count("true", exact);
+  count("false", inexact);
+}
+
+void metrics::count_poisoned(std::uint64_t requests) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->process()
+      .counter("troupe:poisoned_requests_total",
+               "Requests that were refused because replicas died under them in a row.", {})
+      .Increment(static_cast<double>(requests));
+}
+
 void metrics::set_mailbox(std::string_view actor, std::uint64_t depth) {
   const std::lock_guard lock{impl_->mutex};
   impl_->process()

@@ -164,6 +164,7 @@ void start_first_router(caf::actor_system& system, const config::cluster_config&
   node.router = spawn_router(system, {.hub = node.hub,
                                       .policy = routing_of(config),
                                       .max_streams = *config.limits.max_queued_requests,
+                                      .hash_key = block_hash_key(config),
                                       .desk = node.desk,
                                       .metrics = node.metrics});
   if (node.wire != nullptr)
@@ -221,9 +222,9 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
   node.fate = parts->fate;
   if (*self->address) {
     if (!system.has_network_manager())
-      return fail(errc::invalid_argument,
-                  "node '" + *self->name + "' has an address; call add_wire() before the actor "
-                                           "system is made, or remove the address");
+      return fail(errc::invalid_argument, "node '" + *self->name +
+                                              "' has an address; call add_wire() before the actor "
+                                              "system is made, or remove the address");
     node.wire = &net::wire::of(system);
     node.ids = id_source{draw_incarnation()};
     auto member = go_online(*node.wire, system, config, node);

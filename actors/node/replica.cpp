@@ -96,6 +96,7 @@ void replica_state::build(const engine::executor_description& loaded) {
        .max_model_len = loaded.max_model_len,
        .cache_dtype = loaded.kv_cache_dtype,
        .enable_prefix_caching = *options_.model.engine.enable_prefix_caching});
+  ++lives_;
   for (const auto& [hub, router] : routers_)
     introduce_to(hub, router);
   set_ready();
@@ -118,7 +119,7 @@ void replica_state::introduce_to(hub_id hub, const router_core& router) {
   if (!scheduler_ || draining_)
     return;
   tell(self_, scheduler_, attach_atom::value, hub, caf::actor_cast<hub_actor>(router));
-  tell(self_, router, attach_atom::value, options_.id, options_.model.name, scheduler_);
+  tell(self_, router, attach_atom::value, facts(), scheduler_);
 }
 
 void replica_state::drain() {
@@ -139,6 +140,17 @@ void replica_state::hand_over(const caf::error& why) {
   end_cast();
   report_.stats.running = report_.stats.waiting = 0;
   publish();
+}
+
+engine::replica_facts replica_state::facts() const {
+  const auto& loaded = report_.loaded;
+  return {.id = options_.id,
+          .model = options_.model.name,
+          .node = options_.node_name,
+          .numerics = loaded.numerics,
+          .batch_invariant = loaded.batch_invariant,
+          .block_size = loaded.block_size,
+          .incarnation = lives_};
 }
 
 void replica_state::end_cast() {
