@@ -377,14 +377,6 @@ void metrics::set_mailbox(std::string_view actor, std::uint64_t depth) {
       .Set(static_cast<double>(depth));
 }
 
-void metrics::observe_migration(bool exact) {
-  const std::lock_guard lock{impl_->mutex};
-  impl_->process()
-      .counter("troupe:migrations_total", "Streams that went on at another replica.",
-               {{"exact", exact ? "true" : "false"}})
-      .Increment();
-}
-
 void metrics::http_connections(std::uint64_t open) {
   const std::lock_guard lock{impl_->mutex};
   impl_->process()

@@ -60,7 +60,8 @@ TEST_CASE("the death of each engine actor is a pause for its streams, which lose
   INFO("killed: " << kind);
   const auto undisturbed = running.run(mixed_requests());
   std::thread killer{[&] {
-    eventually([&] { return running.status().replicas.front().running > 0; });
+    // Not before all are there: a new request is refused while no replica is up.
+    eventually([&] { return running.status().replicas.front().running >= 6; });
     running.cluster().kill(kind);
   }};
   const auto outcomes = running.run(mixed_requests());
