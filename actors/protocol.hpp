@@ -152,10 +152,11 @@ using node_core =
 
 /// Supervises the cast of one replica: worker, kv_manager, scheduler. `attach` adds a router that
 /// may give it requests; `drain` takes no new ones from any; `detach` hands over what still runs.
-using replica_actor = caf::typed_actor<
-    TROUPE_TAKES(tick_atom), TROUPE_TAKES(load_atom), TROUPE_TAKES(kill_atom, std::string),
-    TROUPE_TAKES(attach_atom, hub_id, router_core), TROUPE_TAKES(drain_atom),
-    TROUPE_TAKES(detach_atom, caf::error)>;
+using replica_actor =
+    caf::typed_actor<TROUPE_TAKES(tick_atom), TROUPE_TAKES(load_atom),
+                     TROUPE_TAKES(kill_atom, std::string),
+                     TROUPE_TAKES(attach_atom, hub_id, router_core), TROUPE_TAKES(drain_atom),
+                     TROUPE_TAKES(detach_atom, caf::error)>;
 
 } // namespace troupe::actors
 

@@ -24,9 +24,7 @@ std::vector<std::string> differ(const std::vector<agreed_part>& a,
 
 TEST_CASE("what nodes must agree on differs by part") {
   const test_repository repo;
-  const auto with = [&](const std::string& set) {
-    return agreement_of(repo.load({.set = {set}}));
-  };
+  const auto with = [&](const std::string& set) { return agreement_of(repo.load({.set = {set}})); };
   const auto plain = agreement_of(repo.load());
   CHECK(plain.size() == 3);
   CHECK(plain == agreement_of(repo.load()));

@@ -83,10 +83,10 @@ private:
     auto limit = longest;
     for (const auto& one : seats_)
       if (!one.done && !one.process.running())
-        limit = std::clamp(std::chrono::duration_cast<std::chrono::milliseconds>(
-                               one.again - steady::now()) +
-                               std::chrono::milliseconds{1},
-                           std::chrono::milliseconds{0}, limit);
+        limit = std::clamp(
+            std::chrono::duration_cast<std::chrono::milliseconds>(one.again - steady::now()) +
+                std::chrono::milliseconds{1},
+            std::chrono::milliseconds{0}, limit);
     std::vector<pollfd> all{{signals_, POLLIN, 0}};
     for (const auto& one : seats_)
       one.process.add_to(all);
@@ -183,8 +183,8 @@ int run_launcher(const up_options& o, const config::cluster_config& cluster) {
                  o.config.file.c_str(), others.c_str());
     return failed;
   }
-  fmt::print("cluster {} of {}: {} processes here{}{}\n", *cluster.cluster,
-             cluster.file.string(), seats.size(), others.empty() ? "" : "; elsewhere: ", others);
+  fmt::print("cluster {} of {}: {} processes here{}{}\n", *cluster.cluster, cluster.file.string(),
+             seats.size(), others.empty() ? "" : "; elsewhere: ", others);
   std::fflush(stdout);
   return launcher{std::move(seats)}.run();
 }

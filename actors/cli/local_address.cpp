@@ -50,8 +50,8 @@ result<bool> is_local(const std::string& host) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* list = nullptr;
   if (const auto code = getaddrinfo(host.c_str(), nullptr, &hints, &list); code != 0)
-    return fail(errc::not_found, "the name '" + host + "' does not resolve (" +
-                                     gai_strerror(code) + "); mend the name, DNS or /etc/hosts");
+    return fail(errc::not_found, "the name '" + host + "' does not resolve (" + gai_strerror(code) +
+                                     "); mend the name, DNS or /etc/hosts");
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner{list, freeaddrinfo};
   for (const auto* at = list; at != nullptr; at = at->ai_next)
     if (is_ours(*at->ai_addr))

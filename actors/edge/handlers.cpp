@@ -87,10 +87,8 @@ reply drain(const edge_context& edge, std::string_view text) {
   const auto stay = body->value("stay", json(false));
   if (!stay.is_boolean())
     return error_reply(refuse("stay", "'stay' must be true or false").value());
-  const std::chrono::milliseconds limit{
-      static_cast<std::int64_t>(1000 * deadline.get<double>())};
-  const auto begun =
-      edge.options.drain_node(node->get<std::string>(), limit, stay.get<bool>());
+  const std::chrono::milliseconds limit{static_cast<std::int64_t>(1000 * deadline.get<double>())};
+  const auto begun = edge.options.drain_node(node->get<std::string>(), limit, stay.get<bool>());
   if (begun)
     return json_reply(R"({"draining":true})", 202);
   auto e = to_api_error(begun.error());

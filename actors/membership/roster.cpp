@@ -55,9 +55,8 @@ roster::member* roster::find(const std::string& name, const net::address& where)
     return &found->second;
   if (!name.empty())
     return nullptr;
-  const auto at = std::find_if(members_.begin(), members_.end(), [&](const auto& item) {
-    return item.second.seen.where == where;
-  });
+  const auto at = std::find_if(members_.begin(), members_.end(),
+                               [&](const auto& item) { return item.second.seen.where == where; });
   return at == members_.end() ? nullptr : &at->second;
 }
 
@@ -158,12 +157,13 @@ void roster::judge_fence(member& of, const error& why, time_point now) {
     of.fenced = now;
   if (options_.self.router)
     return;
-  const bool decides = of.router || (now - *of.fenced >= fence_patience &&
-                                     options_.self.name > of.seen.name);
+  const bool decides =
+      of.router || (now - *of.fenced >= fence_patience && options_.self.name > of.seen.name);
   if (decides && !end_)
     end_ = error{errc::peer_down,
-                 fmt::format("{}; this process ends, so that whatever started it starts it anew",
-                             why.note)};
+                 fmt::format("the connection with node '{}' was lost while both lived: {}. This "
+                             "process ends, so that whatever started it starts it anew",
+                             of.seen.name, why.note)};
 }
 
 void roster::heard(const std::string& name, const net::address& where, time_point now) {
@@ -204,10 +204,9 @@ void roster::take(const node_card& card, const node_card& own, std::int64_t cloc
 
 void roster::measure(const std::vector<net::peer_stats>& stats) {
   for (auto& [name, one] : members_) {
-    const auto found =
-        std::find_if(stats.begin(), stats.end(), [&](const net::peer_stats& row) {
-          return row.peer.name == name;
-        });
+    const auto found = std::find_if(stats.begin(), stats.end(), [&](const net::peer_stats& row) {
+      return row.peer.name == name;
+    });
     one.seen.wire = found == stats.end() ? net::peer_stats{} : *found;
   }
 }

@@ -141,9 +141,8 @@ struct request_series {
                               token_count_buckets(max_model_len))},
         iteration{m.histogram("vllm:iteration_tokens_total", "Tokens computed in one step.",
                               iteration_buckets())},
-        phase_prepare{phase(m, "prepare")}, phase_forward{phase(m, "forward")}, phase_sample{phase(
-                                                                                    m, "sample")},
-        phase_idle{phase(m, "idle")} {}
+        phase_prepare{phase(m, "prepare")}, phase_forward{phase(m, "forward")},
+        phase_sample{phase(m, "sample")}, phase_idle{phase(m, "idle")} {}
 
   static Histogram& phase(maker& m, const char* name) {
     return m.histogram("troupe:step_phase_seconds", "Where the time of a step went.",

@@ -221,9 +221,9 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
   node.fate = parts->fate;
   if (*self->address) {
     if (!system.has_network_manager())
-      return fail(errc::invalid_argument,
-                  "node '" + *self->name + "' has an address; call add_wire() before the actor "
-                                           "system is made, or remove the address");
+      return fail(errc::invalid_argument, "node '" + *self->name +
+                                              "' has an address; call add_wire() before the actor "
+                                              "system is made, or remove the address");
     node.wire = &net::wire::of(system);
     node.ids = id_source{draw_incarnation()};
     auto member = go_online(*node.wire, system, config, node);

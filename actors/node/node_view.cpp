@@ -121,7 +121,9 @@ node_status node_state::own_status() const {
   const auto uptime = seconds_since(began_);
   return {.name = *options_.self.name,
           .address = address && !alone() ? config::to_string(*address) : "",
-          .state = options_.fate->drained ? "drained" : draining_ ? "draining" : "up",
+          .state = options_.fate->drained ? "drained"
+                   : draining_            ? "draining"
+                                          : "up",
           .note = "",
           .uptime_s = uptime,
           .since_s = uptime,

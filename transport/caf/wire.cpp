@@ -76,8 +76,7 @@ caf::expected<caf::node_id> wire::connect(const address& where, std::chrono::mil
   return *node;
 }
 
-void wire::connect(const address& where,
-                   std::function<void(const result<caf::node_id>&)> done) {
+void wire::connect(const address& where, std::function<void(const result<caf::node_id>&)> done) {
   if (host_ == nullptr)
     return done(fail(failure_));
   host_->connect(where, std::move(done));

@@ -43,8 +43,9 @@ public:
   cluster& operator=(cluster&&) noexcept;
   ~cluster();
 
-  /// The typed handle of the router in this process, null in one that is no front. Should the router die, its streams end with it
-  /// and this becomes the handle of the next one: an actor that waits for tokens monitors it.
+  /// The typed handle of the router in this process, null in one that is no front. Should the
+  /// router die, its streams end with it and this becomes the handle of the next one: an actor that
+  /// waits for tokens monitors it.
   [[nodiscard]] router_actor router() const;
   /// Waits until every model is ready, or one has failed for good.
   /// @errors what the failed model says; timed_out
