@@ -92,7 +92,8 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
   if (!r.is_object())
     return;
   r.read("cluster", out.cluster, as_name);
-  r.read("secret_file", out.secret_file, as_secret_path);
+  r.read("secret_file", out.secret_file,
+         [&](const field& f) { return as_cluster_secret(f, options.will_make_secret); });
   r.read("model_repository", out.model_repository, as_directory);
   if (!r.has("model_repository"))
     sink.error(errc::invalid_argument, root.from(), "model_repository",

@@ -2,6 +2,7 @@
 
 #include "troupe/base/log.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace troupe::actors {

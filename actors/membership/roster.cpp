@@ -160,9 +160,10 @@ void roster::judge_fence(member& of, const error& why, time_point now) {
   const bool decides =
       of.router || (now - *of.fenced >= fence_patience && options_.self.name > of.seen.name);
   if (decides && !end_)
-    end_ = error{
-        errc::peer_down,
-        fmt::format("{}; this process ends, so that whatever started it starts it anew", why.note)};
+    end_ = error{errc::peer_down,
+                 fmt::format("the connection with node '{}' was lost while both lived: {}. This "
+                             "process ends, so that whatever started it starts it anew",
+                             of.seen.name, why.note)};
 }
 
 void roster::heard(const std::string& name, const net::address& where, time_point now) {

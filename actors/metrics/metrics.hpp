@@ -76,8 +76,6 @@ public:
   void count_migrations(std::uint64_t exact, std::uint64_t inexact);
   void count_poisoned(std::uint64_t requests);
   void set_mailbox(std::string_view actor, std::uint64_t depth);
-  /// A stream went on at another replica; `exact` when both have equal numerics.
-  void observe_migration(bool exact);
 
   void http_connections(std::uint64_t open);
   /// `path` is a route of the edge, never what a client sent, so that labels stay few.

@@ -28,7 +28,7 @@ FOLDERS = {
     "actors/metrics": CORE + ["engine/sched", "engine/kv", "engine/exec"],
     "actors/edge": CORE + ["actors", "actors/metrics", "config", "engine/text"],
     "actors/edge/grpc": CORE + ["actors", "actors/metrics", "actors/edge", "config"],
-    "actors/cli": ["base", "config", "actors", "engine/request"],
+    "actors/cli": ["base", "config", "transport", "actors", "engine/request"],
     "actors": ["base", "config", "transport", "engine", "actors/metrics", "actors/edge"],
     "examples": ["base", "config", "engine/request", "actors", "transport"],
     "tests": ["base", "config", "kernels", "kernels/cuda", "engine", "actors", "transport"],

@@ -89,13 +89,14 @@ void host::on_intro(const node_id& from, const opened& in) {
   who->listens_at(where);
   if (!who->up(*net_, from))
     net_->close(from);
-  for (const auto& what : waiting)
-    settle(what, node);
+  // Whoever dialled hears of it after everybody else.
   tell({.what = wire_event::kind::up,
         .name = std::move(name),
         .where = where,
         .node = node,
         .why = {errc::none, ""}});
+  for (const auto& what : waiting)
+    settle(what, node);
 }
 
 void host::on_about(const opened& in) {
