@@ -14,7 +14,7 @@ constexpr time_point start{};
 const block_hasher hasher{7};
 
 replica_facts facts(std::uint32_t id, std::string model = "bard") {
-  return {.id = replica_id{id}, .model = std::move(model), .block_size = 4};
+  return {.id = replica_id{id}, .model = std::move(model), .node = "", .block_size = 4};
 }
 
 /// A table of replicas 1 to 3 of "bard" and 9 of "other", and requests for it.
