@@ -31,7 +31,7 @@ TEST_CASE("what nodes must agree on differs by part") {
   const auto [set, part] = GENERATE(table<std::string, std::string>({
       {"models.bard.max_num_seqs=7", "models.bard"},
       {"models.bard.served_model_name=will", "models.bard"},
-      {"models.bard.chat_template={{ messages }}", "models.bard"},
+      {R"(models.bard.chat_template="{{ messages }}")", "models.bard"},
       {"models.bard.dtype=float32", "numerics"},
       {"models.bard.deterministic=true", "numerics"},
       {"routing.policy=round_robin", "routing"},

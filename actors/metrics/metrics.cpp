@@ -350,15 +350,12 @@ void metrics::actor_restarted(std::string_view kind) {
 
 void metrics::count_migrations(std::uint64_t exact, std::uint64_t inexact) {
   const std::lock_guard lock{impl_->mutex};
-  const auto count = [&](const char* label, std::uint64_t streams) {
+  for (const bool same : {true, false})
     impl_->process()
         .counter("troupe:migrations_total",
                  "Streams that went on at another replica, by whether their tokens are the same.",
-                 {{"exact", label}})
-        .Increment(static_cast<double>(streams));
-  };
-  count("true", exact);
-  count("false", inexact);
+                 {{"exact", same ? "true" : "false"}})
+        .Increment(static_cast<double>(same ? exact : inexact));
 }
 
 void metrics::count_poisoned(std::uint64_t requests) {
