@@ -95,7 +95,7 @@ void node_state::spawn_replica(replica_id id) {
                       .desk = options_.desk});
   for (const auto& [hub, router] : routers())
     tell(self_, part.supervisor, attach_atom::value, hub, router);
-  if (draining_)
+  if (draining_ && !alone())
     tell(self_, part.supervisor, drain_atom::value);
 }
 

@@ -113,6 +113,7 @@ private:
   void publish();
   void take_roster(roster_view_ptr roster);
   void lose_remote(const std::set<replica_id>& lost);
+  void measure_remote();
   [[nodiscard]] std::vector<const replica_report*> reports_of(std::size_t model) const;
   [[nodiscard]] standing stand_alone(std::size_t model) const;
   [[nodiscard]] standing stand_in_cluster(std::size_t model) const;
@@ -142,6 +143,7 @@ private:
   std::map<std::string, backoff> backoffs_;
   time_point began_{};
   bool draining_ = false;
+  time_point drain_began_{};
   /// The order that is carried out, its end, and the ticks at which nothing was left.
   std::optional<drain_order> order_;
   time_point order_end_{};

@@ -9,8 +9,10 @@ namespace troupe::actors {
 namespace {
 
 constexpr std::chrono::seconds drain_limit{5};
-/// What was on its way when the routers were told has come by then.
+/// Of a tenth of a second each.
 constexpr std::uint32_t quiet_ticks_wanted = 4;
+/// What routers sent before they heard of the drain is here by then.
+constexpr std::chrono::milliseconds settling{300};
 /// After the deadline, for what was handed over or cut to be gone.
 constexpr std::chrono::seconds grace{2};
 
@@ -29,6 +31,7 @@ std::uint64_t node_state::held() const {
 void node_state::begin_drain() {
   if (std::exchange(draining_, true))
     return;
+  drain_began_ = now();
   // Alone, the router of the process refuses, and what it holds is all that runs.
   if (!alone())
     for (const auto& [id, replica] : replicas_)
@@ -87,7 +90,8 @@ void node_state::hand_over() {
 
 caf::result<std::uint64_t> node_state::drain() {
   begin_drain();
-  const auto others = alone() ? 0 : held();
+  const std::uint64_t coming = now() - drain_began_ < settling ? 1 : 0;
+  const auto others = alone() ? 0 : held() + coming;
   if (!options_.router)
     return others;
   auto left = self_->make_response_promise<std::uint64_t>();

@@ -217,6 +217,7 @@ void node_state::take_roster(roster_view_ptr roster) {
                       replicas.end(), std::inserter(lost, lost.end()));
   remote_replicas_ = std::move(replicas);
   lose_remote(lost);
+  measure_remote();
   publish();
 }
 
@@ -227,6 +228,24 @@ void node_state::lose_remote(const std::set<replica_id>& lost) {
   const error why{errc::peer_down, "the node that served the request is down"};
   for (const auto id : lost)
     tell(self_, options_.router, detach_atom::value, id, to_caf(why));
+}
+
+/// A stage has no edge: its schedulers' numbers are read at the fronts. Of a node that is down the
+/// sums stay and nothing runs.
+void node_state::measure_remote() {
+  if (!is_front())
+    return;
+  for (const auto& member : roster_->members) {
+    if (!member.card)
+      continue;
+    for (const auto& report : member.card->replicas) {
+      auto stats = report.stats;
+      if (!member.up())
+        stats.running = stats.waiting = stats.steps_in_flight = stats.blocks_used = 0;
+      options_.metrics->set_scheduler(report.status.model,
+                                      std::to_string(value(report.status.replica)), stats);
+    }
+  }
 }
 
 } // namespace troupe::actors
