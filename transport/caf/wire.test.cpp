@@ -427,7 +427,8 @@ TEST_CASE("what happens to peers is told in its order", "[net][caf]") {
     a.net.observe([&](const wire_event& what) {
       const std::lock_guard guard{mutex};
       const bool up = what.what == wire_event::kind::up;
-      told.push_back((up ? "up " : "down ") + what.name + " " + to_string(what.why.code));
+      told.push_back((up ? "up " : "down ") + what.name + " " +
+                     std::string{to_string(what.why.code)});
     });
     a.net.connect(where, [&](const result<caf::node_id>& node) {
       // It is told before the one who dialled is.
