@@ -19,7 +19,7 @@ FOLDERS = {
     "engine/include": ["base"],
     "engine/text": CORE,
     "engine/kv": CORE,
-    "engine/route": CORE,
+    "engine/route": CORE + ["engine/kv"],
     "engine/sched": CORE + ["engine/kv"],
     "engine/weights": CORE + ["config", "kernels"],
     "engine/models": CORE + ["config", "kernels", "engine/weights"],
