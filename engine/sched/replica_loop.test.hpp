@@ -181,6 +181,12 @@ public:
   /// No message is on its way and nobody is served.
   [[nodiscard]] bool quiet() const { return sched.idle() && to_pool.empty() && to_sched.empty(); }
   [[nodiscard]] std::size_t requests() const { return turns_.size(); }
+  [[nodiscard]] std::vector<request_id> served() const {
+    std::vector<request_id> out;
+    for (const auto& [id, when] : turns_)
+      out.push_back(id);
+    return out;
+  }
 
   /// At the end every block is at home.
   void check_home() {
