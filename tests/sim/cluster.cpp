@@ -257,9 +257,12 @@ void cluster::check_indexes() {
     if (plan_.router.policy != engine::routing_policy::prefix)
       continue;
     for (const auto& s : stages_) {
-      for (const auto& [id, hashes] : s.who->indexed())
-        TROUPE_PROMISE(router.indexed(id, hashes), "{} is wrong about what replica {} has cached",
-                       net_.name(f.at), value(id));
+      for (const auto& [id, held] : s.who->indexed()) {
+        auto known = router.indexed(id);
+        std::ranges::sort(known);
+        TROUPE_PROMISE(known == held, "{} knows {} blocks of replica {}, which has {}",
+                       net_.name(f.at), known.size(), value(id), held.size());
+      }
     }
   }
 }
