@@ -94,7 +94,8 @@ struct router_stats {
 /// replica goes, the stream goes on elsewhere as the next attempt, with the tokens delivered so
 /// far; the client sees a pause. Everything that carries an attempt and is not of the current one
 /// is ignored, so events may be late, repeated, or come from a replica long given up.
-/// Deterministic: the same events give the same actions.
+/// Deterministic: the same events give the same actions. Actions are to be taken and carried out
+/// after every event.
 class router {
 public:
   explicit router(router_config config);
@@ -109,7 +110,8 @@ public:
   /// The answer of the replica to a dispatch.
   void accepted(request_id id, replica_id replica, std::uint32_t attempt, time_point now);
   /// The replica did not take it. Busy (or any error that says it of this replica alone): others
-  /// are tried first; a stream that lost its replica then waits, a new one is refused.
+  /// are tried first; a stream that lost its replica then waits, a new one is refused. With
+  /// peer_down nothing is done: the replica is gone, and replica_down says so for all its streams.
   void rejected(request_id id, replica_id replica, std::uint32_t attempt, const error& why,
                 time_point now);
   void tokens(const token_batch& batch, time_point now);
