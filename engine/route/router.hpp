@@ -142,6 +142,8 @@ public:
 
   [[nodiscard]] router_actions take_actions();
   [[nodiscard]] router_stats stats() const;
+  /// The KV blocks that a replica is known to hold, in no order; none unless the policy is `prefix`.
+  [[nodiscard]] std::vector<block_hash> indexed(replica_id replica) const;
   /// Whether any replica of `model` was ever up.
   [[nodiscard]] bool knows(std::string_view model) const;
 

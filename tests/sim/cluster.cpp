@@ -209,9 +209,8 @@ void cluster::run() {
   plan_faults();
   run_until(around_.faults_end);
   end_faults();
-  come_to_rest("requests");
+  come_to_rest("last fault");
   ask_probes();
-  come_to_rest("probes");
   check_indexes();
   check_home();
 }
@@ -244,7 +243,7 @@ void cluster::ask_probes() {
   run_until(time_.now() + plan_.net.delay_max * 4 + milliseconds{1});
   for (std::uint32_t i = 0; i < 1 + plan_.fronts; ++i) {
     ask(true);
-    run_until(time_.now() + milliseconds{5});
+    come_to_rest("probe");
   }
 }
 

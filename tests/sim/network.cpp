@@ -193,7 +193,7 @@ void network::close(link& on, std::size_t side, bool fence) {
   log_.note(time_.now(), "{} sees {} down", name(at), name(peer));
   on.open[side] = false;
   if (fence) {
-    on.fenced = {node_of(on.ends[0]).id, node_of(on.ends[1]).id};
+    on.fenced = on.ids;
     on.fence_reported = false;
   }
   if (on.open[1 - side] && on.cut == 0)
@@ -237,6 +237,7 @@ void network::connect(link& on) {
   }
   log_.note(time_.now(), "{} and {} connect", a.name, b.name);
   on.session = ++last_session_;
+  on.ids = {a.id, b.id};
   on.open = {true, true};
   on.under_way = {};
   on.last_arrival = {};

@@ -96,6 +96,8 @@ private:
   struct link {
     std::array<node_index, 2> ends{};
     std::uint64_t session = 0;
+    /// The node ids that it is between.
+    std::array<std::uint64_t, 2> ids{};
     /// Whether the end still takes part in the session.
     std::array<bool, 2> open{};
     /// Messages of each end that are under way.

@@ -48,7 +48,7 @@ private:
     const auto stages = 1 + pick(4);
     for (std::uint32_t s = 0; s < stages; ++s) {
       stage_plan stage;
-      const auto replicas = 1 + (pick(4) == 0 ? 1 : 0);
+      const auto replicas = pick(4) == 0 ? 2U : 1U;
       for (std::uint32_t r = 0; r < replicas; ++r) {
         auto limits = draw_limits(block_size, caching);
         limits.hash_key = key;
