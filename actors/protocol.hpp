@@ -6,6 +6,7 @@
 #include "engine/exec/executor.hpp"
 #include "engine/kv/messages.hpp"
 #include "engine/request/step.hpp"
+#include "engine/route/replica_table.hpp"
 #include "engine/sched/scheduler.hpp"
 #include "troupe/actors/messages.hpp"
 
@@ -16,7 +17,7 @@ TROUPE_INSPECT(step_row, id, position, tokens, samples, new_blocks)
 TROUPE_INSPECT(step_batch, id, removed, added, rows)
 TROUPE_INSPECT(sampled_token, id, token)
 TROUPE_INSPECT(failed_row, id, code, note)
-TROUPE_INSPECT(step_timings, prepare, forward, sample)
+TROUPE_INSPECT(step_timings, prepare, forward, sample, idle)
 TROUPE_INSPECT(step_result, id, tokens, failed, timings)
 TROUPE_INSPECT(kv_admit, request, hashes, tokens, blocks_wanted)
 TROUPE_INSPECT(kv_admitted, request, cached, granted, exhausted)
@@ -27,6 +28,7 @@ TROUPE_INSPECT(kv_commit, step, blocks, contents_lost)
 TROUPE_INSPECT(released_block, block, last_step)
 TROUPE_INSPECT(kv_release, blocks)
 TROUPE_INSPECT(kv_event, number, what, hash, parent)
+TROUPE_INSPECT(replica_facts, id, model, node, numerics, batch_invariant, block_size, incarnation)
 TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache_dtype, block_size,
                num_blocks, kv_bytes_per_block, weight_bytes, vocab_size, max_model_len,
                max_num_seqs, max_num_batched_tokens, batched_tokens_measured, batch_invariant,
@@ -96,13 +98,15 @@ using scheduler_actor =
                      TROUPE_ANSWERS(load_report, status_atom), TROUPE_TAKES(tick_atom)>;
 
 /// What the node tells its router beyond the public part. `attach` adds a replica that serves;
-/// `detach` removes one and ends its streams with the error given; `drain` refuses new requests and
-/// is answered with the number of streams that still run.
+/// `detach` removes one because it died, with the reason: its streams go on elsewhere, or here once
+/// it is back; `drain` refuses new requests and is answered with the number of streams that still
+/// run; `tick` is the router's own timer.
 using router_core =
     router_actor::extend<TROUPE_TAKES(engine::token_batch),
-                         TROUPE_TAKES(attach_atom, replica_id, std::string, scheduler_actor),
+                         TROUPE_TAKES(attach_atom, engine::replica_facts, scheduler_actor),
                          TROUPE_TAKES(detach_atom, replica_id, caf::error),
-                         TROUPE_TAKES(load_report), TROUPE_ANSWERS(std::uint64_t, drain_atom),
+                         TROUPE_TAKES(load_report), TROUPE_TAKES(tick_atom),
+                         TROUPE_ANSWERS(std::uint64_t, drain_atom),
                          TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
 
 /// What a replica tells its node whenever something changed, and at every tick.
@@ -142,6 +146,7 @@ CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_grant))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_commit))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_release))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::executor_description))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::replica_facts))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::load_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::kv_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::scheduler_actor))

@@ -141,8 +141,8 @@ struct request_series {
                               token_count_buckets(max_model_len))},
         iteration{m.histogram("vllm:iteration_tokens_total", "Tokens computed in one step.",
                               iteration_buckets())},
-        phase_prepare{phase(m, "prepare")}, phase_forward{phase(m, "forward")}, phase_sample{phase(
-                                                                                    m, "sample")} {}
+        phase_prepare{phase(m, "prepare")}, phase_forward{phase(m, "forward")},
+        phase_sample{phase(m, "sample")}, phase_idle{phase(m, "idle")} {}
 
   static Histogram& phase(maker& m, const char* name) {
     return m.histogram("troupe:step_phase_seconds", "Where the time of a step went.",
@@ -163,7 +163,7 @@ struct request_series {
   }
 
   Histogram &queue, &inference, &prefill, &decode, &per_token, &prompt, &generated, &iteration;
-  Histogram &phase_prepare, &phase_forward, &phase_sample;
+  Histogram &phase_prepare, &phase_forward, &phase_sample, &phase_idle;
 };
 
 /// One replica of one model.
@@ -298,6 +298,7 @@ void metrics::observe_step(std::string_view model, std::string_view engine,
   series.phase_prepare.Observe(seconds(timings.prepare));
   series.phase_forward.Observe(seconds(timings.forward));
   series.phase_sample.Observe(seconds(timings.sample));
+  series.phase_idle.Observe(seconds(timings.idle));
 }
 
 void metrics::observe_first_token(std::string_view model, double value) {
@@ -326,6 +327,27 @@ void metrics::actor_restarted(std::string_view kind) {
       .counter("troupe:actor_restarts_total", "Actors that died and were started again.",
                {{"actor", std::string{kind}}})
       .Increment();
+}
+
+void metrics::count_migrations(std::uint64_t exact, std::uint64_t inexact) {
+  const std::lock_guard lock{impl_->mutex};
+  const auto count = [&](const char* label, std::uint64_t streams) {
+    impl_->process()
+        .counter("troupe:migrations_total",
+                 "Streams that went on at another replica, by whether their tokens are the same.",
+                 {{"exact", label}})
+        .Increment(static_cast<double>(streams));
+  };
+  count("true", exact);
+  count("false", inexact);
+}
+
+void metrics::count_poisoned(std::uint64_t requests) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->process()
+      .counter("troupe:poisoned_requests_total",
+               "Requests that were refused because replicas died under them in a row.", {})
+      .Increment(static_cast<double>(requests));
 }
 
 void metrics::set_mailbox(std::string_view actor, std::uint64_t depth) {

@@ -62,6 +62,10 @@ public:
 
   /// An actor of this kind ("scheduler", "worker", ...) died and was started again.
   void actor_restarted(std::string_view kind);
+  /// Streams that went on at another replica since the last call, by whether their tokens are the
+  /// very ones that they would have been, and requests refused because replicas died under them.
+  void count_migrations(std::uint64_t exact, std::uint64_t inexact);
+  void count_poisoned(std::uint64_t requests);
   void set_mailbox(std::string_view actor, std::uint64_t depth);
   /// A stream went on at another replica; `exact` when both have equal numerics.
   void observe_migration(bool exact);

@@ -117,6 +117,7 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
   node.router = spawn_router(system, {.hub = hub_id{1},
                                       .policy = routing_of(config),
                                       .max_streams = *config.limits.max_queued_requests,
+                                      .hash_key = block_hash_key(config),
                                       .desk = parts->desk,
                                       .metrics = parts->metrics});
   auto view = std::make_shared<front_view>();

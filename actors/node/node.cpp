@@ -111,6 +111,7 @@ void node_state::start_router() {
       spawn_router(self_->system(), {.hub = hub,
                                      .policy = routing_of(options_.cluster),
                                      .max_streams = *options_.cluster.limits.max_queued_requests,
+                                     .hash_key = block_hash_key(options_.cluster),
                                      .desk = options_.desk,
                                      .metrics = options_.metrics});
   self_->monitor(options_.router);

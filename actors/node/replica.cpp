@@ -96,6 +96,7 @@ void replica_state::build(const engine::executor_description& loaded) {
        .max_model_len = loaded.max_model_len,
        .cache_dtype = loaded.kv_cache_dtype,
        .enable_prefix_caching = *options_.model.engine.enable_prefix_caching});
+  ++lives_;
   attach_to_routers();
   report_.status.state = "ready";
   report_.loading = std::chrono::duration_cast<std::chrono::milliseconds>(now() - load_began_);
@@ -103,12 +104,23 @@ void replica_state::build(const engine::executor_description& loaded) {
   publish();
 }
 
+engine::replica_facts replica_state::facts() const {
+  const auto& loaded = report_.loaded;
+  return {.id = options_.id,
+          .model = options_.model.name,
+          .node = options_.node_name,
+          .numerics = loaded.numerics,
+          .batch_invariant = loaded.batch_invariant,
+          .block_size = loaded.block_size,
+          .incarnation = lives_};
+}
+
 void replica_state::attach_to_routers() {
   if (!scheduler_)
     return;
   for (const auto& [hub, router] : routers_) {
     tell(self_, scheduler_, attach_atom::value, hub, caf::actor_cast<hub_actor>(router));
-    tell(self_, router, attach_atom::value, options_.id, options_.model.name, scheduler_);
+    tell(self_, router, attach_atom::value, facts(), scheduler_);
   }
 }
 

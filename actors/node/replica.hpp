@@ -25,8 +25,9 @@ struct replica_options {
 };
 
 /// Supervises one replica. Its actors live and die together, except that a worker survives the
-/// death of the others: its weights stay loaded. The death of any ends every stream of the replica
-/// with an error and leads to a restart with back-off.
+/// death of the others: its weights stay loaded. The death of any takes the replica from its
+/// routers, which let its streams go on elsewhere or once it is back, and leads to a restart with
+/// back-off.
 class replica_state {
 public:
   static inline const char* name = "troupe.replica";
@@ -42,6 +43,7 @@ private:
   void start_worker();
   void build(const engine::executor_description& loaded);
   void attach_to_routers();
+  [[nodiscard]] engine::replica_facts facts() const;
   void on_down(const caf::down_msg& down);
   void on_load_failed(const error& why);
   void restart(const char* kind);
@@ -62,6 +64,8 @@ private:
   replica_report report_;
   backoff backoff_;
   time_point load_began_{};
+  /// Schedulers built so far.
+  std::uint64_t lives_ = 0;
   bool ping_pending_ = false;
   bool restart_pending_ = false;
 };

@@ -14,6 +14,8 @@ constexpr std::size_t first_capacity = 1024;
 constexpr std::uint32_t word_bits = 64;
 /// A gap is cut into so many parts at once: enough for the memory to overlap their misses.
 constexpr std::ptrdiff_t fan = 16;
+/// Odd, so that the hand meets every slot; far from any slot's neighbours in tables of all sizes.
+constexpr std::size_t leap = 0x9E3779B97F4A7C15U;
 
 } // namespace
 
@@ -58,9 +60,11 @@ void prefix_index::rebuild(std::size_t capacity, std::size_t stride) {
   }
 }
 
-/// Room for one hash more: a larger table, or the place of another one.
+/// Room for one hash more: a larger table, or the place of another one. The hand leaps, for a sweep
+/// would leave the table empty behind it and so dense before it that probes never end.
 void prefix_index::make_room() {
   if (size_ >= blocks_max_) {
+    hand_ = (hand_ + leap) & mask_;
     while (key(hand_) == 0)
       hand_ = next(hand_);
     remove(hand_);

@@ -16,9 +16,8 @@ namespace troupe::engine {
 /// entry is the hash and one bit a member, rounded up to words of 64: with up to 64 members it
 /// costs 16 bytes, 22 to 43 with the room that the table keeps free.
 ///
-/// When `blocks_max` hashes are known, a new one takes the place of another that a hand sweeping
-/// over the table meets next. What is forgotten so makes depths smaller, never larger: no member is
-/// ever said to hold what it was not said to hold.
+/// When `blocks_max` hashes are known, a new one takes the place of another, as good as random but
+/// the same in every run. No member is ever said to hold a block that it was not said to hold.
 class prefix_index {
 public:
   /// Members beyond this are not indexed: what is said of them is ignored.

@@ -125,6 +125,16 @@ TEST_CASE("a full index forgets others and never invents", "[route][index][prope
   CHECK(index.size() == 500);
 }
 
+TEST_CASE("a full index stays as fast as a filling one", "[route][index]") {
+  // With a hand that sweeps, the slots before it fill up and this ends in a time-out.
+  splitmix64 random{10};
+  prefix_index index{1 << 14};
+  for (int i = 0; i < 300'000; ++i)
+    index.insert(block_hash{random() | 1}, 0);
+  CHECK(index.size() == 1 << 14);
+  CHECK(index.evicted() > 250'000);
+}
+
 TEST_CASE("a member beyond the limit is not indexed", "[route][index]") {
   prefix_index index{10};
   index.insert(block_hash{3}, prefix_index::members_max);
