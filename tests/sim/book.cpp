@@ -173,10 +173,10 @@ void book::check_excuse(const record& of, errc why, time_point now) const {
     excused = of.deaths >= options_.deaths_max;
     break;
   case errc::internal:
-    excused = of.row_failed;
+    excused = of.row_failed || of.step_failed;
     break;
   case errc::peer_down:
-    excused = of.worker_lost || waited;
+    excused = waited;
     break;
   case errc::busy:
   case errc::draining:
@@ -229,7 +229,7 @@ void book::forgotten(request_id id) {
 }
 
 void book::row_failed(request_id id) { at(id).row_failed = true; }
-void book::worker_lost(request_id id) { at(id).worker_lost = true; }
+void book::step_failed(request_id id) { at(id).step_failed = true; }
 void book::front_cuts(hub_id hub) { cut_[hub] = true; }
 
 void book::front_gone(hub_id hub) {

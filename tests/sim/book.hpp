@@ -22,7 +22,7 @@ struct record {
   bool probe = false;
   bool cancelled = false;
   bool row_failed = false;
-  bool worker_lost = false;
+  bool step_failed = false;
 
   bool answered = false;
   bool ended = false;
@@ -92,7 +92,7 @@ public:
   /// The client is gone and hears nothing more.
   void forgotten(request_id id);
   void row_failed(request_id id);
-  void worker_lost(request_id id);
+  void step_failed(request_id id);
   /// A front ends everything that it has, with `abort`.
   void front_cuts(hub_id hub);
   void front_gone(hub_id hub);

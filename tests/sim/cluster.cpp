@@ -126,9 +126,13 @@ void cluster::plan_requests() {
   const auto busy = static_cast<std::uint64_t>(plan_.busy.count());
   duration when{};
   for (std::uint32_t i = 0; i < plan_.requests; ++i) {
-    // In bursts, so that queues fill.
-    if (around_.pick(3) == 0)
+    // In bursts, so that queues fill, and often just before something breaks.
+    if (i == 0 || around_.pick(3) == 0) {
       when = duration{static_cast<duration::rep>(random_.below(busy))};
+      if (!plan_.faults.empty() && around_.pick(2) == 0)
+        when = std::max(duration{}, plan_.faults[around_.pick(plan_.faults.size())].when -
+                                        milliseconds{around_.pick(150)});
+    }
     time_.after(when, [this] { ask(false); });
   }
 }

@@ -56,9 +56,9 @@ void cluster::strike(const fault_plan& what) {
   case fault::cut:
     cut(what);
     return;
-  case fault::lose_worker:
+  case fault::fail_step:
     if (stage_runs)
-      stage.who->lose_worker(static_cast<std::uint32_t>(what.draw >> 32));
+      stage.who->fail_step(static_cast<std::uint32_t>(what.draw >> 32));
     return;
   case fault::restart_replica:
     if (stage_runs)

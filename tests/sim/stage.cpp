@@ -34,16 +34,16 @@ engine::replica_facts replica::facts(const std::string& node) const {
 
 void replica::receive(hub_id hub, const engine::token_chunk& chunk) {
   if (losing_)
-    around_.clients.worker_lost(chunk.request);
+    around_.clients.step_failed(chunk.request);
   auto batch = std::ranges::find(outbox, hub, [](const auto& entry) { return entry.first; });
   if (batch == outbox.end())
     batch = outbox.insert(outbox.end(), {hub, {}});
   batch->second.push_back(chunk);
 }
 
-void replica::lose_worker(bool learns_late) {
+void replica::fail_steps(bool learns_late) {
   losing_ = true;
-  fail_step(learns_late, {errc::peer_down, "the worker is gone"});
+  fail_step(learns_late, {errc::internal, "the device failed"});
   losing_ = false;
 }
 
@@ -294,10 +294,10 @@ void stage::tell_all(const message& what) {
 
 // -- faults ---------------------------------------------------------------------------------------
 
-void stage::lose_worker(std::uint32_t which) {
+void stage::fail_step(std::uint32_t which) {
   auto& one = *std::next(replicas_.begin(), which % replicas_.size())->second;
   one.now = around_.time.now();
-  one.lose_worker(around_.pick(2) == 0);
+  one.fail_steps(around_.pick(2) == 0);
   one.hear_stale_step();
   pump(one);
 }

@@ -16,8 +16,8 @@ public:
   replica(const replica_plan& plan, surroundings& around);
 
   [[nodiscard]] engine::replica_facts facts(const std::string& node) const;
-  /// The worker is lost, and every request with it.
-  void lose_worker(bool learns_late);
+  /// A step fails as a whole, and every request with it.
+  void fail_steps(bool learns_late);
   /// Chunks of the last event, by hub.
   std::vector<std::pair<hub_id, std::vector<engine::token_chunk>>> outbox;
   engine::index_feed feed;
@@ -48,8 +48,8 @@ public:
   void peer_down(node_index peer) override;
   void receive(node_index from, message what) override;
 
-  void lose_worker(std::uint32_t which);
-  /// Scheduler and kv_manager of a replica die and are started anew by their supervisor.
+  void fail_step(std::uint32_t which);
+  /// Scheduler and kv_manager of a replica die, as they do with their worker, and come back.
   void restart_replica(std::uint32_t which);
   /// Takes no new requests; what is left when `patience` ends goes elsewhere.
   void drain(duration patience);

@@ -20,7 +20,7 @@ public:
     plan_.vocab = static_cast<token_id>(2 + pick(40));
     plan_.max_model_len = 8 + pick(40);
     plan_.busy = milliseconds{300 + pick(3000)};
-    plan_.requests = 4 + pick(28);
+    plan_.requests = 4 + pick(56);
     plan_.load_every = milliseconds{20 + pick(150)};
     plan_.net.delay_max = microseconds{50 + pick(5000)};
     plan_.row_failures = pick(5) == 0 ? 40 + pick(100) : 0;
@@ -57,8 +57,8 @@ private:
                                   .limits = limits,
                                   .numerics = mixed ? 1 + pick(2) : 1,
                                   .batch_invariant = !mixed || pick(4) != 0,
-                                  .step_min = microseconds{500 + pick(2000)},
-                                  .step_max = microseconds{3000 + pick(8000)}});
+                                  .step_min = microseconds{500 + pick(4000)},
+                                  .step_max = microseconds{5000 + pick(15000)}});
       }
       if (s > 0 && pick(4) == 0)
         stage.joins = milliseconds{50 + pick(2000)};
@@ -97,7 +97,7 @@ private:
 
   /// Some kinds of faults happen in some worlds, so that each kind is also seen without the others.
   void draw_faults() {
-    const auto count = pick(5) == 0 ? 0 : 1 + pick(7);
+    const auto count = pick(6) == 0 ? 0 : 2 + pick(10);
     const auto kinds = random_();
     for (std::uint32_t i = 0; i < count; ++i) {
       const auto kind = pick(9);
@@ -118,7 +118,7 @@ constexpr std::array<const char*, 8> sabotages{
     "none",         "attempt_fence_lost", "release_lost",   "token_forgotten",
     "commit_early", "index_event_lost",   "hub_death_lost", "seed_forgotten"};
 constexpr std::array<const char*, 9> faults{"kill_stage",      "kill_front",  "stop_stage",
-                                            "stop_front",      "cut",         "lose_worker",
+                                            "stop_front",      "cut",         "fail_step",
                                             "restart_replica", "drain_stage", "drain_front"};
 
 } // namespace

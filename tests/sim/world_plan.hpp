@@ -52,7 +52,7 @@ enum class fault : std::uint8_t {
   stop_stage,
   stop_front,
   cut,
-  lose_worker,
+  fail_step,
   restart_replica,
   drain_stage,
   drain_front,
