@@ -263,8 +263,11 @@ void cluster::check_indexes() {
       for (const auto& [id, held] : s.who->indexed()) {
         auto known = router.indexed(id);
         std::ranges::sort(known);
-        TROUPE_PROMISE(known == held, "{} knows {} blocks of replica {}, which has {}",
-                       net_.name(f.at), known.size(), value(id), held.size());
+        // An index with too little room knows less, and nothing that is wrong.
+        const bool small = plan_.router.index_blocks_max < 1000;
+        const bool right = small ? std::ranges::includes(held, known) : known == held;
+        TROUPE_PROMISE(right, "{} knows {} blocks of replica {}, which has {}", net_.name(f.at),
+                       known.size(), value(id), held.size());
       }
     }
   }

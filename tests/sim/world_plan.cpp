@@ -93,6 +93,11 @@ private:
                                   engine::routing_policy::prefix};
     plan_.router.policy = policies.at(pick(policies.size()));
     plan_.router.max_streams = pick(4) == 0 ? 3 + pick(6) : 4096;
+    plan_.router.deaths_max = pick(4) == 0 ? 1 + pick(4) : 3;
+    if (pick(4) == 0)
+      plan_.router.resume_limit = milliseconds{300 + pick(2000)};
+    if (pick(4) == 0)
+      plan_.router.index_blocks_max = 8 + pick(40);
   }
 
   /// Some kinds of faults happen in some worlds, so that each kind is also seen without the others.
