@@ -30,6 +30,7 @@ TROUPE_INSPECT(kv_commit, step, blocks, contents_lost)
 TROUPE_INSPECT(released_block, block, last_step)
 TROUPE_INSPECT(kv_release, blocks)
 TROUPE_INSPECT(kv_event, number, what, hash, parent)
+TROUPE_INSPECT(kv_index_report, replica, incarnation, through, snapshot, stored, events)
 TROUPE_INSPECT(replica_facts, id, model, node, numerics, batch_invariant, block_size, incarnation)
 TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache_dtype, block_size,
                num_blocks, kv_bytes_per_block, weight_bytes, vocab_size, max_model_len,
@@ -37,7 +38,7 @@ TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache
                numerics)
 TROUPE_INSPECT(scheduler_stats, running, waiting, steps_in_flight, blocks_used, blocks_total, steps,
                prompt_tokens, prompt_tokens_cached, generation_tokens, preemptions,
-               prefix_cache_queries, prefix_cache_hits)
+               prefix_cache_queries, prefix_cache_hits, waiting_tokens)
 
 } // namespace troupe::engine
 
@@ -85,11 +86,16 @@ using worker_actor =
                      TROUPE_ANSWERS(engine::step_result, engine::step_batch),
                      TROUPE_ANSWERS(void, reset_atom), TROUPE_ANSWERS(std::uint64_t, status_atom)>;
 
-/// The block pool and prefix index of one replica.
+/// What follows the prefix index of a replica; the next report waits for the answer.
+using index_sink = caf::typed_actor<TROUPE_ANSWERS(void, engine::kv_index_report)>;
+
+/// The block pool and prefix index of one replica. `attach` sends the whole index to a router and
+/// then what changes, until that router dies; again, the whole once more.
 using kv_manager_actor =
     caf::typed_actor<TROUPE_ANSWERS(engine::kv_admitted, engine::kv_admit),
                      TROUPE_ANSWERS(engine::kv_grant, engine::kv_want),
                      TROUPE_TAKES(engine::kv_commit), TROUPE_TAKES(engine::kv_release),
+                     TROUPE_TAKES(attach_atom, hub_id, index_sink), TROUPE_TAKES(tick_atom),
                      TROUPE_ANSWERS(kv_report, status_atom)>;
 
 /// The scheduler of one replica. `submit` is answered `accepted` or an error at once.
@@ -105,8 +111,8 @@ using scheduler_actor =
 /// requests and is answered with the number of streams that still run; `tick` is the router's own
 /// timer.
 using router_core = router_actor::extend<
-    TROUPE_TAKES(engine::token_batch),
-    TROUPE_TAKES(attach_atom, engine::replica_facts, scheduler_actor),
+    TROUPE_TAKES(engine::token_batch), TROUPE_ANSWERS(void, engine::kv_index_report),
+    TROUPE_TAKES(attach_atom, engine::replica_facts, scheduler_actor, kv_manager_actor),
     TROUPE_TAKES(drain_atom, replica_id), TROUPE_TAKES(detach_atom, replica_id, caf::error),
     TROUPE_TAKES(load_report), TROUPE_TAKES(tick_atom), TROUPE_ANSWERS(std::uint64_t, drain_atom),
     TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
@@ -175,6 +181,9 @@ CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_commit))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_release))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::executor_description))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::replica_facts))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_index_report))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::index_sink))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::kv_manager_actor))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::load_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::kv_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::scheduler_actor))

@@ -82,7 +82,7 @@ TEST_CASE("a file of several nodes is read when the build can serve it") {
       {"name": "stage", "address": "[fd00::2]:7600", "devices": ["cuda:0", "cuda:1"]}],
     "models": {"bard": {"tensor_parallel": 2}}, "routing": {"policy": "prefix"}})");
   load_options options;
-  options.capabilities = {.cuda = true, .prefix_routing = true, .max_tensor_parallel_size = 2};
+  options.capabilities = {.cuda = true, .max_tensor_parallel_size = 2};
   const auto cluster = repo.load(options);
   CHECK(*cluster.secret_file == secret);
   REQUIRE(cluster.nodes.size() == 2);
@@ -95,7 +95,6 @@ TEST_CASE("a file of several nodes is read when the build can serve it") {
   CHECK(*cluster.models[0].engine.tensor_parallel_size == 2);
   options.capabilities = {.cuda = false};
   const auto without = repo.check(options);
-  CHECK(about(without, "routing.policy")->code == errc::unsupported);
   CHECK(about(without, "nodes.1.devices.0")->code == errc::unsupported);
   CHECK(about(without, "models.bard.tensor_parallel_size")->code == errc::unsupported);
 }

@@ -104,9 +104,15 @@ std::uint64_t block_hash_key(const config::cluster_config& cluster) {
 }
 
 engine::routing_policy routing_of(const config::cluster_config& cluster) {
-  return *cluster.routing == config::routing_policy::round_robin
-             ? engine::routing_policy::round_robin
-             : engine::routing_policy::least_loaded;
+  switch (*cluster.routing) {
+  case config::routing_policy::round_robin:
+    return engine::routing_policy::round_robin;
+  case config::routing_policy::prefix:
+    return engine::routing_policy::prefix;
+  case config::routing_policy::least_loaded:
+    break;
+  }
+  return engine::routing_policy::least_loaded;
 }
 
 } // namespace troupe::actors

@@ -45,8 +45,7 @@ struct placed_replica {
 /// where there is none.
 [[nodiscard]] std::uint64_t block_hash_key(const config::cluster_config& cluster);
 
-/// The policy of the file in the router's terms. One process has no prefix index yet: `prefix`
-/// chooses the least loaded.
+/// The policy of the file in the router's terms.
 [[nodiscard]] engine::routing_policy routing_of(const config::cluster_config& cluster);
 
 } // namespace troupe::actors

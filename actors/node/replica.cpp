@@ -81,7 +81,12 @@ engine::scheduler_config replica_state::limits() const {
 void replica_state::build(const engine::executor_description& loaded) {
   restart_pending_ = false;
   report_.loaded = loaded;
-  kv_manager_ = self_->spawn<caf::monitored>(kv_manager, loaded.num_blocks, loaded.block_size);
+  life_ = static_cast<std::uint64_t>(now().time_since_epoch().count());
+  kv_manager_ =
+      self_->spawn<caf::monitored>(kv_manager, kv_manager_options{.num_blocks = loaded.num_blocks,
+                                                                  .block_size = loaded.block_size,
+                                                                  .replica = options_.id,
+                                                                  .incarnation = life_});
   scheduler_ =
       self_->spawn<caf::monitored>(scheduler, scheduler_options{.model = options_.model.name,
                                                                 .replica = options_.id,
@@ -96,7 +101,6 @@ void replica_state::build(const engine::executor_description& loaded) {
        .max_model_len = loaded.max_model_len,
        .cache_dtype = loaded.kv_cache_dtype,
        .enable_prefix_caching = *options_.model.engine.enable_prefix_caching});
-  ++lives_;
   for (const auto& [hub, router] : routers_)
     introduce_to(hub, router);
   set_ready();
@@ -119,7 +123,7 @@ void replica_state::introduce_to(hub_id hub, const router_core& router) {
   if (!scheduler_ || draining_)
     return;
   tell(self_, scheduler_, attach_atom::value, hub, caf::actor_cast<hub_actor>(router));
-  tell(self_, router, attach_atom::value, facts(), scheduler_);
+  tell(self_, router, attach_atom::value, facts(), scheduler_, kv_manager_);
 }
 
 void replica_state::drain() {
@@ -150,7 +154,7 @@ engine::replica_facts replica_state::facts() const {
           .numerics = loaded.numerics,
           .batch_invariant = loaded.batch_invariant,
           .block_size = loaded.block_size,
-          .incarnation = lives_};
+          .incarnation = life_};
 }
 
 void replica_state::end_cast() {

@@ -68,8 +68,8 @@ private:
   replica_report report_;
   backoff backoff_;
   time_point load_began_{};
-  /// Schedulers built so far.
-  std::uint64_t lives_ = 0;
+  /// Tells the lives of this replica apart, over all of its supervisors: when it was built.
+  std::uint64_t life_ = 0;
   bool ping_pending_ = false;
   bool restart_pending_ = false;
   /// Takes nothing new from any router, now or later.

@@ -76,6 +76,38 @@ TEST_CASE("the death of each engine actor is a pause for its streams, which lose
   CHECK(eventually([&] { return running.status().replicas.front().restarts == 1; }));
 }
 
+TEST_CASE("requests of one prefix go where it is cached, also after that replica's death") {
+  running_cluster running{
+      {.engine_keys = R"("max_model_len": 512)",
+       .cluster_keys = R"("models": {"m": {"instances": 2}}, "routing": {"policy": "prefix"})"}};
+  const auto ask = [&](token_id first, token_id last) {
+    // What the replicas say of their loads is that old at most.
+    std::this_thread::sleep_for(std::chrono::milliseconds{250});
+    std::vector<token_id> prompt(200, first);
+    prompt.push_back(last);
+    const auto o = running.run_one(request_for(prompt, {.temperature = 0, .max_tokens = 2}));
+    REQUIRE(!o.refused);
+    REQUIRE(o.finish != engine::finish_reason::error);
+    return o.cached_tokens;
+  };
+  const auto all_hit = [&](token_id from) {
+    std::size_t hits = 0;
+    for (token_id i = 0; i < 8; ++i)
+      hits += ask(20 + i % 2, from + i) >= 192 ? 1 : 0;
+    return hits == 8;
+  };
+  CHECK(ask(20, 1) == 0);
+  CHECK(ask(21, 1) == 0);
+  CHECK(eventually([&] { return all_hit(30); }));
+  running.cluster().kill("scheduler");
+  // What died is not counted on any more, and found again once it has been computed anew.
+  CHECK(eventually([&] {
+    return running.run_one(request_for({5}, {.temperature = 0, .max_tokens = 1})).refused ==
+           std::nullopt;
+  }));
+  CHECK(eventually([&] { return all_hit(40); }));
+}
+
 TEST_CASE("a sink that dies frees its blocks") {
   running_cluster running{{.engine_keys = R"("max_model_len": 512)"}};
   const auto used = [&] { return running.status().replicas.front().running; };

@@ -19,7 +19,6 @@ struct build_capabilities {
   /// out when the model is loaded.
   bool cuda = true;
   bool grpc = false;
-  bool prefix_routing = false;
   std::uint32_t max_tensor_parallel_size = 1;
 };
 
