@@ -38,6 +38,7 @@ THIRD_PARTY = {
     r"caf/": ["actors", "transport/caf", "transport/include/troupe/transport/caf.hpp", "examples", "tests"],
     r"boost/": ["actors/edge", "actors/cli", "tests"],
     r"prometheus/": ["actors/metrics"],
+    r"(google/protobuf/|proto/.*\.pb\.h$)": ["config", "actors/edge", "tests"],
     r"nlohmann/": ["config", "engine/text", "engine/weights", "engine/models", "engine/exec", "actors", "tests",
                    "examples"],
     r"spdlog/": ["base"],
