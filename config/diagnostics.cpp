@@ -42,6 +42,7 @@ error to_error(const std::vector<diagnostic>& all) {
 
 void diagnostic_sink::error(errc code, const origin& at, std::string path, std::string message) {
   const bool has_file = at.kind == origin_kind::user_file || at.kind == origin_kind::model_file;
+  ++errors_;
   add({severity::error, code, has_file ? at.file : to_string(at), at.line, std::move(path),
        std::move(message), at.column});
 }

@@ -40,6 +40,8 @@ struct load_options {
   build_capabilities capabilities;
   /// 0 asks the machine.
   std::uint32_t hardware_threads = 0;
+  /// Unset asks the machine; what KIND_GPU without a list means.
+  std::optional<std::uint32_t> gpus;
   /// When set, only these models of the repository are read, and none is no mistake: what the
   /// explicit mode of model control starts with.
   std::optional<std::vector<std::string>> models;

@@ -39,6 +39,8 @@ struct generation_defaults {
 struct engine_args {
   /// The directory with config.json, tokenizer and weights.
   setting<std::filesystem::path> model;
+  /// Which snapshot of the local cache of Hugging Face; empty: main, or the only one.
+  setting<std::string> revision;
   /// The directory with tokenizer.json; the model's directory by default.
   setting<std::filesystem::path> tokenizer;
   /// The text of a Jinja template; empty: the model's own.

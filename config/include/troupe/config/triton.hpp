@@ -148,6 +148,9 @@ struct triton_model {
   /// The whole completed configuration, what is not above included, as the bytes of an
   /// inference::ModelConfig; equal configurations have equal bytes.
   std::string message;
+  /// Who said each field, by its path: "max_batch_size", "input[0].dims", "parameters[\"KEY\"]". A
+  /// field that is not here was said by nobody.
+  std::map<std::string, origin> origins;
   /// The same for people, as a difference to what was written.
   std::vector<config_line> lines;
 
