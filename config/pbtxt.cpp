@@ -57,9 +57,13 @@ std::string with_mend(const std::string& message) {
 
 class error_lines : public pb::io::ErrorCollector {
 public:
-  error_lines(const std::string& file, diagnostic_sink& sink) : file_{file}, sink_{sink} {}
+  error_lines(std::string_view text, const std::string& file, diagnostic_sink& sink)
+      : text_{text}, file_{file}, sink_{sink} {}
 
   void AddError(int line, pb::io::ColumnNumber column, const std::string& message) override {
+    for (const auto* before :
+         {"has no field named \"", "Unknown enumeration value of \"", "Non-repeated field \""})
+      column = step_back(line, column, quoted_after(message, before));
     // -1 is protobuf's way to say that the text as a whole is meant.
     const auto from_one = [](int n) { return static_cast<std::uint32_t>(std::max(n, 0) + 1); };
     sink_.error(errc::invalid_argument,
@@ -68,6 +72,20 @@ public:
   }
 
 private:
+  /// protobuf points behind a word that it complains about; people look for its begin.
+  [[nodiscard]] int step_back(int line, int column, std::string_view word) const {
+    std::size_t begin = 0;
+    for (int i = 0; i < line && begin != std::string_view::npos; ++i)
+      begin = text_.find('\n', begin) == std::string_view::npos ? std::string_view::npos
+                                                                : text_.find('\n', begin) + 1;
+    if (word.empty() || column < 0 || begin >= text_.size())
+      return column;
+    const auto behind = text_.substr(begin, static_cast<std::size_t>(column));
+    const auto end = behind.find_last_not_of(" \t") + 1;
+    return behind.substr(0, end).ends_with(word) ? static_cast<int>(end - word.size()) : column;
+  }
+
+  std::string_view text_;
   const std::string& file_;
   diagnostic_sink& sink_;
 };
@@ -197,7 +215,7 @@ std::optional<triton_draft> parse_pbtxt(std::string_view text, const std::string
   const auto before = sink.error_count();
   triton_draft draft;
   draft.file = file;
-  error_lines errors{draft.file, sink};
+  error_lines errors{text, draft.file, sink};
   info_tree tree;
   pb::TextFormat::Parser parser;
   parser.RecordErrorsTo(&errors);

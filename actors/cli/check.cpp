@@ -1,5 +1,6 @@
 #include "actors/cli/commands.hpp"
 #include "actors/cli/config_file.hpp"
+#include "troupe/actors/architectures.hpp"
 #include "troupe/config/explain.hpp"
 
 #include <cstdio>
@@ -7,7 +8,9 @@
 namespace troupe::cli {
 
 int run_check(const file_options& o) {
-  const auto loaded = config::check_cluster(o.file, load_options_of(o));
+  auto options = load_options_of(o);
+  options.capabilities.architectures = actors::served_architectures();
+  const auto loaded = config::check_cluster(o.file, options);
   const auto table = loaded.config ? config::explain(*loaded.config) : config::explanation{};
   std::fputs(config::render(table, loaded.diagnostics).c_str(), stdout);
   if (!config::has_errors(loaded.diagnostics) && loaded.config) {

@@ -3,6 +3,7 @@
 #include "actors/cli/progress.hpp"
 #include "actors/cli/signals.hpp"
 #include "actors/cli/system_config.hpp"
+#include "troupe/actors/architectures.hpp"
 #include "troupe/actors/cluster.hpp"
 #include "troupe/base/log.hpp"
 #include "troupe/config/diagnostics.hpp"
@@ -77,7 +78,9 @@ bool serve(const actors::cluster& running, const signal_gate& gate) {
 int run_up(const up_options& o) {
   const auto begin = std::chrono::steady_clock::now();
   const signal_gate gate;
-  auto loaded = config::check_cluster(o.config.file, load_options_of(o.config));
+  auto options = load_options_of(o.config);
+  options.capabilities.architectures = actors::served_architectures();
+  auto loaded = config::check_cluster(o.config.file, options);
   for (const auto& finding : loaded.diagnostics)
     std::fprintf(stderr, "%s\n", to_string(finding).c_str());
   if (config::has_errors(loaded.diagnostics) || !loaded.config) {

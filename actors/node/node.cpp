@@ -74,7 +74,7 @@ void node_state::spawn_replica(replica_id id) {
     if (tell_host)
       tell_host(name, share, what);
   };
-  auto kind = executor_kind_of(options_.start.executor, options_.self, id);
+  auto kind = executor_kind_of(options_.start.executor, options_.self, model, id);
   part.report.status = {.model = model.name,
                         .replica = id,
                         .node = *options_.self.name,

@@ -42,10 +42,10 @@ std::uint64_t fold(std::string_view text) {
 } // namespace
 
 std::string executor_kind_of(const std::string& asked, const config::node_config& node,
-                             replica_id replica) {
+                             const config::model_config& model, replica_id replica) {
   if (!asked.empty())
     return asked;
-  const auto& devices = *node.devices;
+  const auto& devices = model.devices->empty() ? *node.devices : *model.devices;
   return devices.empty() ? "cpu" : to_string(devices[value(replica) % devices.size()]);
 }
 

@@ -10,9 +10,10 @@
 namespace troupe::actors {
 
 /// The kind of executor of one replica of a node: `asked` where it says something, else the devices
-/// of the node in turns.
+/// of the model, or those of the node, in turns.
 [[nodiscard]] std::string executor_kind_of(const std::string& asked,
-                                           const config::node_config& node, replica_id replica);
+                                           const config::node_config& node,
+                                           const config::model_config& model, replica_id replica);
 
 /// Makes executors of `kind` from the resolved engine arguments of a model.
 [[nodiscard]] executor_factory make_executor_factory(std::string kind,

@@ -23,10 +23,10 @@ struct build_capabilities {
   bool prefix_routing = false;
   std::uint32_t max_tensor_parallel_size = 1;
   /// Names of backends beside "troupe" and "vllm" that can be found; a model of another is refused.
-  std::vector<std::string> backends;
+  std::vector<std::string> backends{};
   /// The architectures of config.json that the engine has recipes for; empty: the engine says at
   /// load.
-  std::vector<std::string> architectures;
+  std::vector<std::string> architectures{};
   /// Whether more than the highest of the versions that a policy chooses is served.
   bool several_versions = false;
 };
@@ -41,10 +41,10 @@ struct load_options {
   /// 0 asks the machine.
   std::uint32_t hardware_threads = 0;
   /// Unset asks the machine; what KIND_GPU without a list means.
-  std::optional<std::uint32_t> gpus;
+  std::optional<std::uint32_t> gpus{};
   /// When set, only these models of the repository are read, and none is no mistake: what the
   /// explicit mode of model control starts with.
-  std::optional<std::vector<std::string>> models;
+  std::optional<std::vector<std::string>> models{};
 };
 
 /// All findings, and the configuration when none of them is an error.
