@@ -38,6 +38,8 @@ struct load_options {
   /// TROUPE_* and where Hugging Face's cache is; see `process_environment`.
   std::map<std::string, std::string> environment;
   build_capabilities capabilities;
+  /// A secret_file that does not exist is no mistake: whoever loads makes it.
+  bool will_make_secret = false;
   /// 0 asks the machine.
   std::uint32_t hardware_threads = 0;
   /// Unset asks the machine; what KIND_GPU without a list means.
