@@ -4,6 +4,7 @@
 #include "troupe/actors/inference.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/clock.hpp"
+#include "troupe/config/triton.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -43,6 +44,8 @@ struct model_entry {
   std::string state;
   /// With "failed": why.
   std::string note;
+  /// What the protocols say of it: the completed config.pbtxt.
+  std::shared_ptr<const config::triton_model> triton{};
   /// Of the replica that was loaded last.
   engine::executor_description description;
   std::chrono::milliseconds loading{0};

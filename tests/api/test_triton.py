@@ -87,6 +87,35 @@ def test_up_serves_a_repository_and_the_cache_of_hugging_face(repository, tmp_pa
         assert len(served.get("/troupe/v1/status").json()["replicas"]) == 2
 
 
+def test_the_protocol_answers_what_was_completed(repository, tmp_path):
+    shutil.copytree(repository / "bard/1", repository / "bard/3")
+    (repository / "bard/config.pbtxt").write_text(
+        'backend: "vllm"\nversion_policy { all { } }\n'
+        'input [{ name: "text_input" dims: [-1] }, { name: "tenant" data_type: TYPE_STRING dims: [1] optional: true }]\n'
+        'instance_group { count: 1 kind: KIND_CPU name: "here" }\n'
+        'parameters { key: "REPORT_CUSTOM_METRICS" value { string_value: "true" } }\n')
+    with Cluster(tmp_path, repository=repository) as served:
+        model = served.get("/v2/models/bard").json()
+        assert model["platform"] == "vllm" and model["versions"] == ["3"]
+        assert [i["name"] for i in model["inputs"]][:2] == ["text_input", "tenant"]
+        assert model["inputs"][0] == {"name": "text_input", "datatype": "BYTES", "shape": [-1]}
+        assert len(model["inputs"]) == 12 and len(model["outputs"]) == 6
+        config = served.get("/v2/models/bard/config").json()
+        assert config["version_policy"] == {"all": {}}
+        assert [(g["name"], g["kind"], g["count"]) for g in config["instance_group"]] == [("here", "KIND_CPU", 1)]
+        assert config["parameters"] == {"REPORT_CUSTOM_METRICS": {"string_value": "true"}}
+        assert config["model_transaction_policy"] == {"decoupled": True}
+        index = served.post("/v2/repository/index", {}).json()
+        assert [(e["version"], e["state"]) for e in index] == [("3", "READY"), ("1", "UNAVAILABLE")]
+        assert "highest version" in index[1]["reason"]
+        assert served.get("/v2/models/bard/versions/1").status_code == 404
+        body = {"text_input": ["ROMEO:"], "tenant": "t", "max_tokens": 2, "temperature": 0}
+        assert served.post("/v2/models/bard/generate", body).status_code == 200
+        nothing = served.post("/v2/models/bard/generate", {**body, "text_input": []})
+        assert nothing.status_code == 400 and "no element" in nothing.json()["error"]
+        assert served.get("/v2/health/live").status_code == 200
+
+
 def test_up_wants_a_file_or_a_repository(repository):
     none = run("up")
     assert none.returncode == 2 and "--model-repository" in none.stderr

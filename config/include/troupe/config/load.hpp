@@ -34,10 +34,10 @@ struct build_capabilities {
 struct load_options {
   /// Each "path=value" as after `--set`; later ones win. A value is JSON, or else plain text.
   /// A segment that holds dots is quoted: `models."qwen2.5".seed=1`.
-  std::vector<std::string> set;
+  std::vector<std::string> set{};
   /// TROUPE_* and where Hugging Face's cache is; see `process_environment`.
-  std::map<std::string, std::string> environment;
-  build_capabilities capabilities;
+  std::map<std::string, std::string> environment{};
+  build_capabilities capabilities{};
   /// A secret_file that does not exist is no mistake: whoever loads makes it.
   bool will_make_secret = false;
   /// 0 asks the machine.
