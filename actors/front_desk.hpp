@@ -4,7 +4,6 @@
 #include "troupe/actors/inference.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/clock.hpp"
-#include "troupe/config/triton.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -19,6 +18,10 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::response_sink_ptr)
 
 CAF_ADD_ATOM(troupe_edge, troupe::actors, execute_atom, "execute")
 CAF_ADD_ATOM(troupe_edge, troupe::actors, abandon_atom, "abandon")
+
+namespace troupe::config {
+struct triton_model;
+}
 
 namespace troupe::actors {
 
