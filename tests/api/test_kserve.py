@@ -49,7 +49,7 @@ def test_what_the_server_says_of_itself(bard):
     assert config["model_transaction_policy"] == {"decoupled": True}
     assert config["max_batch_size"] == 0 and config["backend"] == "troupe"
     assert [(g["name"], g["kind"], g["count"]) for g in config["instance_group"]] == [
-        ("bard_0", "KIND_MODEL", 1)]
+        ("bard", "KIND_MODEL", 1)]
     assert c.get_model_repository_index() == [
         {"name": "bard", "version": "1", "state": "READY", "reason": ""}]
     assert c.get_trace_settings()["trace_level"] == ["OFF"]
