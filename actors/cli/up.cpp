@@ -1,5 +1,5 @@
 #include "actors/cli/commands.hpp"
-#include "actors/cli/config_file.hpp"
+#include "actors/cli/engine_options.hpp"
 #include "actors/cli/launcher.hpp"
 #include "actors/cli/progress.hpp"
 #include "actors/cli/secret.hpp"
@@ -86,7 +86,7 @@ bool all_on_loopback(const config::cluster_config& c) {
 /// A cluster whose nodes are all started here, for this machine alone, needs no person who copies
 /// its secret about.
 result<void> make_missing_secret(const up_options& o) {
-  auto options = load_options_of(o.config);
+  auto options = engine_options_of(o.config);
   options.will_make_secret = true;
   const auto loaded = config::check_cluster(o.config.file, options);
   if (!loaded.config || !o.config.node.empty() || loaded.config->nodes.size() < 2 ||
@@ -157,7 +157,7 @@ int run_up(const up_options& o) {
   const signal_gate gate;
   if (const auto made = make_missing_secret(o); !made)
     return complain(made.error());
-  auto loaded = config::check_cluster(o.config.file, load_options_of(o.config));
+  auto loaded = config::check_cluster(o.config.file, engine_options_of(o.config));
   for (const auto& finding : loaded.diagnostics)
     std::fprintf(stderr, "%s\n", to_string(finding).c_str());
   if (config::has_errors(loaded.diagnostics) || !loaded.config) {

@@ -243,7 +243,9 @@ void node_state::start_all() {
     tell(self_, options_.member, attach_atom::value, node_core{self_});
   }
   for (const auto& model : options_.cluster.models) {
-    models_.push_back({.config = model, .created = std::time(nullptr)});
+    models_.push_back({.config = model,
+                       .triton = std::make_shared<const config::triton_model>(model.triton),
+                       .created = std::time(nullptr)});
     if (is_front())
       start_backend(models_.size() - 1);
   }

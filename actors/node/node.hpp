@@ -73,6 +73,7 @@ public:
 private:
   struct model_part {
     config::model_config config;
+    std::shared_ptr<const config::triton_model> triton;
     backend_core backend;
     bool backend_ready = false;
     bool backend_failed = false;

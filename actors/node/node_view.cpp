@@ -106,7 +106,8 @@ model_entry node_state::entry_of(std::size_t index) const {
                     .backend = caf::actor_cast<backend_actor>(model.backend),
                     .created = model.created,
                     .state = std::move(stand.state),
-                    .note = std::move(stand.note)};
+                    .note = std::move(stand.note),
+                    .triton = model.triton};
   for (const auto* report : reports_of(index)) {
     if (report->loaded.max_model_len == 0)
       continue;

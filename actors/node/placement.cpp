@@ -1,5 +1,6 @@
 #include "actors/node/placement.hpp"
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 
@@ -39,24 +40,52 @@ std::uint64_t fold(std::string_view text) {
   return hash;
 }
 
-} // namespace
+using slot_list = std::vector<device_slot>;
 
-std::vector<placed_replica> place(const config::cluster_config& cluster) {
-  std::vector<device_slot> slots;
+/// Every device of every node; a cluster without devices counts as one CPU a node.
+slot_list slots_of(const config::cluster_config& cluster) {
+  slot_list slots;
   for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
     for (const auto& device : *cluster.nodes[i].devices)
       slots.push_back({i, device});
   if (slots.empty())
     for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
       slots.push_back({i, {}});
+  return slots;
+}
+
+/// The devices that a model asks for, each on the nodes that have it, or else on all that have any.
+slot_list slots_of(const config::model_config& model, const slot_list& all) {
+  slot_list slots;
+  for (const auto& device : *model.devices) {
+    const auto before = slots.size();
+    std::copy_if(all.begin(), all.end(), std::back_inserter(slots),
+                 [&](const device_slot& slot) { return slot.device == device; });
+    if (slots.size() > before)
+      continue;
+    for (const auto& slot : all)
+      if (slots.size() == before || slots.back().node != slot.node)
+        slots.push_back({slot.node, device});
+  }
+  return slots;
+}
+
+} // namespace
+
+std::vector<placed_replica> place(const config::cluster_config& cluster) {
+  const auto all = slots_of(cluster);
   std::vector<placed_replica> out;
   std::size_t next = 0;
   for (std::size_t model = 0; model < cluster.models.size(); ++model) {
     const auto& config = cluster.models[model];
+    const auto own = slots_of(config, all);
+    const auto& slots = own.empty() ? all : own;
+    std::size_t next_own = 0;
+    auto& turn = own.empty() ? next : next_own;
     for (std::uint32_t instance = 0; instance < *config.instances; ++instance) {
       auto& made = out.emplace_back(placed_replica{model, instance, {}});
       for (std::uint32_t rank = 0; rank < *config.engine.tensor_parallel_size; ++rank)
-        made.ranks.push_back(slots[next++ % slots.size()]);
+        made.ranks.push_back(slots[turn++ % slots.size()]);
     }
   }
   return out;

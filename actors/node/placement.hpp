@@ -30,7 +30,8 @@ struct placed_replica {
 
 /// Places every replica of the file: instances of the models, in the order of the file, are dealt
 /// in turns over the devices of the nodes in the order of the file, as many to an instance as it
-/// has ranks. Every process computes the same from the same file and runs what falls to it. A
+/// has ranks; a model whose instance groups name devices has turns of its own over those. Every
+/// process computes the same from the same file and runs what falls to it. A
 /// cluster in which no node has a device counts as one CPU a node.
 [[nodiscard]] std::vector<placed_replica> place(const config::cluster_config& cluster);
 
