@@ -11,7 +11,10 @@ constexpr double most_bytes = 1LL << 50;
 
 constexpr engine_argument honoured[] = {
     {"model", string, 0, 0, "the version's own directory",
-     "directory with config.json, tokenizer and weights; relative to the file that names it"},
+     "directory with config.json, tokenizer and weights, relative to the file that names it; or "
+     "the "
+     "name of a model in the local cache of Hugging Face"},
+    {"revision", string, 0, 0, "main", "which snapshot of that cache"},
     {"tokenizer", string, 0, 0, "model", "directory with tokenizer.json"},
     {"served_model_name", string_or_list, 0, 0, "the model's name in the repository",
      "the names that clients use"},
