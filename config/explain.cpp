@@ -121,6 +121,12 @@ void explain_node(const node_config& node, const std::string& path,
     metrics.add("host", node.metrics->host);
     metrics.add("port", node.metrics->port);
   }
+  if (node.grpc) {
+    rows grpc{out, path + ".edges.grpc"};
+    grpc.add("host", node.grpc->host);
+    grpc.add("port", node.grpc->port);
+    grpc.add("api_keys_file", node.grpc->api_keys_file, "the keys of the http edge");
+  }
 }
 
 void explain_engine(const engine_args& e, const std::string& path,

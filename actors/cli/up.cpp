@@ -30,19 +30,19 @@ int complain(const error& e) {
   return failed;
 }
 
-const config::http_edge* http_of(const config::cluster_config& c, const std::string& node) {
-  const auto* self = node.empty() ? &c.nodes.front() : config::find_node(c, node);
-  return self != nullptr && self->http ? &*self->http : nullptr;
+void print_address(std::string_view scheme, const std::string& host, std::uint16_t port) {
+  const bool v6 = host.find(':') != std::string::npos;
+  fmt::print("listening on {}://{}{}{}:{}\n", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
 void print_start(const config::cluster_config& c, const actors::cluster& running,
                  const std::string& node) {
   fmt::print("cluster {} of {}\n", *c.cluster, c.file.string());
-  if (const auto* http = http_of(c, node); http != nullptr && running.http_port() != 0) {
-    const bool v6 = http->host->find(':') != std::string::npos;
-    fmt::print("listening on http://{}{}{}:{}\n", v6 ? "[" : "", *http->host, v6 ? "]" : "",
-               running.http_port());
-  }
+  const auto* self = node.empty() ? &c.nodes.front() : config::find_node(c, node);
+  if (running.http_port() != 0)
+    print_address("http", *self->http->host, running.http_port());
+  if (running.grpc_port() != 0)
+    print_address("grpc", *self->grpc->host, running.grpc_port());
   std::fflush(stdout);
 }
 

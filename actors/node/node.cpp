@@ -27,8 +27,9 @@ node_state::~node_state() {
       caf::anon_send_exit(model.backend, caf::exit_reason::user_shutdown);
   if (options_.router)
     caf::anon_send_exit(options_.router, caf::exit_reason::user_shutdown);
-  if (options_.edge)
-    caf::anon_send_exit(options_.edge, caf::exit_reason::user_shutdown);
+  for (const auto& edge : options_.edges)
+    if (edge.actor)
+      caf::anon_send_exit(edge.actor, caf::exit_reason::user_shutdown);
   if (options_.member)
     caf::anon_send_exit(options_.member, caf::exit_reason::user_shutdown);
   if (options_.fate)
@@ -138,15 +139,16 @@ void node_state::start_router() {
     tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
 }
 
-void node_state::start_edge() {
-  auto opened = options_.make_edge();
+void node_state::start_edge(edge_seat& seat) {
+  auto opened = seat.open();
   if (!opened) {
-    log_error("the HTTP edge cannot open again: {}", to_string(opened.error()));
-    restart_later("edge");
+    log_error("the {} edge cannot open again: {}", seat.kind == "edge" ? "HTTP" : "gRPC",
+              to_string(opened.error()));
+    restart_later(seat.kind);
     return;
   }
-  options_.edge = std::move(*opened);
-  self_->monitor(options_.edge);
+  seat.actor = std::move(*opened);
+  self_->monitor(seat.actor);
 }
 
 void node_state::restart_later(std::string what) {
@@ -159,12 +161,13 @@ void node_state::restart_later(std::string what) {
 void node_state::restart_now(const std::string& what) {
   if (what == "router")
     start_router();
-  else if (what == "edge")
-    start_edge();
   else if (what.starts_with("backend:"))
     start_backend(std::stoul(what.substr(8)));
   else if (what.starts_with("replica:"))
     spawn_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
+  for (auto& edge : options_.edges)
+    if (edge.kind == what)
+      start_edge(edge);
   publish();
 }
 
@@ -175,10 +178,11 @@ void node_state::on_down(const caf::down_msg& down) {
     options_.member = nullptr;
     return self_->quit(caf::exit_reason::kill);
   }
-  if (options_.edge && down.source == options_.edge->address()) {
-    options_.edge = nullptr;
-    return restart_later("edge");
-  }
+  for (auto& edge : options_.edges)
+    if (edge.actor && down.source == edge.actor->address()) {
+      edge.actor = nullptr;
+      return restart_later(edge.kind);
+    }
   for (std::size_t i = 0; i < models_.size(); ++i) {
     if (!models_[i].backend || down.source != models_[i].backend->address())
       continue;
@@ -218,8 +222,6 @@ void node_state::kill(const std::string& kind) {
     self_->quit(caf::exit_reason::kill);
   else if (kind == "router" && options_.router)
     caf::anon_send_exit(options_.router, caf::exit_reason::kill);
-  else if (kind == "edge" && options_.edge)
-    caf::anon_send_exit(options_.edge, caf::exit_reason::kill);
   else if (kind == "backend" && is_front())
     for (auto& model : models_)
       caf::anon_send_exit(model.backend, caf::exit_reason::kill);
@@ -229,6 +231,9 @@ void node_state::kill(const std::string& kind) {
   else if (kind == "scheduler" || kind == "worker" || kind == "kv_manager")
     for (auto& [id, replica] : replicas_)
       tell(self_, replica.supervisor, kill_atom::value, kind);
+  for (const auto& edge : options_.edges)
+    if (edge.kind == kind && edge.actor)
+      caf::anon_send_exit(edge.actor, caf::exit_reason::kill);
 }
 
 void node_state::start_all() {
@@ -236,8 +241,8 @@ void node_state::start_all() {
   self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
   if (options_.router)
     self_->monitor(options_.router);
-  if (options_.edge)
-    self_->monitor(options_.edge);
+  for (const auto& edge : options_.edges)
+    self_->monitor(edge.actor);
   if (options_.member) {
     self_->monitor(options_.member);
     tell(self_, options_.member, attach_atom::value, node_core{self_});

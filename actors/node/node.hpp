@@ -23,8 +23,13 @@
 
 namespace troupe::actors {
 
-/// Starts an edge again after its death; the answer is its actor.
-using edge_factory = std::function<result<caf::actor>()>;
+/// An edge that start_cluster opened already, and how to open it again after its death.
+struct edge_seat {
+  /// "edge" (HTTP) or "grpc": its kind in logs, metrics and kill().
+  std::string kind;
+  caf::actor actor;
+  std::function<result<caf::actor>()> open;
+};
 
 /// How a node ended, for whoever waits outside the actor system.
 struct node_fate {
@@ -43,10 +48,7 @@ struct node_options {
   start_options start;
   std::shared_ptr<front_desk> desk;
   std::shared_ptr<class metrics> metrics;
-  /// The edge that start_cluster opened already, and how to open it again.
-  caf::actor edge;
-  std::uint16_t edge_port = 0;
-  edge_factory make_edge;
+  std::vector<edge_seat> edges;
   id_source ids{0};
   /// The router of a front process, with its hub; the node spawns the next ones.
   hub_id hub{};
@@ -99,7 +101,7 @@ private:
   void spawn_replica(replica_id id);
   void lose_replica(replica_id id);
   void start_router();
-  void start_edge();
+  void start_edge(edge_seat& seat);
   void on_down(const caf::down_msg& down);
   void restart_later(std::string what);
   void restart_now(const std::string& what);

@@ -27,7 +27,7 @@ FOLDERS = {
     "engine/exec/cuda": CORE + ["config", "kernels", "kernels/cuda", "engine/weights", "engine/models", "engine/exec"],
     "actors/metrics": CORE + ["engine/sched", "engine/kv", "engine/exec"],
     "actors/edge": CORE + ["actors", "actors/metrics", "config", "engine/text"],
-    "actors/edge/grpc": CORE + ["actors", "actors/metrics", "actors/edge", "config"],
+    "actors/edge/grpc": CORE + ["actors", "actors/metrics", "actors/edge", "engine/text"],
     "actors/cli": ["base", "config", "transport", "actors", "engine/request"],
     "actors": ["base", "config", "transport", "engine", "actors/metrics", "actors/edge"],
     "examples": ["base", "config", "engine/request", "actors", "transport"],

@@ -48,6 +48,15 @@ struct metrics_edge {
   setting<std::uint16_t> port{8002, {}};
 };
 
+/// KServe's protocol over gRPC.
+struct grpc_edge {
+  setting<std::string> host{"127.0.0.1", {}};
+  /// 0 lets the system choose; the chosen one is printed.
+  setting<std::uint16_t> port{8001, {}};
+  /// Empty: the http edge's keys, and none without those.
+  setting<std::optional<std::filesystem::path>> api_keys_file;
+};
+
 /// One process of the cluster.
 struct node_config {
   setting<std::string> name;
@@ -58,6 +67,7 @@ struct node_config {
   setting<bool> router{true, {}};
   std::optional<http_edge> http;
   std::optional<metrics_edge> metrics;
+  std::optional<grpc_edge> grpc;
 };
 
 /// How a router chooses among replicas.
