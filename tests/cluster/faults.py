@@ -1,4 +1,4 @@
-"""A front and two stages, each in a network namespace of its own, with streams to break them under."""
+"""Two fronts and two stages, each in a network namespace of its own, with streams to break them under."""
 
 import dataclasses
 import http.client
@@ -7,6 +7,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -14,10 +15,12 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/api"))
 # pylint: disable=wrong-import-position
+import httpx
+
 from nodes import Globe, Process
 from troupe_process import PATIENCE_S, eventually
 
-STAGES = ("stage1", "stage2")
+FRONTS, STAGES = ("front", "other"), ("stage1", "stage2")
 WIRE_PORT, HTTP_PORT = 7600, 8000
 UCX = {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "eth0", "UCX_HANDLE_ERRORS": "none"}
 # Slow enough that a fault meets streams in their middle, fast enough that a round is short.
@@ -42,7 +45,7 @@ def simulated_repository(folder):
 
 class Site(Globe):
     """The cluster of processes on a network that can be broken. A stage that ends is started anew, as a machine's
-    supervisor does it. Use inside `net.inside("front")`, where its clients are."""
+    supervisor does it. Use inside `net.inside("front")`, where its clients are. A second front, "other", serves too."""
 
     def __init__(self, net, folder, executor="simulated", **keys):
         self.net, self.executor = net, executor
@@ -53,12 +56,12 @@ class Site(Globe):
         self._watched = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
-    def node(self, index):
-        made = super().node(index)
-        made["address"] = f"{self.net.address(made['name'])}:{WIRE_PORT}"
-        if index == 0:
-            made["edges"] = {"http": {"port": HTTP_PORT}}
-        return made
+    def write(self, name, stages=None, **keys):
+        nodes = [{"name": front, "router": True, "devices": [], "edges": {"http": {"port": HTTP_PORT}}}
+                 for front in FRONTS] + [{"name": stage, "devices": ["cpu"]} for stage in STAGES]
+        for node in nodes:
+            node["address"] = f"{self.net.address(node['name'])}:{WIRE_PORT}"
+        return super().write(name, stages, nodes=nodes, **keys)
 
     def start(self, name, file=None, *arguments):
         self.nodes[name] = Process(file or self.file, "--node", name, "--executor", self.executor, *arguments,
@@ -66,6 +69,7 @@ class Site(Globe):
         return self.nodes[name]
 
     def __enter__(self):
+        self.start("other")
         super().__enter__()
         self._watcher.start()
         return self
@@ -77,7 +81,7 @@ class Site(Globe):
 
     def _watch(self):
         while not self._watched.wait(0.02):
-            for name in STAGES:
+            for name in (*STAGES, "other"):
                 ended = self.nodes[name]
                 if ended.process.poll() is None:
                     continue
@@ -86,12 +90,24 @@ class Site(Globe):
                 self.starts.append((name, ended.process.returncode, ended))
                 self.start(name)
 
+    def at_rest(self):
+        """Whether nothing is held anywhere, by the front's view."""
+        return all(r["running"] == 0 and r["waiting"] == 0 and r["blocks_used"] == 0 for r in self.status()["replicas"])
+
     def healed(self):
-        """Whether every node is up, every replica ready, and nothing is held anywhere."""
+        """Whether every node is up, every replica ready and at rest."""
         now = self.status()
         return (len(now["replicas"]) == len(STAGES) and all(n["state"] == "up" for n in now["nodes"])
-                and all(r["state"] == "ready" and r["running"] == 0 and r["waiting"] == 0 and r["blocks_used"] == 0
-                        for r in now["replicas"]))
+                and all(r["state"] == "ready" for r in now["replicas"]) and self.at_rest())
+
+    def metric(self, name):
+        """The sum of the front's samples of this name."""
+        text = httpx.get(self.url + "/metrics", timeout=PATIENCE_S).text
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(name + "[ {]", line))
+
+    def told(self, who, about, since):
+        """When `who` first complained about a node after a time, or nothing."""
+        return next((at for at, line in list(self.nodes[who].told) if at >= since and f"node '{about}'" in line), None)
 
 
 @dataclasses.dataclass
@@ -104,6 +120,7 @@ class Answer:
     usage: dict | None = None
     done: bool = False
     error: str = ""
+    headers: dict = dataclasses.field(default_factory=dict)
     times: list = dataclasses.field(default_factory=list)
 
     def outcome(self):
@@ -112,6 +129,15 @@ class Answer:
 
 
 def stream(body):
+    """Sends one request and reads its answer to the end. Asked to come again, it does so, as clients should."""
+    while True:
+        seen = ask(body)
+        if seen.status != 503 or "retry-after" not in seen.headers:
+            return seen
+        time.sleep(0.05)
+
+
+def ask(body):
     """Sends one request and reads its answer to the end, whatever that is."""
     seen = Answer()
     connection = http.client.HTTPConnection("127.0.0.1", HTTP_PORT, timeout=PATIENCE_S)
@@ -119,6 +145,7 @@ def stream(body):
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         seen.status = answer.status
+        seen.headers = {k.lower(): v for k, v in answer.getheaders()}
         if answer.status != 200:
             seen.error = answer.read().decode()
             return seen
@@ -189,9 +216,13 @@ def ask_all(bodies, clients=12):
     return answers
 
 
+KINDS = ("kill", "kill", "stop", "stop", "hole", "hole", "deaf", "mute", "both", "drain")
+
+
 @dataclasses.dataclass
 class Fault:
-    """What is broken, when and for how long."""
+    """What is broken, when and for how long. A stage that is deaf hears nothing of the front, one that is mute is not
+    heard there."""
 
     kind: str
     stage: str
@@ -203,28 +234,42 @@ class Fault:
 
     @staticmethod
     def draw(chance):
-        return Fault(chance.choice(("kill", "stop", "hole")), chance.choice(STAGES), round(chance.uniform(0.05, 0.9), 3),
+        return Fault(chance.choice(KINDS), chance.choice(STAGES), round(chance.uniform(0.05, 0.9), 3),
                      round(chance.choice((chance.uniform(0.05, 0.9), chance.uniform(0.9, 2.2))), 3),
                      round(chance.uniform(0, 0.8), 3), chance.choice(("0ms", "0ms", "1ms", "3ms")),
                      chance.choice((0, 0, 0.002)))
 
+    def strike(self, site):
+        """Breaks the stage and mends it. Returns when it was broken."""
+        time.sleep(self.after_s)
+        broken = time.monotonic()
+        getattr(self, "_" + self.kind, self._cut)(site)
+        return broken
 
-def strike(site, fault):
-    """Breaks the stage and mends it. Returns when it did so."""
-    time.sleep(fault.after_s)
-    stage = site.nodes[fault.stage]
-    struck = time.monotonic()
-    if fault.kind == "hole":
-        site.net(f"cut {fault.stage}")
-        time.sleep(fault.lasts_s)
+    def _cut(self, site):
+        site.net({"hole": f"cut {self.stage}", "deaf": f"deaf {self.stage} front",
+                  "mute": f"deaf front {self.stage}"}[self.kind])
+        time.sleep(self.lasts_s)
         site.net("heal")
-    elif fault.kind == "stop":
-        stage.kill(19)
-        time.sleep(fault.lasts_s)
-        stage.kill(18)
-    else:
-        stage.kill()
-    return struck
+
+    def _stop(self, site):
+        stage = site.nodes[self.stage]
+        stage.kill(signal.SIGSTOP)
+        time.sleep(self.lasts_s)
+        stage.kill(signal.SIGCONT)
+
+    def _kill(self, site):
+        site.nodes[self.stage].kill()
+
+    def _both(self, site):
+        for stage in STAGES:
+            site.nodes[stage].kill()
+
+    def _drain(self, site):
+        stage = site.nodes[self.stage]
+        told = httpx.post(site.url + "/troupe/v1/drain", json={"node": self.stage, "deadline_s": 0.2})
+        assert told.status_code == 202, told.text
+        assert stage.wait() == 0, stage.complaints
 
 
 class Round:
@@ -245,7 +290,7 @@ class Round:
         site.restart_delay_s = fault.restart_s
         load = threading.Thread(target=lambda: self.answers.extend(ask_all([body for body, _ in self.jobs])))
         load.start()
-        self.struck = strike(site, fault)
+        self.struck = fault.strike(site)
         load.join()
         wrong = [line for pair, answer in zip(self.jobs, self.answers) for line in differences(*pair, answer)]
         try:
@@ -254,17 +299,12 @@ class Round:
             wrong.append(f"{why}: {json.dumps(site.status())}")
         return wrong
 
-    def detected(self):
-        """When the front said that the stage is gone, or nothing."""
-        said = [at for at, line in self.site.nodes["front"].told
-                if at >= self.struck and re.search(f"node '{self.fault.stage}'", line)]
-        return said[0] if said else None
-
     def story(self):
         """One line for people."""
-        at, fault = self.detected(), self.fault
+        fault = self.fault
+        at = self.site.told("front", fault.stage, self.struck)
         text = f"round {self.number}: {fault.kind} {fault.stage} after {fault.after_s} s"
-        text += "" if fault.kind == "kill" else f" for {fault.lasts_s} s"
+        text += "" if fault.kind in ("kill", "both", "drain") else f" for {fault.lasts_s} s"
         text += f", delay {fault.delay}, loss {fault.loss}"
         if at is not None:
             text += f"; detected in {1000 * (at - self.struck):.0f} ms, all resumed {1000 * self.resumed(at):.0f} ms later"

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from faults import Answer, Round, Site, ask_all, differences, draw_pool, stream
+from faults import FRONTS, STAGES, Round, Site, draw_pool
 from network import Network, require_rights
 from troupe_process import eventually
 
@@ -24,7 +24,7 @@ SEED = 20261126
 @contextlib.contextmanager
 def broken_world(folder, seed, executor="simulated"):
     """The cluster, and requests with their answers."""
-    with Network(["front", "stage1", "stage2"], seed) as net, net.inside("front"):
+    with Network([*FRONTS, *STAGES], seed) as net, net.inside("front"):
         with Site(net, pathlib.Path(folder), executor) as site:
             yield site, draw_pool(random.Random(seed), 30)
 
