@@ -306,7 +306,7 @@ class Round:
         text = f"round {self.number}: {fault.kind} {fault.stage} after {fault.after_s} s"
         text += "" if fault.kind in ("kill", "both", "drain") else f" for {fault.lasts_s} s"
         text += f", delay {fault.delay}, loss {fault.loss}"
-        if at is not None:
+        if at is not None and fault.kind != "drain":
             text += f"; detected in {1000 * (at - self.struck):.0f} ms, all resumed {1000 * self.resumed(at):.0f} ms later"
         return text + f"; {time.monotonic() - self.began:.1f} s"
 
@@ -315,6 +315,24 @@ class Round:
         firsts = [min((t for t in a.times if t > detected), default=detected)
                   for a in self.answers if a.times and a.times[0] < self.struck]
         return max(firsts, default=detected) - detected
+
+
+class Front:
+    """The second front and its clients, who are where it is."""
+
+    def __init__(self, site, pool, chance):
+        self.site = site
+        self.bodies = [{**body, "max_tokens": 250, "ignore_eos": True, "stop": None, "stop_token_ids": None}
+                       for body, _ in chance.choices(pool, k=12)]
+        self.answers = []
+        with site.net.inside("other"):
+            self._load = threading.Thread(target=lambda: self.answers.extend(ask_all(self.bodies)))
+            self._load.start()
+        eventually(lambda: all(r["running"] > 0 for r in site.status()["replicas"]), "both stages work for it")
+
+    def clients_end(self, limit_s):
+        self._load.join(limit_s)
+        return not self._load.is_alive()
 
 
 def differences(body, expected, answer):
