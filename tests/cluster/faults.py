@@ -216,6 +216,12 @@ def ask_all(bodies, clients=12):
     return answers
 
 
+def next_tokens(answers, struck, detected):
+    """How long after `detected` the last stream that was open when the stage was struck had its next token."""
+    firsts = [min((t for t in a.times if t > detected), default=detected) for a in answers if a.times and a.times[0] < struck]
+    return max(firsts, default=detected) - detected
+
+
 KINDS = ("kill", "kill", "stop", "stop", "hole", "hole", "deaf", "mute", "both", "drain")
 
 
@@ -307,14 +313,8 @@ class Round:
         text += "" if fault.kind in ("kill", "both", "drain") else f" for {fault.lasts_s} s"
         text += f", delay {fault.delay}, loss {fault.loss}"
         if at is not None and fault.kind != "drain":
-            text += f"; detected in {1000 * (at - self.struck):.0f} ms, all resumed {1000 * self.resumed(at):.0f} ms later"
+            text += f"; detected in {1000 * (at - self.struck):.0f} ms, all resumed {1000 * next_tokens(self.answers, self.struck, at):.0f} ms later"
         return text + f"; {time.monotonic() - self.began:.1f} s"
-
-    def resumed(self, detected):
-        """How long after `detected` the last stream that was open then had its next token."""
-        firsts = [min((t for t in a.times if t > detected), default=detected)
-                  for a in self.answers if a.times and a.times[0] < self.struck]
-        return max(firsts, default=detected) - detected
 
 
 class Front:
