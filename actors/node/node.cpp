@@ -90,6 +90,7 @@ void node_state::spawn_replica(replica_id id) {
                       .node_name = *options_.self.name,
                       .worker = {.make = make_executor_factory(kind, model), .progress = progress},
                       .hash_key = block_hash_key(options_.cluster),
+                      .supervisors = part.restarts,
                       .node = node_core{self_},
                       .metrics = options_.metrics,
                       .desk = options_.desk});

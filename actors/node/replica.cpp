@@ -256,6 +256,7 @@ void replica_state::publish() {
 
 replica_actor::behavior_type replica_state::make_behavior(replica_options options) {
   options_ = std::move(options);
+  lives_ = options_.supervisors << 32;
   report_.status.model = options_.model.name;
   report_.status.replica = options_.id;
   report_.status.node = options_.node_name;

@@ -19,6 +19,8 @@ struct replica_options {
   std::string node_name;
   worker_options worker;
   std::uint64_t hash_key = 0;
+  /// Supervisors that this replica had before.
+  std::uint64_t supervisors = 0;
   node_core node;
   std::shared_ptr<class metrics> metrics;
   std::shared_ptr<front_desk> desk;
@@ -68,7 +70,7 @@ private:
   replica_report report_;
   backoff backoff_;
   time_point load_began_{};
-  /// Schedulers built so far.
+  /// Schedulers built so far, by the supervisors before this one too.
   std::uint64_t lives_ = 0;
   bool ping_pending_ = false;
   bool restart_pending_ = false;

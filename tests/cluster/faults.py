@@ -70,7 +70,11 @@ class Site(Globe):
 
     def __enter__(self):
         self.start("other")
-        super().__enter__()
+        try:
+            super().__enter__()
+        except AssertionError as why:
+            said = "".join(f"{name}: {line}" for name, p in self.nodes.items() for line in p.output + p.complaints)
+            raise AssertionError(f"{why}; the nodes said:\n{said}") from None
         self._watcher.start()
         return self
 

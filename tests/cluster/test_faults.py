@@ -89,7 +89,7 @@ def test_a_front_that_is_cut_off_costs_the_other_front_nothing(world):
     site.net("heal")
     # Its streams were parked meanwhile; they go on once it has the stages back.
     assert front.clients_end(30)
-    eventually(site.at_rest, "nothing is held")
+    eventually(site.healed, "all are one cluster again")
     undisturbed = ask_all(front.bodies)
     assert not [d for row in zip(front.bodies, undisturbed, front.answers) for d in differences(*row)]
 
