@@ -35,11 +35,11 @@ def strike(site, kind, bodies):
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     chance = random.Random(4)
-    bodies = [{**draw_request(chance), "max_tokens": 250, "ignore_eos": True, "stop_token_ids": None} for _ in range(12)]
+    bodies = [{**draw_request(chance), "max_tokens": 250, "ignore_eos": True, "stop_token_ids": None} for _ in range(4)]
     with tempfile.TemporaryDirectory() as folder, Network([*FRONTS, *STAGES], seed=4) as net, net.inside("front"):
         with Site(net, pathlib.Path(folder)) as site:
-            for what, kind, load in (("kill -9, idle", "kill", []), ("kill -9, 12 streams", "kill", bodies),
-                                     ("SIGSTOP, 12 streams", "stop", bodies), ("black hole, 12 streams", "hole", bodies)):
+            for what, kind, load in (("kill -9, idle", "kill", []), ("kill -9, 4 streams", "kill", bodies),
+                                     ("SIGSTOP, 4 streams", "stop", bodies), ("black hole, 4 streams", "hole", bodies)):
                 began = time.monotonic()
                 known, resumed = zip(*(strike(site, kind, load) for _ in range(rounds)))
                 row = {"fault": what, "detected_ms": round(statistics.median(known), 1), "worst": round(max(known), 1)}

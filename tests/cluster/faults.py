@@ -50,7 +50,9 @@ class Site(Globe):
     def __init__(self, net, folder, executor="simulated", **keys):
         self.net, self.executor = net, executor
         models = simulated_repository(folder) if executor == "simulated" else ROOT / "examples/models"
-        super().__init__(folder, **{"wire": {}, "model_repository": str(models), **keys})
+        # Few at once, so that others wait when a fault comes.
+        bard = {"instances": len(STAGES), "cpu_threads": 1, "max_num_seqs": 4}
+        super().__init__(folder, **{"wire": {}, "model_repository": str(models), "models": {"bard": bard}, **keys})
         self.restart_delay_s = 0.0
         self.starts = []
         self._watched = threading.Event()
