@@ -106,7 +106,9 @@ void roster::dialed(const net::address& where, const error& why, time_point now)
     if (std::exchange(one.told, false))
       continue;
     one.fenced = false;
-    set(one, member_state_kind::down, note, now);
+    // Why a node went says more than that it does not answer since.
+    const bool went = one.seen.card && one.seen.state == member_state_kind::down;
+    set(one, member_state_kind::down, went ? one.seen.note : note, now);
   }
 }
 
@@ -133,7 +135,11 @@ void roster::went_down(const std::string& name, const error& why, time_point now
     return;
   }
   try_later(one, now);
-  set(one, member_state_kind::down, why.code == errc::draining ? "has left" : why.note, now);
+  one.seen.wire = {};
+  // A process that said that it ends may close its end before the last frame to it is out.
+  const bool said = one.seen.card && one.seen.card->state != "up";
+  set(one, member_state_kind::down, said || why.code == errc::draining ? "has left" : why.note,
+      now);
 }
 
 void roster::refused(const std::string& name, const net::address& where, const error& why,

@@ -45,7 +45,8 @@ result<config::node_config> choose_node(const config::cluster_config& cluster,
   if (name.empty())
     return fail(errc::invalid_argument, "the file names several nodes (" + known +
                                             "); a process is one of them: choose it with --node");
-  return fail(errc::not_found, "no node '" + name + "' in the cluster file; it names: " + known);
+  return fail(errc::not_found,
+              "there is no node '" + name + "' in the cluster file; it names: " + known);
 }
 
 http_options http_of(const config::cluster_config& cluster, const config::http_edge& edge) {
@@ -98,10 +99,13 @@ drain_through(std::shared_ptr<late_node> late, std::shared_ptr<front_desk> desk)
       names += (names.empty() ? "" : ", ") + node.name;
       if (node.name != order.node)
         continue;
-      if (node.state != "up" && node.state != "draining" && node.state != "drained")
-        return fail(errc::peer_down, fmt::format("node '{}' is {}", node.name, node.state));
+      const bool here = &node == &view->status.nodes.front();
+      const bool ended = !here && node.state == "drained" && node.lanes.empty();
+      if (ended || (node.state != "up" && node.state != "draining" && node.state != "drained"))
+        return fail(errc::peer_down, fmt::format("node '{}' is {}{}", node.name, node.state,
+                                                 ended ? " and has ended" : ""));
       const std::lock_guard lock{late->mutex};
-      if (&node == &view->status.nodes.front())
+      if (here)
         post(late->node, drain_atom::value, order);
       else
         post(late->member, drain_atom::value, order);

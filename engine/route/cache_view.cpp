@@ -134,6 +134,11 @@ std::optional<time_point> cache_view::next_deadline() const {
 
 std::vector<replica_id> cache_view::take_wanted() { return std::exchange(wanted_, {}); }
 
+std::vector<block_hash> cache_view::known(replica_id replica) const {
+  const auto found = sources_.find(replica);
+  return found == sources_.end() ? std::vector<block_hash>{} : known_.held_by(found->second.member);
+}
+
 std::size_t cache_view::bytes() const noexcept {
   return known_.bytes() + expected_.bytes() + expected_before_.bytes();
 }

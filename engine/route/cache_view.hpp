@@ -52,6 +52,8 @@ public:
   /// Hands over the replicas whose snapshot is wanted since the last call.
   [[nodiscard]] std::vector<replica_id> take_wanted();
 
+  /// The blocks that a replica is known to hold, in no order; for tests and inspection.
+  [[nodiscard]] std::vector<block_hash> known(replica_id replica) const;
   [[nodiscard]] std::size_t size() const noexcept { return known_.size(); }
   [[nodiscard]] std::size_t bytes() const noexcept;
   /// Holes found in the numbers of events.

@@ -157,6 +157,8 @@ public:
     REQUIRE(view_.size() == truth_.size());
     for (const auto hash : truth_)
       REQUIRE(depth(view_, value(hash), now_) == 1);
+    const auto known = view_.known(here);
+    REQUIRE(std::set(known.begin(), known.end()) == truth_);
   }
 
   [[nodiscard]] std::uint64_t gaps() const { return view_.gaps(); }

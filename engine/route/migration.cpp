@@ -70,6 +70,7 @@ bool router::impl::place(request_id id, stream_state& stream, time_point now) {
 /// The replica of a stream is gone: another one goes on, now or as soon as there is one.
 void router::impl::lose(request_id id, const error& why, end_cause cause, time_point now) {
   auto& stream = all.at(id);
+  const bool served = stream.accepted;
   cancel_at_replica(id); // it may only be slow, or draining
   park(id, stream);
   if (stream.cancelled)
@@ -87,7 +88,10 @@ void router::impl::lose(request_id id, const error& why, end_cause cause, time_p
   stream.tried.clear();
   if (!stream.give_up_at)
     stream.give_up_at = now + config.resume_limit;
-  (void)place(id, stream, now);
+  if (cause == end_cause::died && !served && stream.deaths > 1)
+    stream.retry_at = now + config.suspect_wait;
+  else
+    (void)place(id, stream, now);
 }
 
 void router::impl::park(request_id id, stream_state& stream) {

@@ -133,6 +133,16 @@ bool prefix_index::contains(block_hash hash, std::uint32_t member) const {
          (set_of(hash)[member / word_bits] >> member % word_bits & 1) != 0;
 }
 
+std::vector<block_hash> prefix_index::held_by(std::uint32_t member) const {
+  std::vector<block_hash> out;
+  for (std::size_t slot = 0; slot <= mask_; ++slot) {
+    const block_hash hash{key(slot)};
+    if (hash != block_hash{} && contains(hash, member))
+      out.push_back(hash);
+  }
+  return out;
+}
+
 /// Cuts a gap at up to fan - 1 blocks, whose slots are fetched before the first of them is read.
 void prefix_index::split(const gap& whole, std::span<const block_hash> chain,
                          std::vector<gap>& out) const {

@@ -34,6 +34,9 @@ public:
   /// @cost one pass over the table
   void clear(std::uint32_t member);
   [[nodiscard]] bool contains(block_hash hash, std::uint32_t member) const;
+  /// All that a member holds, in no order.
+  /// @cost one pass over the table
+  [[nodiscard]] std::vector<block_hash> held_by(std::uint32_t member) const;
 
   /// How many leading blocks of a chain each member holds: raises depths[member] where that is
   /// more. A member that holds a block holds all before it, for a pool gives up the tail of a chain

@@ -219,6 +219,11 @@ router_stats router::stats() const {
   return stats;
 }
 
+std::vector<block_hash> router::indexed(replica_id replica) const {
+  const auto* cache = impl_->table.cache();
+  return cache == nullptr ? std::vector<block_hash>{} : cache->known(replica);
+}
+
 bool router::knows(std::string_view model) const { return impl_->table.knows(model); }
 
 } // namespace troupe::engine

@@ -27,6 +27,10 @@ struct router_config {
   std::uint32_t deaths_max = 3;
   /// How long a stream that lost its replica waits for another one before it ends with the error.
   duration resume_limit = std::chrono::seconds{30};
+  /// A stream whose last two replicas died, the second before it had accepted, looks for a third
+  /// one after this: what took one may be taking all (a front that is cut off), and is noticed by
+  /// then.
+  duration suspect_wait = std::chrono::milliseconds{500};
   /// When a stream that lost its replica found all others busy, it asks again after this.
   duration busy_retry = std::chrono::milliseconds{50};
   /// A snapshot that did not come is asked for again after this.
@@ -142,6 +146,9 @@ public:
 
   [[nodiscard]] router_actions take_actions();
   [[nodiscard]] router_stats stats() const;
+  /// The KV blocks that a replica is known to hold, in no order; none unless the policy is
+  /// `prefix`.
+  [[nodiscard]] std::vector<block_hash> indexed(replica_id replica) const;
   /// Whether any replica of `model` was ever up.
   [[nodiscard]] bool knows(std::string_view model) const;
 

@@ -272,10 +272,12 @@ TEST_CASE("without a replica a stream waits for one, and not for ever", "[route]
   const auto other = d.open();
   d.give(id, {10});
   d.down(replica_id{1});
-  d.down(replica_id{2});
   auto actions = d.act();
-  CHECK(d.core.stats().parked == 2);
   CHECK(actions.deliveries.size() == 1);
+  d.accept(id);
+  d.down(replica_id{2});
+  actions = d.act();
+  CHECK(d.core.stats().parked == 2);
   CHECK(actions.verdicts.empty());
   CHECK(d.core.next_deadline() == start + 30s);
   SECTION("the same replica comes back") {
@@ -331,6 +333,7 @@ TEST_CASE("what is left of the time-out travels, not the whole again", "[route][
   d.down(replica_id{1});
   d.act();
   CHECK(d.sent.at(id).request.timeout == 6s);
+  d.accept(id);
   d.down(replica_id{2});
   CHECK(d.core.next_deadline() == start + 10s);
   d.now = start + 10s;
@@ -357,6 +360,33 @@ TEST_CASE("a request that three replicas in a row died of is refused", "[route][
   }
   CHECK(d.core.stats().poisoned == (progress ? 0 : 1));
   CHECK(d.core.stats().hub.open == (progress ? 1 : 0));
+}
+
+TEST_CASE("a front that loses all replicas at once takes no request for poison",
+          "[route][router]") {
+  desk d;
+  d.core.replica_up(facts(3), start);
+  d.core.replica_up(facts(4), start);
+  const auto id = d.open_and_accept();
+  d.give(id, {10});
+  // One after the other is found to be gone, each before it answered.
+  for (std::uint32_t replica = 1; replica <= 4; ++replica) {
+    d.down(replica_id{replica});
+    d.act();
+  }
+  CHECK(d.core.stats().poisoned == 0);
+  CHECK(d.core.stats().parked == 1);
+  REQUIRE(d.core.next_deadline() == start + 500ms);
+  d.now += 500ms;
+  d.core.expire(d.now);
+  CHECK(d.act().dispatches.empty());
+  d.core.replica_up(facts(2), d.now);
+  REQUIRE(d.act().dispatches.size() == 1);
+  CHECK(d.sent.at(id).request.delivered == std::vector<token_id>{10});
+  // One that dies in earnest still counts.
+  d.accept(id);
+  d.down(replica_id{2});
+  CHECK(d.core.stats().poisoned == 1);
 }
 
 TEST_CASE("the refusal of a poisonous request says why", "[route][router]") {

@@ -44,7 +44,7 @@ THIRD_PARTY = {
     r"nlohmann/": ["config", "engine/text", "engine/weights", "engine/models", "engine/exec", "actors", "tests",
                    "examples"],
     r"spdlog/": ["base"],
-    r"CLI/": ["actors/cli", "tests/bench", "examples"],
+    r"CLI/": ["actors/cli", "tests/bench", "tests/sim", "examples"],
     r"pcre2|utf8proc": ["engine/text"],
     r"openssl/": ["actors/edge", "transport"],
     r"(oneapi/|dnnl)": ["tests/bench"],
