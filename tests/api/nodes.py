@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import httpx
 
@@ -23,21 +24,24 @@ def free_ports(count):
 
 
 class Process:
-    """`troupe up` with its output."""
+    """`troupe up` with its output; `popen` starts it elsewhere than here."""
 
-    def __init__(self, file, *arguments):
+    def __init__(self, file, *arguments, popen=subprocess.Popen, **environment):
         command = [TROUPE, "up", str(file), "--log-level", "warn", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True, env=clean_environment())
+        self.process = popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, env=clean_environment(**environment))
         self.output, self.complaints = [], []
+        # The complaints again, each with the time when it was read.
+        self.told = []
         for stream, lines in ((self.process.stdout, self.output),
                               (self.process.stderr, self.complaints)):
             threading.Thread(target=self._collect, args=(stream, lines), daemon=True).start()
 
-    @staticmethod
-    def _collect(stream, lines):
+    def _collect(self, stream, lines):
         for line in stream:
             lines.append(line)
+            if lines is self.complaints:
+                self.told.append((time.monotonic(), line))
 
     def find(self, pattern, lines=None):
         for line in list(self.output if lines is None else lines):
