@@ -27,7 +27,19 @@ void channel::enqueue(outgoing_frame frame) {
   TROUPE_CHECK(frame.head.size() == frame_header_bytes + frame.header.meta_bytes &&
                    frame.payload.size() == frame.header.payload_bytes,
                "a message whose sizes are not those of its header");
+  queue_bytes_ += batch_item_bytes(frame.header.meta_bytes, frame.header.payload_bytes);
   queue_.push_back(std::move(frame));
+}
+
+outgoing_frame channel::pop() {
+  auto out = std::move(queue_.front());
+  queue_.pop_front();
+  queue_bytes_ -= batch_item_bytes(out.header.meta_bytes, out.header.payload_bytes);
+  return out;
+}
+
+bool channel::has_space() const noexcept {
+  return queue_bytes_ < settings_.batch_bytes_max / 4 * 3;
 }
 
 bool channel::may_send(std::uint64_t cost) const noexcept {
@@ -46,16 +58,16 @@ outgoing_frame channel::pack() {
   std::vector<std::byte> body;
   body.reserve(settings_.batch_bytes_max);
   while (!queue_.empty() && packs(queue_.front())) {
-    const auto& next = queue_.front();
-    const auto header = std::span{next.head}.subspan(frame_header_bytes);
-    if (body.size() + batch_item_bytes(header.size(), next.payload.size()) >
+    const auto& first = queue_.front().header;
+    if (body.size() + batch_item_bytes(first.meta_bytes, first.payload_bytes) >
         settings_.batch_bytes_max)
       break;
+    const auto next = pop();
+    const auto header = std::span{next.head}.subspan(frame_header_bytes);
     append_batch_item(body, header, next.payload.view());
     out.queued_bytes += next.queued_bytes;
     ++stats_.messages_sent;
     stats_.bytes_sent += header.size() + next.payload.size();
-    queue_.pop_front();
   }
   ++stats_.batches_sent;
   out.header.op = opcode::batch;
@@ -97,8 +109,7 @@ void channel::pump(std::vector<outgoing_frame>& out) {
     if (batch) {
       frame = pack();
     } else {
-      frame = std::move(queue_.front());
-      queue_.pop_front();
+      frame = pop();
       ++stats_.messages_sent;
       stats_.bytes_sent += frame.header.meta_bytes + frame.header.payload_bytes;
     }

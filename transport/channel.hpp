@@ -57,7 +57,10 @@ public:
   void count_batch(std::uint64_t messages) noexcept { stats_.messages_received += messages; }
   /// The link is done with one frame.
   void sent() noexcept;
+  [[nodiscard]] std::size_t queued() const noexcept { return queue_.size(); }
   [[nodiscard]] bool queue_empty() const noexcept { return queue_.empty(); }
+  /// All that waits fits into one frame that is not full: more may come to share it.
+  [[nodiscard]] bool has_space() const noexcept;
   /// Nothing waits and the link works on nothing.
   [[nodiscard]] bool all_gone() const noexcept { return queue_.empty() && under_way_ == 0; }
 
@@ -81,12 +84,15 @@ private:
   [[nodiscard]] bool may_send(std::uint64_t cost) const noexcept;
   [[nodiscard]] bool packs(const outgoing_frame& frame) const noexcept;
   [[nodiscard]] outgoing_frame pack();
+  outgoing_frame pop();
   void ask(std::vector<outgoing_frame>& out);
   void finish(outgoing_frame& frame);
   void count_received(const incoming_frame& frame) noexcept;
 
   channel_settings settings_;
   std::deque<outgoing_frame> queue_;
+  /// What the queue would be as a batch.
+  std::uint64_t queue_bytes_ = 0;
   std::size_t under_way_ = 0;
   std::uint64_t next_out_ = 0;
   /// Sums of frame_cost: sent, and told by the peer as taken in.

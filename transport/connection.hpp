@@ -88,6 +88,11 @@ public:
   void enqueue(outgoing_frame frame);
   /// Sends what may be sent.
   void pump(connection_effects& out);
+  [[nodiscard]] std::size_t queued() const noexcept { return channel_.queued(); }
+  /// Small messages wait that others may join.
+  [[nodiscard]] bool has_space() const noexcept {
+    return state_ == connection_state::ready && channel_.has_space();
+  }
   /// Something waits that pump() could send now.
   [[nodiscard]] bool wants_pump() const noexcept;
   /// The link is done with one of the frames.

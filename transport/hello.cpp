@@ -186,10 +186,11 @@ std::optional<refusal> misfit(const hello& mine, const hello& theirs) {
                               mine.has_secret ? mine.name : theirs.name,
                               mine.has_secret ? theirs.name : mine.name));
   if (mine.types_hash != theirs.types_hash)
-    return refuse(refusal_kind::types,
-                  fmt::format("{} have different message types ({:016x} and {:016x}): run the same "
-                              "build on both",
-                              both, mine.types_hash, theirs.types_hash));
+    return refuse(
+        refusal_kind::types,
+        fmt::format("{} have different message types, or the same in another order ({:016x} "
+                    "and {:016x}): run the same build on both",
+                    both, mine.types_hash, theirs.types_hash));
   if (const auto parts = differing_parts(mine, theirs); !parts.empty())
     return refuse(refusal_kind::config,
                   fmt::format("{} have different configs, in: {}; start both from the same files",

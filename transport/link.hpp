@@ -33,6 +33,9 @@ public:
   virtual void suspect(link_id link, const process_identity& peer) = 0;
   /// The hello on the link is done: messages will flow.
   virtual void came_up(link_id /*link*/, const process_identity& /*peer*/) {}
+  /// How long small messages may wait for company once a frame has left, because a frame costs more
+  /// than what is in it; asked when the hello is done.
+  [[nodiscard]] virtual duration gathers(link_id /*link*/) const { return {}; }
   /// How bytes travel on the link.
   [[nodiscard]] virtual std::string lanes(link_id link) const = 0;
 };

@@ -62,13 +62,25 @@ void mesh::enqueue(const node_id& to, const ticket& admitted, outgoing_frame fra
     touched_.push_back(&of);
 }
 
+void mesh::pump(entry& of, time_point now) {
+  // A stream of small messages is worth a longer wait than a pair of them.
+  constexpr std::size_t stream_messages = 4;
+  of.open_until = now + of.gathers * (of.connection.queued() >= stream_messages ? 4 : 1);
+  of.touched = false;
+  of.connection.pump(effects_);
+  apply(of, effects_, now);
+}
+
 void mesh::flush(time_point now) {
-  while (!touched_.empty()) {
-    auto& of = *touched_.back();
-    touched_.pop_back();
-    of.touched = false;
-    of.connection.pump(effects_);
-    apply(of, effects_, now);
+  const auto ready = [&](const entry* of) {
+    return now >= of->open_until || !of->connection.has_space();
+  };
+  // Pumping may end connections, and changes the list.
+  for (auto at = std::find_if(touched_.begin(), touched_.end(), ready); at != touched_.end();
+       at = std::find_if(touched_.begin(), touched_.end(), ready)) {
+    auto& of = **at;
+    touched_.erase(at);
+    pump(of, now);
   }
 }
 

@@ -67,7 +67,10 @@ public:
   void dial(dial_id dial, const address& where, time_point now);
   /// Takes a message that was admitted; flush() sends it. Dropped when the peer is gone.
   void enqueue(const node_id& to, const ticket& admitted, outgoing_frame frame);
+  /// Sends what was enqueued; small messages that come close upon each other wait for company.
   void flush(time_point now);
+  /// Messages wait for company: flush() again soon.
+  [[nodiscard]] bool is_gathering() const noexcept { return !touched_.empty(); }
   void drain(const node_id& peer, time_point now);
   void close(const node_id& peer, time_point now);
   /// Drains everybody and lets nobody in.
@@ -114,6 +117,10 @@ private:
     net::connection connection;
     std::vector<dialling> dials;
     bool touched = false;
+    /// See link_driver::gathers.
+    duration gathers{};
+    /// Until then what is enqueued waits for company, if it does not fill a frame.
+    time_point open_until{};
   };
   /// A dial that waits for another connection to the same node.
   struct waiting_dial {
@@ -137,6 +144,7 @@ private:
   void hear(const known_node& other);
   void fence(const node_id& id);
   void relax(entry& of);
+  void pump(entry& of, time_point now);
 
   connection_settings settings_;
   link_driver& driver_;

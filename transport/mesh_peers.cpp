@@ -90,6 +90,7 @@ void mesh::came_up(entry& of, time_point now) {
   log_info("node '{}' ({}) is up, {} {}", facts.name, to_string(id),
            facts.dialed_here ? "dialled at" : "listens at", to_string(facts.listens_at));
   driver_.came_up(of.connection.link(), of.connection.peer().where);
+  of.gathers = driver_.gathers(of.connection.link());
   events_.push_back(peer_up_event{facts});
   settle_dials(of, id);
   settle_waiting(now);

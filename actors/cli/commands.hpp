@@ -65,6 +65,23 @@ struct submit_options {
   bool stream = false;
 };
 
+struct bench_options {
+  /// The cluster to start in this process; without a file the server of `client` is asked.
+  file_options config;
+  client_options client;
+  std::string model;
+  /// Each IN/OUT:REQUESTS or IN/OUT:REQUESTS@AT_A_TIME.
+  std::vector<std::string> loads;
+  /// Batches of which one decode step is timed.
+  std::vector<std::uint32_t> decode;
+  /// Lengths of a prompt whose first token is timed.
+  std::vector<std::uint32_t> first_token;
+  std::uint32_t rounds = 3;
+  std::uint32_t vocabulary = 256;
+  std::uint64_t seed = 1;
+  bool json = false;
+};
+
 struct status_options {
   client_options client;
   bool json = false;
@@ -77,5 +94,6 @@ int run_check(const file_options& o);
 int run_chat(const chat_options& o);
 int run_submit(const submit_options& o);
 int run_status(const status_options& o);
+int run_bench(bench_options o);
 
 } // namespace troupe::cli

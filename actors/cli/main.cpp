@@ -10,6 +10,7 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -19,12 +20,13 @@ using namespace troupe::cli;
 /// For everything that goes into a request as text.
 CLI::Validator text() { return {check_text, ""}; }
 
-void add_file(CLI::App* app, file_options& o) {
-  app->add_option("FILE", o.file, "The cluster file")->required();
+CLI::Option* add_file(CLI::App* app, file_options& o) {
+  auto* file = app->add_option("FILE", o.file, "The cluster file")->required();
   app->add_option("--set", o.set, "path=value over the file, e.g. models.bard.max_num_seqs=8")
       ->allow_extra_args(false);
   app->add_option("--port", o.port, "The port of the HTTP edge; 0 takes a free one");
   app->add_option("--log-level", o.log_level, "trace, debug, info, warn, error or off");
+  return file;
 }
 
 void add_client(CLI::App* app, client_options& o) {
@@ -100,6 +102,36 @@ CLI::App* add_submit(CLI::App& app, submit_options& o) {
   return submit;
 }
 
+CLI::App* add_bench(CLI::App& app, bench_options& o) {
+  auto* bench = app.add_subcommand("bench", "Measure a cluster under load of random prompts");
+  add_file(bench, o.config)->required(false)->description(
+      "The cluster file, to be started in this process; without it the server of --url is asked");
+  add_client(bench, o.client);
+  bench->add_option("--model", o.model, "The model; the first of the cluster by default")
+      ->check(text());
+  bench->add_option("--load", o.loads,
+                    "IN/OUT:REQUESTS, or with @AT_A_TIME behind it: prompts of IN tokens, answers "
+                    "of OUT; may be given again")
+      ->allow_extra_args(false);
+  bench->add_option("--decode", o.decode, "Times a decode step of so many sequences, e.g. 1,8,64")
+      ->delimiter(',');
+  bench->add_option("--first-token", o.first_token, "Times the first token of one prompt, e.g. 128")
+      ->delimiter(',');
+  bench->add_option("--rounds", o.rounds, "Runs behind one figure of --decode and --first-token")
+      ->check(CLI::Range(1U, 100U))
+      ->capture_default_str();
+  bench->add_option("--vocabulary", o.vocabulary, "Prompts are drawn from ids below this")
+      ->check(CLI::Range(1U, 10000000U))
+      ->capture_default_str();
+  bench->add_option("--seed", o.seed, "Of the prompts")->capture_default_str();
+  bench->add_flag("--json", o.json, "One JSON object a figure");
+  bench->footer("Examples:\n  troupe bench examples/quickstart/cluster.json --decode 1,8\n"
+                "  troupe bench cluster.json --load 128/128:2048 --json\n"
+                "  troupe bench --url http://127.0.0.1:8000 --load 512/128:768@64\n"
+                "Answers are greedy and go on behind end-of-sequence tokens.");
+  return bench;
+}
+
 CLI::App* add_status(CLI::App& app, status_options& o) {
   auto* status = app.add_subcommand("status", "Nodes, models, requests, KV use and tokens/s");
   add_client(status, o.client);
@@ -143,11 +175,13 @@ int run(int argc, char** argv) {
   chat_options chat;
   submit_options submit;
   status_options status;
+  bench_options bench;
   auto* up_app = add_up(app, up);
   auto* check_app = add_check(app, check);
   auto* chat_app = add_chat(app, chat);
   auto* submit_app = add_submit(app, submit);
   auto* status_app = add_status(app, status);
+  auto* bench_app = add_bench(app, bench);
   auto* version_app = app.add_subcommand("version", "Print the version");
   app.footer("Start with:\n  troupe up examples/quickstart/cluster.json\n"
              "and, in another terminal:\n  troupe chat");
@@ -171,6 +205,8 @@ int run(int argc, char** argv) {
     return finish(run_submit(submit));
   if (status_app->parsed())
     return finish(run_status(status));
+  if (bench_app->parsed())
+    return finish(run_bench(std::move(bench)));
   if (version_app->parsed())
     std::printf("troupe %s\n", TROUPE_VERSION);
   return finish(good);

@@ -2,6 +2,7 @@
 #include "actors/cli/config_file.hpp"
 #include "actors/cli/progress.hpp"
 #include "actors/cli/signals.hpp"
+#include "actors/cli/system_config.hpp"
 #include "troupe/actors/cluster.hpp"
 #include "troupe/base/log.hpp"
 #include "troupe/config/diagnostics.hpp"
@@ -18,15 +19,6 @@ namespace troupe::cli {
 namespace {
 
 using namespace std::chrono_literals;
-
-struct system_config : caf::actor_system_config {
-  system_config() {
-    actors::add_messages(*this);
-    set("scheduler.policy", caf::atom("sharing"));
-    // Workers and backends have threads of their own; two are enough for the others.
-    set("scheduler.max-threads", std::size_t{2});
-  }
-};
 
 int complain(const error& e) {
   std::fprintf(stderr, "troupe up: %s\n", e.note.empty() ? to_string(e).c_str() : e.note.c_str());

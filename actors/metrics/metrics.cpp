@@ -142,7 +142,8 @@ struct request_series {
         iteration{m.histogram("vllm:iteration_tokens_total", "Tokens computed in one step.",
                               iteration_buckets())},
         phase_prepare{phase(m, "prepare")}, phase_forward{phase(m, "forward")}, phase_sample{phase(
-                                                                                    m, "sample")} {}
+                                                                                    m, "sample")},
+        phase_idle{phase(m, "idle")} {}
 
   static Histogram& phase(maker& m, const char* name) {
     return m.histogram("troupe:step_phase_seconds", "Where the time of a step went.",
@@ -163,7 +164,7 @@ struct request_series {
   }
 
   Histogram &queue, &inference, &prefill, &decode, &per_token, &prompt, &generated, &iteration;
-  Histogram &phase_prepare, &phase_forward, &phase_sample;
+  Histogram &phase_prepare, &phase_forward, &phase_sample, &phase_idle;
 };
 
 /// One replica of one model.
@@ -298,6 +299,7 @@ void metrics::observe_step(std::string_view model, std::string_view engine,
   series.phase_prepare.Observe(seconds(timings.prepare));
   series.phase_forward.Observe(seconds(timings.forward));
   series.phase_sample.Observe(seconds(timings.sample));
+  series.phase_idle.Observe(seconds(timings.idle));
 }
 
 void metrics::observe_first_token(std::string_view model, double value) {

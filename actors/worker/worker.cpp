@@ -2,9 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <thread>
+#include <utility>
+
 namespace troupe::actors {
 
 namespace {
+
+using self_ptr = worker_core::stateful_pointer<worker_state>;
 
 caf::result<engine::executor_description> load(worker_state& st) {
   auto made = st.options.make();
@@ -16,33 +21,96 @@ caf::result<engine::executor_description> load(worker_state& st) {
   return st.executor->describe();
 }
 
-caf::result<engine::step_result> run_step(worker_state& st, const engine::step_batch& step) {
+caf::error named(step_id step, const error& why) {
+  return to_caf({why.code, fmt::format("step {}: {}", value(step), why.note)});
+}
+
+void answer_status(self_ptr self) {
+  for (auto& waiting : std::exchange(state(self).asked, {}))
+    waiting.deliver(mailbox_depth(self));
+}
+
+/// After an error the executor knows no sequence: what is in work is lost too.
+void lose_all(self_ptr self, const caf::error& why) {
+  auto& st = state(self);
+  st.executor->reset();
+  for (auto& lost : std::exchange(st.in_work, {}))
+    lost.answer.deliver(why);
+  answer_status(self);
+}
+
+result<void> begin_step(engine::executor& exec, const engine::step_batch& step) {
+  return exec.prepare(step)
+      .and_then([&] { return exec.launch(step.id); })
+      .and_then([&] { return exec.sample(step.id); });
+}
+
+caf::result<engine::step_result> take_step(self_ptr self, const engine::step_batch& step) {
+  auto& st = state(self);
   if (!st.executor)
     return to_caf({errc::internal, "the worker was given a step before it had loaded"});
   auto& exec = *st.executor;
-  auto done = exec.prepare(step)
-                  .and_then([&] { return exec.launch(step.id); })
-                  .and_then([&] { return exec.sample(step.id); })
-                  .and_then([&] { return exec.collect(step.id); });
-  if (done)
-    return std::move(*done);
-  exec.reset();
-  return to_caf({done.error().code, fmt::format("step {}: {}", value(step.id), done.error().note)});
+  auto begun = begin_step(exec, step);
+  if (begun && st.in_work.empty() && exec.finished(step.id)) {
+    auto done = exec.collect(step.id);
+    if (done)
+      return std::move(*done);
+    begun = fail(done.error());
+  }
+  if (!begun) {
+    const auto why = named(step.id, begun.error());
+    lose_all(self, why);
+    return why;
+  }
+  if (st.in_work.empty())
+    tell(self, worker_core{self}, tick_atom::value);
+  auto answer = self->make_response_promise<engine::step_result>();
+  st.in_work.push_back({step.id, answer});
+  return answer;
+}
+
+/// Hands over the steps that are done, and comes back for those that are not.
+void look(self_ptr self) {
+  auto& st = state(self);
+  while (!st.in_work.empty() && st.executor->finished(st.in_work.front().id)) {
+    auto oldest = std::move(st.in_work.front());
+    st.in_work.pop_front();
+    auto done = st.executor->collect(oldest.id);
+    if (!done) {
+      const auto why = named(oldest.id, done.error());
+      oldest.answer.deliver(why);
+      return lose_all(self, why);
+    }
+    oldest.answer.deliver(std::move(*done));
+    answer_status(self);
+  }
+  if (st.in_work.empty())
+    return;
+  std::this_thread::yield();
+  tell(self, worker_core{self}, tick_atom::value);
+}
+
+caf::result<std::uint64_t> status(self_ptr self) {
+  auto& st = state(self);
+  if (st.in_work.empty())
+    return mailbox_depth(self);
+  st.asked.push_back(self->make_response_promise<std::uint64_t>());
+  return st.asked.back();
 }
 
 } // namespace
 
-worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> self,
-                                   worker_options options) {
+worker_core::behavior_type worker(self_ptr self, worker_options options) {
   state(self).options = std::move(options);
   return {
       [self](load_atom) { return load(state(self)); },
-      [self](const engine::step_batch& step) { return run_step(state(self), step); },
+      [self](const engine::step_batch& step) { return take_step(self, step); },
       [self](reset_atom) {
         if (state(self).executor)
-          state(self).executor->reset();
+          lose_all(self, to_caf({errc::cancelled, "the worker was told to forget its steps"}));
       },
-      [self](status_atom) { return mailbox_depth(self); },
+      [self](status_atom) { return status(self); },
+      [self](tick_atom) { look(self); },
   };
 }
 

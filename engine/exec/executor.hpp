@@ -112,6 +112,10 @@ public:
   /// Chooses the next token of every row that samples. Separate from launch because masks of
   /// grammars and drafts bind here, late.
   [[nodiscard]] virtual result<void> sample(step_id step) = 0;
+  /// Whether collect() would hand over the step without waiting. An executor that does the work in
+  /// launch() and sample() is always done; one that answers false works on while its caller
+  /// prepares the next step.
+  [[nodiscard]] virtual bool finished(step_id) const { return true; }
   /// Waits for the step and hands over what it brought.
   [[nodiscard]] virtual result<step_result> collect(step_id step) = 0;
   /// Forgets all sequences and steps. The KV contents are undefined after it.

@@ -64,6 +64,8 @@ struct step_timings {
   std::chrono::microseconds prepare{0};
   std::chrono::microseconds forward{0};
   std::chrono::microseconds sample{0};
+  /// How long the device had nothing to do between the step before and this one.
+  std::chrono::microseconds idle{0};
 };
 
 /// What a step brought. `tokens` is in the order of the rows that sample.

@@ -176,8 +176,9 @@ struct matmul_library::state {
   /// Milliseconds of products that `multiply` enqueues, or a huge number when they do not run.
   template <class Multiply>
   [[nodiscard]] static float time_of(Multiply multiply, std::span<const void* const> weights,
-                                     stream_ref stream) {
-    constexpr std::size_t rounds = 8;
+                                     std::int64_t rows, stream_ref stream) {
+    // Long products are timed well by few.
+    const std::size_t rounds = rows > 256 ? 2 : 8;
     constexpr float never = 1e30F;
     std::array<cudaEvent_t, 2> marks{};
     for (cudaEvent_t& mark : marks)
@@ -256,7 +257,7 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
       return state_->multiply(p, with, algorithm, stream) == CUBLAS_STATUS_SUCCESS &&
              (!behind.run || behind.run());
     };
-    const float time = state::time_of(multiply, weights, stream);
+    const float time = state::time_of(multiply, weights, args.m, stream);
     if (time < best) {
       best = time;
       p.algorithm = algorithm;
@@ -275,7 +276,7 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
       }
       return one.multiply(own, stream).has_value() && (!behind.run || behind.run());
     };
-    const float time = state::time_of(multiply, weights, stream);
+    const float time = state::time_of(multiply, weights, args.m, stream);
     if (time < best) {
       best = time;
       p.own = &one;

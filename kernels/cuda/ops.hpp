@@ -37,12 +37,27 @@ struct shortcuts {
   std::int64_t skinny_rows = 2;
   /// Whether narrow_matmul() is a candidate.
   bool narrow = true;
+  /// How much of the next product's matrix small kernels bring to L2 while they run, at most; see
+  /// weights_ahead.
+  std::int64_t fetch_bytes = 12 << 20U;
   /// Products never tuned go through our kernels for few rows where those take them. For tests.
   bool own_untuned = false;
 };
 
 /// Those of this process. Benches change them, before they load a model.
 [[nodiscard]] shortcuts& shortcuts_taken() noexcept;
+
+/// A matrix that a product behind a small kernel will read: while the small kernel runs, nothing
+/// else reads memory, so blocks beside its own bring a part of it to L2. That part is whole rows,
+/// evenly spread, so that every block of the product finds as much of it.
+struct weights_ahead {
+  /// [rows, row_bytes], contiguous, in multiples of 16 bytes; nullptr brings nothing.
+  const void* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t row_bytes = 0;
+  /// At most this much, and at most fetch_bytes.
+  std::int64_t most_bytes = std::int64_t{1} << 40U;
+};
 
 /// One row of a batch, as the device sees it.
 struct batch_row {
@@ -96,6 +111,7 @@ struct rms_norm_args {
   dtype type = dtype::bf16;
   void* out = nullptr;
   std::int64_t out_stride = 0;
+  weights_ahead next;
 };
 
 /// Columns that rms_norm() can hold in registers.
@@ -117,6 +133,7 @@ struct silu_mul_args {
   dtype type = dtype::bf16;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
+  weights_ahead next;
 };
 
 /// out = silu(gate) * up, computed in f32.
@@ -161,6 +178,7 @@ struct rope_store_args {
   /// [rows, heads dim] in cache.type.
   void* q = nullptr;
   std::int64_t q_stride = 0;
+  weights_ahead next;
 };
 
 /// Norms and turns q and k, and writes k and v to the cache, in one pass over qkv.

@@ -12,17 +12,19 @@
 
 namespace troupe::net::seam {
 
-host::host(caf::actor_system& sys, ucx::options how, bool all_inline)
-    : system_{sys}, options_{std::move(how)}, proxies_{sys, *this}, runner_{sys, all_inline} {
+host::host(caf::actor_system& sys, settings how)
+    : system_{sys}, settings_{std::move(how)}, proxies_{sys, *this}, runner_{sys,
+                                                                             settings_.all_inline} {
   runner_.proxy_registry_ptr(&proxies_);
 }
 
 host::~host() { stop(); }
 
 result<void> host::start() {
-  if (options_.node.self.name.empty())
-    options_.node.self.name = caf::to_string(system_.node());
-  auto made = ucx::make(options_, *this);
+  auto options = settings_.how;
+  if (options.node.self.name.empty())
+    options.node.self.name = caf::to_string(system_.node());
+  auto made = ucx::make(std::move(options), *this);
   if (!made)
     return fail(made.error());
   net_ = std::move(*made);

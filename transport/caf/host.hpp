@@ -2,6 +2,7 @@
 
 #include "transport/caf/peer.hpp"
 #include "transport/caf/runner.hpp"
+#include "transport/caf/settings.hpp"
 #include "troupe/transport/ucx.hpp"
 
 #include <caf/proxy_registry.hpp>
@@ -39,8 +40,7 @@ struct published {
 /// Order of locks: CAF's, then those of this class, then the transport's; never the other way.
 class host final : public handler, public caf::proxy_registry::backend {
 public:
-  /// @param how with `node.self.types_hash` set
-  host(caf::actor_system& sys, ucx::options how, bool all_inline);
+  host(caf::actor_system& sys, settings how);
   ~host() override;
 
   [[nodiscard]] result<void> start();
@@ -124,7 +124,7 @@ private:
   [[nodiscard]] std::vector<char> place(caf::node_id node, address where);
 
   caf::actor_system& system_;
-  ucx::options options_;
+  const settings settings_;
   caf::proxy_registry proxies_;
   runner runner_;
   std::unique_ptr<transport> net_;

@@ -145,9 +145,8 @@ void host::deliver(peer& from, const opened& in, const caf::strong_actor_ptr& sr
   std::vector<caf::strong_actor_ptr> stages;
   caf::message what;
   auto e = source(stages);
-  // load() tells what went wrong, where CAF's operator() would yield an empty message.
   if (!e)
-    e = what.load(source);
+    e = settings_.types.load(source, what);
   if (e) {
     log_warn("wire: a message cannot be read: {}", system_.render(e));
     return refuse(std::move(e));

@@ -45,8 +45,7 @@ caf::error host::serialise(const outgoing& what, envelope& outside, content& ins
   auto stages = what.stages == nullptr ? no_stages : *what.stages;
   if (auto e = sink(stages))
     return e;
-  // CAF's operator() would swallow the error of a message and send an empty one.
-  return caf::message::save(sink, *what.content);
+  return settings_.types.save(sink, *what.content);
 }
 
 void host::send(peer& to, const outgoing& what) {
@@ -61,7 +60,8 @@ void host::send(peer& to, const outgoing& what) {
     to.asks(what.from->id(),
             {caf::actor_cast<caf::weak_actor_ptr>(what.from), what.id.response_id()});
   // An answer or an exit that is lost leaves somebody waiting for ever.
-  const bool must = what.id.is_response() || what.content->match_elements<caf::exit_msg>() ||
+  const bool must = what.id.is_response() || (settings_.keep_all && !what.id.is_request()) ||
+                    what.content->match_elements<caf::exit_msg>() ||
                     what.content->match_elements<caf::down_msg>();
   const auto sent =
       dispatch(to, pack(outside, std::move(inside)), must ? pressure::insist : pressure::refuse);

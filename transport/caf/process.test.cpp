@@ -1,5 +1,6 @@
 // The wire between real processes, and what their deaths look like.
 #include "transport/caf/testing.hpp"
+#include "troupe/base/prng.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -16,6 +17,7 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <random>
 #include <thread>
 
 extern char** environ;
@@ -110,8 +112,8 @@ private:
 
 /// This process as a program on the wire.
 struct program {
-  explicit program(int dead_after_ms = 10000)
-      : cfg{dead_after_ms}, sys{cfg}, net{wire::of(sys)}, self{sys} {}
+  explicit program(int dead_after_ms = 10000, const std::string& lanes = "posix,cma,tcp")
+      : cfg{dead_after_ms, lanes}, sys{cfg}, net{wire::of(sys)}, self{sys} {}
   caf::actor find(const address& where) {
     const auto node = net.connect(where);
     INFO((node ? std::string{} : sys.render(node.error())));
@@ -209,6 +211,31 @@ TEST_CASE("a process that is killed is noticed at once, and every request ends",
             << (seen->down_at_us - killed_at) / 1000.0 << " ms\n";
   CHECK(seen->downs == 1);
   here.self->send(who, quit_atom::value);
+}
+
+TEST_CASE("killed at any moment under load, a process leaves nothing that does not end",
+          "[net][process]") {
+  const std::uint64_t seed = Catch::rngSeed() != 0 ? Catch::rngSeed() : std::random_device{}();
+  const std::string lanes = GENERATE("posix,cma,tcp", "tcp");
+  std::cout << "killed under load over " << lanes << ", seed " << seed << '\n';
+  CAPTURE(seed, lanes);
+  splitmix64 random{seed};
+  constexpr int rounds = 6;
+  for (int i = 0; i < rounds; ++i) {
+    auto here = std::make_unique<program>(10000, lanes);
+    peer_process there;
+    const auto far = here->find(there.where());
+    const auto seen = std::make_shared<counts>();
+    const auto who = here->sys.spawn(mourner, far, seen, true);
+    std::this_thread::sleep_for(std::chrono::microseconds{random.below(60'000)});
+    there.signal(SIGKILL);
+    CHECK(eventually([&] { return seen->errors + seen->answers == 90; }));
+    CHECK(eventually([&] { return seen->downs == 1; }));
+    here->self->send(who, quit_atom::value);
+    const auto began = now_us();
+    here.reset();
+    CHECK(now_us() - began < 1'500'000);
+  }
 }
 
 TEST_CASE("a process that stands still is declared dead, and fenced when it goes on",

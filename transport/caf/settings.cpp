@@ -48,22 +48,6 @@ result<std::vector<std::byte>> read_secret(const std::string& path) {
 
 } // namespace
 
-std::uint64_t types_hash(const caf::actor_system_config& cfg) {
-  std::vector<std::string> names;
-  // CAF marks types of its own modules; a node with caf::io has more of them than one without.
-  for (const auto& [name, factory] : cfg.value_factories_by_name)
-    if (name.find('@') == std::string::npos)
-      names.push_back(name);
-  std::sort(names.begin(), names.end());
-  // FNV-1a: this tells mistakes apart, not enemies.
-  std::uint64_t out = 0xcbf29ce484222325U;
-  for (const auto& name : names) {
-    for (const char c : name + '\n')
-      out = (out ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  }
-  return out;
-}
-
 result<settings> read_settings(const caf::actor_system_config& cfg) {
   settings out;
   auto& node = out.how.node;
@@ -75,8 +59,10 @@ result<settings> read_settings(const caf::actor_system_config& cfg) {
       return fail(secret.error());
     node.self.secret = std::move(*secret);
   }
-  if (caf::get_or(cfg, "wire.check-types", true))
-    node.self.types_hash = types_hash(cfg);
+  const bool check_types = caf::get_or(cfg, "wire.check-types", true);
+  out.types = type_table{cfg, check_types};
+  if (check_types)
+    node.self.types_hash = out.types.hash();
   node.timing.heartbeat = milliseconds_of(cfg, "wire.heartbeat-ms", node.timing.heartbeat);
   node.timing.dead_after = milliseconds_of(cfg, "wire.dead-after-ms", node.timing.dead_after);
   node.timing.dial_timeout = milliseconds_of(cfg, "wire.dial-timeout-ms", node.timing.dial_timeout);
@@ -87,6 +73,11 @@ result<settings> read_settings(const caf::actor_system_config& cfg) {
   out.how.lanes.transports = caf::get_or(cfg, "wire.transports", out.how.lanes.transports);
   out.how.lanes.devices = caf::get_or(cfg, "wire.devices", out.how.lanes.devices);
   out.how.spin = std::chrono::microseconds{caf::get_or(cfg, "wire.spin-us", std::int64_t{50})};
+  const auto when_full = caf::get_or(cfg, "wire.full-queue", std::string{"drop"});
+  if (when_full != "drop" && when_full != "keep")
+    return fail(errc::invalid_argument,
+                fmt::format("wire.full-queue is '{}'; it may be drop or keep", when_full));
+  out.keep_all = when_full == "keep";
   out.all_inline = caf::get_or(cfg, "wire.run-inline", false);
   if (node.timing.dead_after < 2 * node.timing.heartbeat)
     return fail(errc::invalid_argument,

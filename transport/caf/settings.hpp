@@ -1,5 +1,6 @@
 #pragma once
 
+#include "transport/caf/type_table.hpp"
 #include "troupe/transport/ucx.hpp"
 
 #include <caf/all.hpp>
@@ -10,12 +11,12 @@ namespace troupe::net::seam {
 struct settings {
   ucx::options how;
   bool all_inline = false;
+  type_table types;
+  /// See wire, "full-queue".
+  bool keep_all = false;
 };
 
 /// @errors not_found, unauthorized, invalid_argument: the secret's file
 [[nodiscard]] result<settings> read_settings(const caf::actor_system_config& cfg);
-
-/// A hash of the names of all message types that a program has added.
-[[nodiscard]] std::uint64_t types_hash(const caf::actor_system_config& cfg);
 
 } // namespace troupe::net::seam

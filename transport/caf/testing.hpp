@@ -26,10 +26,12 @@ using adder = caf::typed_actor<caf::replies_to<std::int32_t, std::int32_t>::with
 
 /// One actor system with the module, as a program would make it.
 struct program_config : caf::actor_system_config {
-  explicit program_config(std::int64_t dead_after_ms = 10000) {
+  explicit program_config(std::int64_t dead_after_ms = 10000,
+                          const std::string& lanes = "posix,cma,tcp") {
     load<wire>();
     add_message_type<sample>("sample");
     caf::put(content, "wire.devices", std::string{"lo"});
+    caf::put(content, "wire.transports", lanes);
     caf::put(content, "wire.dead-after-ms", dead_after_ms);
     set("scheduler.policy", caf::atom("sharing"));
     set("scheduler.max-threads", 2);

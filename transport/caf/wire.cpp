@@ -40,7 +40,7 @@ void wire::init(caf::actor_system_config& cfg) {
     failure_ = read.error();
     return;
   }
-  host_ = std::make_unique<seam::host>(system_, std::move(read->how), read->all_inline);
+  host_ = std::make_unique<seam::host>(system_, std::move(*read));
 }
 
 void wire::start() {

@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -364,6 +365,36 @@ TEST_CASE("a flood is bounded and answered", "[net][caf]") {
   for (const auto& row : a.net.stats())
     CHECK(row.queued_bytes <= (1U << 20) + 65536 + 8192);
   caf::anon_send_exit(flooder, caf::exit_reason::kill);
+  caf::anon_send_exit(far, caf::exit_reason::kill);
+}
+
+TEST_CASE("a full queue drops what has no answer, or keeps it", "[net][caf]") {
+  const bool keep = GENERATE(false, true);
+  CAPTURE(keep);
+  program_config small;
+  caf::put(small.content, "wire.queue-bytes", 1 << 20);
+  caf::put(small.content, "wire.window-bytes", 1 << 20);
+  caf::put(small.content, "wire.full-queue", std::string{keep ? "keep" : "drop"});
+  program b;
+  b.net.publish("server", b.sys.spawn(server, 0));
+  program a{std::move(small)};
+  const auto far = a.find(a.connect(b.listen()));
+  const auto bytes = pattern(65536, 9);
+  std::string all;
+  for (std::int32_t i = 0; i < 1000; ++i) {
+    a.self->send(far, note_atom::value, i, bytes);
+    all += std::to_string(i) + ' ';
+  }
+  // A request may be turned away while the queue is full.
+  result<std::string> got = fail(errc::busy, "");
+  REQUIRE(eventually([&] {
+    got = a.ask<std::string>(far, give_atom::value);
+    return got.has_value();
+  }));
+  const auto arrived = static_cast<std::uint64_t>(std::count(got->begin(), got->end(), ' '));
+  CHECK(arrived + a.net.messages_dropped() == 1000);
+  CHECK((a.net.messages_dropped() == 0) == keep);
+  CHECK((*got == all) == keep);
   caf::anon_send_exit(far, caf::exit_reason::kill);
 }
 

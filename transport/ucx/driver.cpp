@@ -210,9 +210,15 @@ void driver::close(link_id link, bool flush) {
 
 bool driver::step_closing(time_point now) {
   const auto over = [&](const endpoint_ref& of) {
-    if (!of->step(now))
+    if (of->step(now)) {
+      handles_.erase(of->handle());
+      return true;
+    }
+    if (!of->is_stuck(now))
       return false;
-    handles_.erase(of->handle());
+    log_warn("an endpoint of UCX does not end and is left alone (over {}, {} sends, {} receives{})",
+             of->lanes(), of->sends, of->receives, of->has_failed() ? ", failed" : "");
+    stuck_.push_back(of);
     return true;
   };
   return std::erase_if(closing_, over) > 0;
@@ -244,6 +250,12 @@ void driver::came_up(link_id link, const process_identity& peer) {
              in_use);
 }
 
+/// Over tcp alone every frame is a call of the system, several microseconds each. Round trips take
+/// longer than this, so that answers do not wait.
+duration driver::gathers(link_id link) const {
+  return lanes(link) == "tcp" ? std::chrono::microseconds{8} : duration{0};
+}
+
 std::string driver::lanes(link_id link) const {
   const auto of = find(link);
   return of == nullptr ? std::string{} : of->lanes();
@@ -259,10 +271,12 @@ void driver::shut_down(time_point deadline) {
     step_closing(now);
     now = steady_clock{}.now();
   }
-  leaks_ = !closing_.empty();
+  // A late callback may have ended what was given up.
+  std::erase_if(stuck_, [&](const endpoint_ref& of) { return of->step(now); });
+  leaks_ = !closing_.empty() || !stuck_.empty();
   if (leaks_)
     log_warn("{} endpoints of UCX do not end; their worker is left to the process",
-             closing_.size());
+             closing_.size() + stuck_.size());
 }
 
 } // namespace troupe::net::ucx

@@ -55,6 +55,7 @@ public:
   void close(link_id link, bool flush) override;
   void suspect(link_id link, const process_identity& peer) override;
   void came_up(link_id link, const process_identity& peer) override;
+  [[nodiscard]] duration gathers(link_id link) const override;
   [[nodiscard]] std::string lanes(link_id link) const override;
 
 private:
@@ -101,6 +102,8 @@ private:
   std::unordered_map<link_id, endpoint_ref> links_;
   std::unordered_map<ucp_ep_h, endpoint_ref> handles_;
   std::vector<endpoint_ref> closing_;
+  /// Those that do not end. UCX may still call back for them.
+  std::vector<endpoint_ref> stuck_;
   std::vector<broken_link> broken_;
   std::deque<quarantined> quarantine_;
   time_point next_release_{};

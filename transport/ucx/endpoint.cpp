@@ -12,7 +12,7 @@ using namespace std::chrono_literals;
 
 constexpr auto flush_patience = 500ms;
 constexpr auto receive_patience = 200ms;
-constexpr auto close_patience = 2s;
+constexpr auto close_patience = 500ms;
 
 /// The names in lines such as "lane[0]: 3:posix/memory.0 md[2] -> ...".
 std::string transports_in(const std::string& text) {
@@ -76,7 +76,8 @@ bool endpoint::step(time_point now) {
     deadline_ = now + receive_patience;
   }
   // Closing under a receive of CMA fails an assertion of UCX.
-  if (stage_ == stage::settle && (receives == 0 || now >= deadline_)) {
+  const bool may_close = lanes_.find("cma") == std::string::npos && now >= deadline_;
+  if (stage_ == stage::settle && (receives == 0 || may_close)) {
     if (request_ != nullptr)
       ucp_request_free(request_);
     request_ = nullptr;
@@ -87,8 +88,12 @@ bool endpoint::step(time_point now) {
   return stage_ == stage::over;
 }
 
+bool endpoint::is_stuck(time_point now) const noexcept {
+  return (stage_ == stage::settle || stage_ == stage::closing) && now >= deadline_;
+}
+
 const std::string& endpoint::lanes() const {
-  if (!lanes_.empty())
+  if (!lanes_.empty() || stage_ != stage::open)
     return lanes_;
   char* text = nullptr;
   std::size_t size = 0;

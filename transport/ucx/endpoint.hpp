@@ -12,7 +12,9 @@ namespace troupe::net::ucx {
 /// One ucp_ep_h and how it ends. UCX 1.13 aborts the process when an endpoint or its worker goes
 /// while operations are in flight, so an end takes several turns of the progress loop:
 /// flush, within a deadline; wait for receives that are under way; force the close; wait for the
-/// callbacks of all sends. What is left at the end is never destroyed.
+/// callbacks of all sends. One that takes longer than all its deadlines is stuck: nobody waits for
+/// it any more, and it is never destroyed. That happens when a process is killed under load and UCX
+/// forgets one of its operations.
 class endpoint {
 public:
   endpoint(link_id link, ucp_ep_h handle) noexcept : link_{link}, handle_{handle} {}
@@ -29,6 +31,7 @@ public:
   void close(bool flush, time_point now) noexcept;
   /// Takes the next step of the end. Not inside a callback of UCX. @return true when it is over
   [[nodiscard]] bool step(time_point now);
+  [[nodiscard]] bool is_stuck(time_point now) const noexcept;
   [[nodiscard]] bool idle() const noexcept { return sends == 0 && receives == 0; }
 
   /// The transports of its lanes, each once, e.g. "posix cma tcp"; asks UCX once.

@@ -136,8 +136,8 @@ result<std::uint64_t> node::send(const node_id& to, std::span<const std::byte> h
   const auto open = driver_.sends_open();
   mesh_.enqueue(what.to, what.admitted, std::move(what.frame));
   mesh_.flush(now);
-  const bool left_over =
-      driver_.sends_open() != open || driver_.is_pressing() || mesh_.has_events();
+  const bool left_over = driver_.sends_open() != open || driver_.is_pressing() ||
+                         mesh_.has_events() || mesh_.is_gathering();
   lock.unlock();
   // What UCX did not complete at once needs the progress thread, and so does what others queued.
   if (left_over || queued_.load(std::memory_order_seq_cst) != 0)
@@ -222,7 +222,8 @@ void node::sleep() {
                     stopping_.load(std::memory_order_seq_cst);
   std::unique_lock lock{mutex_};
   // A sender may have used the worker since the last turn; that leaves events or broken links.
-  if (busy || driver_.is_pressing() || mesh_.has_events() || !driver_.arm()) {
+  if (busy || driver_.is_pressing() || mesh_.has_events() || mesh_.is_gathering() ||
+      !driver_.arm()) {
     waker_->is_awake();
     return;
   }

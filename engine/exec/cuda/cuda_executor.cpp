@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace troupe::engine::cuda {
 
@@ -76,9 +77,8 @@ result<void> cuda_executor::prepare(const step_batch& step) {
   if (step.id <= last_prepared_)
     return give_up({errc::invalid_argument, fmt::format("step {}: comes after step {}",
                                                         value(step.id), value(last_prepared_))});
-  const auto slot = std::find_if(steps_.begin(), steps_.end(),
-                                 [](const staged_step& s) { return s.at == phase::free; });
-  if (slot == steps_.end())
+  staged_step* const slot = &steps_[turn_];
+  if (slot->at != phase::free)
     return give_up({errc::busy, fmt::format("step {}: {} steps before it have not been collected",
                                             value(step.id), most_steps)});
   slot->rows.clear();
@@ -86,6 +86,8 @@ result<void> cuda_executor::prepare(const step_batch& step) {
   slot->samplers.clear();
   if (auto applied = table_.apply(step, slot->rows); !applied)
     return give_up(applied.error());
+  turn_ = (turn_ + 1) % most_steps;
+  slot->follows = std::exchange(running_, true);
   slot->id = step.id;
   slot->at = phase::prepared;
   last_prepared_ = step.id;
@@ -254,6 +256,25 @@ void cuda_executor::settle(staged_step& staged, std::size_t index, step_result& 
   brought.tokens.push_back({sequence->id, token});
 }
 
+bool cuda_executor::finished(step_id step) const {
+  const auto staged = std::find_if(steps_.begin(), steps_.end(), [&](const staged_step& s) {
+    return s.at == phase::sampled && s.id == step;
+  });
+  // One that cannot be collected is told so at once.
+  return staged == steps_.end() || !use_device(device_.index) || passed(staged->done);
+}
+
+/// What lies between the end of the step before and the begin of this one. A gap that no host needs
+/// is a lack of requests.
+std::chrono::microseconds cuda_executor::idle_before(const staged_step& staged) const {
+  constexpr std::chrono::milliseconds longest{20};
+  if (!staged.follows)
+    return {};
+  const auto at = static_cast<std::size_t>(&staged - steps_.data());
+  const auto gap = between(steps_[(at + most_steps - 1) % most_steps].done, staged.begun);
+  return gap < longest ? gap : std::chrono::microseconds{0};
+}
+
 result<step_result> cuda_executor::collect(step_id step) {
   const auto found = find(step, phase::sampled, "collect");
   if (!found)
@@ -265,6 +286,7 @@ result<step_result> cuda_executor::collect(step_id step) {
     return broken(step, passed.error());
   staged.timings.forward = between(staged.begun, staged.forwarded);
   staged.timings.sample = between(staged.forwarded, staged.done);
+  staged.timings.idle = idle_before(staged);
   step_result brought{.id = step, .tokens = {}, .failed = staged.failed, .timings = staged.timings};
   brought.tokens.reserve(staged.samplers.size());
   for (std::size_t i = 0; i < staged.samplers.size(); ++i)
@@ -281,6 +303,7 @@ void cuda_executor::reset() {
   for (staged_step& staged : steps_)
     staged.at = phase::free;
   table_.clear();
+  running_ = false;
   last_prepared_ = step_id{};
 }
 

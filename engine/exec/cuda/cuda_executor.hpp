@@ -8,6 +8,7 @@
 #include "engine/exec/sequence_table.hpp"
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,6 +30,7 @@ public:
   [[nodiscard]] result<void> prepare(const step_batch& step) override;
   [[nodiscard]] result<void> launch(step_id step) override;
   [[nodiscard]] result<void> sample(step_id step) override;
+  [[nodiscard]] bool finished(step_id step) const override;
   [[nodiscard]] result<step_result> collect(step_id step) override;
   void reset() override;
 
@@ -63,7 +65,10 @@ private:
     event forwarded;
     event done;
     step_timings timings;
+    /// Whether the step in the place before it was the one before it.
+    bool follows = false;
   };
+  /// Steps take these places in turns.
   static constexpr std::size_t most_steps = 3;
 
   [[nodiscard]] result<void> check_options();
@@ -83,6 +88,7 @@ private:
                                       std::size_t hint) const;
   [[nodiscard]] result<void> forward(staged_step& staged);
   void settle(staged_step& staged, std::size_t index, step_result& brought);
+  [[nodiscard]] std::chrono::microseconds idle_before(const staged_step& staged) const;
   [[nodiscard]] tl::unexpected<error> give_up(error e);
   /// Names the step in an error of the device, and gives up.
   [[nodiscard]] tl::unexpected<error> broken(step_id step, const error& e);
@@ -104,6 +110,9 @@ private:
   step_graphs graphs_;
   sequence_table table_;
   std::array<staged_step, most_steps> steps_;
+  std::size_t turn_ = 0;
+  /// Whether a step was prepared since the last reset.
+  bool running_ = false;
   std::vector<float> logits_;
   /// The newest step that was prepared; 0 after a reset, when numbers may begin anew.
   step_id last_prepared_{};

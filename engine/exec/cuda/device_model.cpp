@@ -246,9 +246,9 @@ result<void> device_model::tune(std::int64_t rows, stream_ref on) {
     batch.rows = rows;
     // A norm for whatever small kernel stands behind the product.
     kernels::cuda::matmul_follower behind{
-        [&] { return norm(last_norm_, &delta_, batch, nullptr, on); }};
+        [&] { return norm({&last_norm_, &delta_}, batch, on); }};
     if (i == 2)
-      behind = {[&] { return silu(rows, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
+      behind = {[&] { return silu(rows, {}, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
     if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }
@@ -267,21 +267,28 @@ std::string device_model::kernels_of(std::int64_t rows) const {
   return text;
 }
 
-result<void> device_model::norm(const device_buffer& weight, const device_buffer* delta,
-                                const forward_batch& batch, const std::int32_t* pick,
-                                stream_ref on) {
+kernels::cuda::weights_ahead device_model::ahead_of(const product& p, std::int64_t rows) const {
+  constexpr std::int64_t most_rows = 256;
+  if (rows > most_rows || ordered_)
+    return {};
+  const auto size = static_cast<std::int64_t>(kernels::size_of(compute_));
+  return {p.w->data(), p.n, p.k * size, p.n * p.k * size * 3 / 4};
+}
+
+result<void> device_model::norm(const norm_of& what, const forward_batch& batch, stream_ref on) {
   return kernels::cuda::rms_norm({.residual = residual_.as<float>(),
                                   .residual_stride = config_.hidden_size,
-                                  .delta = delta == nullptr ? nullptr : delta->data(),
+                                  .delta = what.delta == nullptr ? nullptr : what.delta->data(),
                                   .delta_stride = config_.hidden_size,
-                                  .weight = weight.as<float>(),
+                                  .weight = what.weight->as<float>(),
                                   .eps = static_cast<float>(config_.rms_norm_eps),
-                                  .pick = pick,
-                                  .rows = pick == nullptr ? batch.rows : batch.picked,
+                                  .pick = what.pick,
+                                  .rows = what.pick == nullptr ? batch.rows : batch.picked,
                                   .cols = config_.hidden_size,
                                   .type = compute_,
                                   .out = normed_.data(),
-                                  .out_stride = config_.hidden_size},
+                                  .out_stride = config_.hidden_size,
+                                  .next = what.next},
                                  on);
 }
 
@@ -314,7 +321,8 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
                                       .cos = cos_.as<float>(),
                                       .sin = sin_.as<float>(),
                                       .q = query_.data(),
-                                      .q_stride = query},
+                                      .q_stride = query,
+                                      .next = ahead_of(products[1], batch.rows)},
                                      on);
   });
   all.then([&] { return kernels::cuda::attention(attention, on); });
@@ -322,14 +330,16 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
   return all.state();
 }
 
-result<void> device_model::silu(std::int64_t rows, stream_ref on) {
+result<void> device_model::silu(std::int64_t rows, const kernels::cuda::weights_ahead& next,
+                                stream_ref on) {
   return kernels::cuda::silu_mul({.gate_up = gate_up_.data(),
                                   .stride = 2 * config_.intermediate_size,
                                   .out = gated_.data(),
                                   .out_stride = config_.intermediate_size,
                                   .type = compute_,
                                   .rows = rows,
-                                  .cols = config_.intermediate_size},
+                                  .cols = config_.intermediate_size,
+                                  .next = next},
                                  on);
 }
 
@@ -352,7 +362,7 @@ result<void> device_model::gate(const layer& of, const forward_batch& batch, str
                    on);
   chain all;
   all.then([&] { return multiply(both, batch.rows, on); });
-  all.then([&] { return silu(batch.rows, on); });
+  all.then([&] { return silu(batch.rows, ahead_of(products_of(of)[3], batch.rows), on); });
   return all.state();
 }
 
@@ -379,16 +389,22 @@ result<void> device_model::forward(const forward_batch& batch,
   });
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const layer& of = layers_[i];
-    all.then(
-        [&] { return norm(of.attention_norm, i == 0 ? nullptr : &delta_, batch, nullptr, on); });
+    const std::vector<product> products = products_of(of);
+    const auto next = [&](std::size_t p) { return ahead_of(products[p], batch.rows); };
+    all.then([&] {
+      return norm({&of.attention_norm, i == 0 ? nullptr : &delta_, nullptr, next(0)}, batch, on);
+    });
     all.then([&] { return attend(of, batch, caches[i], on); });
-    all.then([&] { return norm(of.mlp_norm, &delta_, batch, nullptr, on); });
+    all.then([&] { return norm({&of.mlp_norm, &delta_, nullptr, next(2)}, batch, on); });
     all.then([&] { return feed(of, batch, on); });
   }
   if (batch.picked == 0)
     return all.state();
-  all.then([&] { return norm(last_norm_, &delta_, batch, batch.pick, on); });
-  all.then([&] { return multiply(products_of(layers_.front())[4], batch.picked, on); });
+  const product last = products_of(layers_.front())[4];
+  all.then([&] {
+    return norm({&last_norm_, &delta_, batch.pick, ahead_of(last, batch.picked)}, batch, on);
+  });
+  all.then([&] { return multiply(last, batch.picked, on); });
   return all.state();
 }
 

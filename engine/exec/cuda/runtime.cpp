@@ -120,6 +120,14 @@ result<void> record(const event& mark, stream_ref on) {
   return check(cudaEventRecord(mark.get(), on), "marking a step");
 }
 
+bool passed(const event& mark) noexcept {
+  if (cudaEventQuery(mark.get()) != cudaErrorNotReady)
+    return true;
+  // It is no error, and none that a launch behind it should find.
+  static_cast<void>(cudaGetLastError());
+  return false;
+}
+
 result<void> wait(const event& mark) {
   return check(cudaEventSynchronize(mark.get()), "waiting for the GPU");
 }

@@ -88,6 +88,8 @@ using event = std::unique_ptr<CUevent_st, event_closer>;
 /// `timed` events can be asked for the time between them.
 [[nodiscard]] result<event> make_event(bool timed);
 [[nodiscard]] result<void> record(const event& mark, stream_ref on);
+/// Whether the stream has passed the event; also when asking fails, so that wait() tells why.
+[[nodiscard]] bool passed(const event& mark) noexcept;
 /// Waits on the host until the stream has passed the event.
 [[nodiscard]] result<void> wait(const event& mark);
 [[nodiscard]] result<void> wait(stream_ref all);

@@ -71,6 +71,12 @@ auto inspect_members(Inspector& f, const char* name, F&& members) {
 /// The operating error inside a CAF error; errors of CAF's own become peer_down or internal.
 [[nodiscard]] error from_caf(const caf::error& e);
 
+/// Sets an option of a configuration, e.g. "wire.name", before the actor system starts.
+inline void set_option(caf::actor_system_config& config, const std::string& name,
+                       const std::string& value) {
+  caf::put(config.content, name, value);
+}
+
 /// The state of a stateful actor.
 template <class Actor>
 [[nodiscard]] auto& state(Actor* self) {

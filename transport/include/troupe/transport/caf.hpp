@@ -40,13 +40,18 @@ class host;
 ///   heartbeat-ms, dead-after-ms  200, 1000
 ///   dial-timeout-ms              5000
 ///   queue-bytes, window-bytes, message-bytes   see net::limits
-///   check-types   nodes with other message types of their own are refused (true)
+///   check-types   nodes with other message types of their own are refused (true). false: types
+///                 travel by name, which costs some 10 to 40 bytes each
+///   full-queue    what becomes of a message without an answer above queue-bytes: "drop", or "keep"
+///                 (drop)
 ///   run-inline    actors that a message wakes run on the progress thread: the least latency, for
 ///                 programs whose handlers are short (false; see also wire::run_inline)
 ///
 /// What is bounded: above queue-bytes for one peer a request is answered with errc::busy, and a
-/// message without an answer is dropped and counted (messages_dropped). Answers, exits and what
-/// belongs to monitors and links are never dropped while the peer is up.
+/// message without an answer is dropped and counted (messages_dropped), or kept: for programs whose
+/// messages are bounded by the requests that they belong to, where a loss is worse than memory. A
+/// peer that takes nothing for dead-after-ms is gone, and its queue with it. Answers, exits and
+/// what belongs to monitors and links are never dropped while the peer is up.
 ///
 /// A peer is gone for good when its connection ends without a disconnect(): proxies end with
 /// exit_reason::remote_link_unreachable, every open request is answered with that error, and the
