@@ -74,22 +74,24 @@ void node_state::spawn_replica(replica_id id) {
     if (tell_host)
       tell_host(name, share, what);
   };
-  auto kind = executor_kind_of(options_.start.executor, options_.self, id);
+  const auto ranks = *model.engine.tensor_parallel_size;
+  auto kinds = executor_kinds_of(options_.start.executor, options_.self, id, ranks);
   part.report.status = {.model = model.name,
                         .replica = id,
                         .node = *options_.self.name,
                         .state = part.restarts == 0 ? "loading" : "restarting",
                         .restarts = part.restarts};
   part.supervisor = self_->spawn<caf::monitored>(
-      run_replica,
-      replica_options{.model = model,
-                      .id = id,
-                      .node_name = *options_.self.name,
-                      .worker = {.make = make_executor_factory(kind, model), .progress = progress},
-                      .hash_key = block_hash_key(options_.cluster),
-                      .node = node_core{self_},
-                      .metrics = options_.metrics,
-                      .desk = options_.desk});
+      run_replica, replica_options{.model = model,
+                                   .id = id,
+                                   .node_name = *options_.self.name,
+                                   .workers = {.make = make_rank_factory(std::move(kinds), model),
+                                               .progress = progress,
+                                               .ranks = ranks},
+                                   .hash_key = block_hash_key(options_.cluster),
+                                   .node = node_core{self_},
+                                   .metrics = options_.metrics,
+                                   .desk = options_.desk});
   tell(self_, part.supervisor, attach_atom::value, hub_id{next_hub_ - 1}, options_.router);
 }
 

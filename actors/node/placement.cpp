@@ -1,5 +1,8 @@
 #include "actors/node/placement.hpp"
 
+#include "engine/exec/machine.hpp"
+
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 
@@ -41,15 +44,22 @@ std::uint64_t fold(std::string_view text) {
 
 } // namespace
 
-std::string executor_kind_of(const std::string& asked, const config::node_config& node,
-                             replica_id replica) {
-  if (!asked.empty())
-    return asked;
+std::vector<std::string> executor_kinds_of(const std::string& asked,
+                                           const config::node_config& node, replica_id replica,
+                                           std::uint32_t ranks) {
   const auto& devices = *node.devices;
-  return devices.empty() ? "cpu" : to_string(devices[value(replica) % devices.size()]);
+  std::vector<std::string> kinds;
+  for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+    const auto slot = std::size_t{value(replica)} * ranks + rank;
+    if (!asked.empty())
+      kinds.push_back(asked);
+    else
+      kinds.push_back(devices.empty() ? "cpu" : to_string(devices[slot % devices.size()]));
+  }
+  return kinds;
 }
 
-executor_factory make_executor_factory(std::string kind, const config::model_config& model) {
+rank_factory make_rank_factory(std::vector<std::string> kinds, const config::model_config& model) {
   const auto& args = model.engine;
   engine::executor_options options{
       .model_dir = *args.model,
@@ -69,8 +79,16 @@ executor_factory make_executor_factory(std::string kind, const config::model_con
   // Without chunks a prompt is one step, however long that takes.
   if (!*args.enable_chunked_prefill && !options.max_num_batched_tokens && options.max_model_len > 0)
     options.max_num_batched_tokens = std::max(options.max_model_len, options.max_num_seqs);
-  return [kind = std::move(kind), options = std::move(options)] {
-    return engine::make_executor(kind, options);
+  if (kinds.size() > 1 && args.cpu_threads.from.kind == config::origin_kind::default_value) {
+    const auto all = options.threads == 0 ? engine::usable_cores() : options.threads;
+    options.threads = std::max(1U, all / static_cast<unsigned>(kinds.size()));
+  }
+  return [kinds = std::move(kinds), options = std::move(options)](const rank_place& place) {
+    auto own = options;
+    own.rank = place.rank;
+    own.ranks = place.ranks;
+    own.group = place.group;
+    return engine::make_executor(kinds[place.rank], std::move(own));
   };
 }
 

@@ -38,7 +38,7 @@ void replica_state::start_worker() {
   restart_pending_ = false;
   load_began_ = now();
   report_.status.state = report_.status.restarts == 0 ? "loading" : "restarting";
-  worker_ = self_->spawn<caf::detached + caf::monitored>(worker, options_.worker);
+  worker_ = spawn_workers(self_, options_.workers);
   ask(self_, worker_, load_limit, load_atom::value)
       .then([this](const engine::executor_description& loaded) { build(loaded); },
             [this](const caf::error& why) { on_load_failed(from_caf(why)); });

@@ -94,6 +94,14 @@ TEST_CASE("the number of threads does not change a token") {
   CHECK(tokens_of(three_threads.run(requests())) == alone());
 }
 
+TEST_CASE("two tensor-parallel ranks give the tokens of one") {
+  running_cluster parallel{{.engine_keys = R"("tensor_parallel_size": 2)"}};
+  CHECK(tokens_of(parallel.run(requests())) == alone());
+  running_cluster tight{{.engine_keys = R"("tensor_parallel_size": 2, "max_num_seqs": 12,
+      "max_num_batched_tokens": 12, "max_model_len": 192, "num_gpu_blocks_override": 30)"}};
+  CHECK(tokens_of(tight.run(requests())) == alone());
+}
+
 TEST_CASE("a block size of 32 gives the tokens of 16") {
   running_cluster large_blocks{{.engine_keys = R"("block_size": 32)"}};
   CHECK(tokens_of(large_blocks.run(requests())) == alone());

@@ -20,7 +20,7 @@ struct build_capabilities {
   bool cuda = true;
   bool grpc = false;
   bool prefix_routing = false;
-  std::uint32_t max_tensor_parallel_size = 1;
+  std::uint32_t max_tensor_parallel_size = 8;
 };
 
 struct load_options {
