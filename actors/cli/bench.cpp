@@ -24,7 +24,8 @@ constexpr std::uint32_t decode_short = 32;
 constexpr std::uint32_t decode_long = 256;
 
 int complain(const error& e) {
-  std::fprintf(stderr, "troupe bench: %s\n", e.note.empty() ? to_string(e).c_str() : e.note.c_str());
+  std::fprintf(stderr, "troupe bench: %s\n",
+               e.note.empty() ? to_string(e).c_str() : e.note.c_str());
   return failed;
 }
 
@@ -62,13 +63,12 @@ public:
              {"tpot", both(s.tpot)},
              {"itl", both(s.itl)},
              {"e2e", both(s.e2e)}};
-    std::string line =
-        fmt::format("load {}: {:.0f} output tokens/s, {:.0f} with prompts, {:.2f} requests/s; "
-                    "median / p99 ms: TTFT {:.1f} / {:.1f}, TPOT {:.2f} / {:.2f}, ITL {:.2f} / "
-                    "{:.2f}",
-                    text, s.output_tokens_per_s, s.total_tokens_per_s, s.requests_per_s,
-                    s.ttft.median_ms, s.ttft.p99_ms, s.tpot.median_ms, s.tpot.p99_ms,
-                    s.itl.median_ms, s.itl.p99_ms);
+    std::string line = fmt::format(
+        "load {}: {:.0f} output tokens/s, {:.0f} with prompts, {:.2f} requests/s; "
+        "median / p99 ms: TTFT {:.1f} / {:.1f}, TPOT {:.2f} / {:.2f}, ITL {:.2f} / "
+        "{:.2f}",
+        text, s.output_tokens_per_s, s.total_tokens_per_s, s.requests_per_s, s.ttft.median_ms,
+        s.ttft.p99_ms, s.tpot.median_ms, s.tpot.p99_ms, s.itl.median_ms, s.itl.p99_ms);
     add_steps(metrics, row, line);
     return say(row, line);
   }

@@ -150,9 +150,8 @@ private:
 
 } // namespace
 
-result<std::unique_ptr<load_target>> open_server(const client_options& where,
-                                                 const std::string& model,
-                                                 std::uint32_t vocabulary) {
+result<std::unique_ptr<load_target>>
+open_server(const client_options& where, const std::string& model, std::uint32_t vocabulary) {
   auto client = open_client(where);
   if (!client)
     return fail(client.error());

@@ -33,9 +33,9 @@ std::vector<token_id> random_prompt(const load_shape& shape, std::uint32_t index
   const std::uint32_t choices = vocabulary > first ? vocabulary - first : 1;
   std::vector<token_id> prompt(shape.input);
   for (std::uint32_t i = 0; i < shape.input; ++i) {
-    const auto words = philox4x32(
-        {i, index, 0, 0},
-        {static_cast<std::uint32_t>(shape.seed), static_cast<std::uint32_t>(shape.seed >> 32U)});
+    const auto words =
+        philox4x32({i, index, 0, 0}, {static_cast<std::uint32_t>(shape.seed),
+                                      static_cast<std::uint32_t>(shape.seed >> 32U)});
     prompt[i] = static_cast<token_id>((vocabulary > first ? first : 0) + words[0] % choices);
   }
   return prompt;

@@ -126,7 +126,10 @@ public:
       : model_{std::move(model)}, vocabulary_{vocabulary}, system_{config_} {}
 
   result<void> start(const config::cluster_config& config) {
-    auto running = actors::start_cluster(system_, config);
+    auto alone = config;
+    for (auto& node : alone.nodes)
+      node.address = {}; // Nobody else is to be reached.
+    auto running = actors::start_cluster(system_, alone);
     if (!running)
       return fail(running.error());
     running_.emplace(std::move(*running));
@@ -160,8 +163,7 @@ private:
 
 } // namespace
 
-result<std::unique_ptr<load_target>> start_local(const file_options& file,
-                                                 const std::string& model,
+result<std::unique_ptr<load_target>> start_local(const file_options& file, const std::string& model,
                                                  std::uint32_t vocabulary) {
   auto loaded = config::check_cluster(file.file, load_options_of(file));
   for (const auto& finding : loaded.diagnostics)

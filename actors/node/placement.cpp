@@ -44,19 +44,29 @@ std::uint64_t fold(std::string_view text) {
 
 } // namespace
 
-std::vector<std::string> executor_kinds_of(const std::string& asked,
-                                           const config::node_config& node, replica_id replica,
-                                           std::uint32_t ranks) {
-  const auto& devices = *node.devices;
-  std::vector<std::string> kinds;
-  for (std::uint32_t rank = 0; rank < ranks; ++rank) {
-    const auto slot = std::size_t{value(replica)} * ranks + rank;
-    if (!asked.empty())
-      kinds.push_back(asked);
-    else
-      kinds.push_back(devices.empty() ? "cpu" : to_string(devices[slot % devices.size()]));
+std::vector<placed_replica> place(const config::cluster_config& cluster) {
+  std::vector<device_slot> slots;
+  for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
+    for (const auto& device : *cluster.nodes[i].devices)
+      slots.push_back({i, device});
+  if (slots.empty())
+    for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
+      slots.push_back({i, {}});
+  std::vector<placed_replica> out;
+  std::size_t next = 0;
+  for (std::size_t model = 0; model < cluster.models.size(); ++model) {
+    const auto& config = cluster.models[model];
+    for (std::uint32_t instance = 0; instance < *config.instances; ++instance) {
+      auto& made = out.emplace_back(placed_replica{model, instance, {}});
+      for (std::uint32_t rank = 0; rank < *config.engine.tensor_parallel_size; ++rank)
+        made.ranks.push_back(slots[next++ % slots.size()]);
+    }
   }
-  return kinds;
+  return out;
+}
+
+std::string executor_kind_of(const std::string& asked, const config::device& device) {
+  return asked.empty() ? to_string(device) : asked;
 }
 
 rank_factory make_rank_factory(std::vector<std::string> kinds, const config::model_config& model) {
@@ -95,7 +105,11 @@ rank_factory make_rank_factory(std::vector<std::string> kinds, const config::mod
 std::uint64_t block_hash_key(const config::cluster_config& cluster) {
   if (const auto& file = *cluster.secret_file) {
     std::ifstream in{*file, std::ios::binary};
-    return fold(std::string{std::istreambuf_iterator<char>{in}, {}});
+    std::string secret{std::istreambuf_iterator<char>{in}, {}};
+    // As the wire reads it: editors leave line ends behind.
+    while (!secret.empty() && (secret.back() == '\n' || secret.back() == '\r'))
+      secret.pop_back();
+    return fold(secret);
   }
   return fold(*cluster.cluster);
 }

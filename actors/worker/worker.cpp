@@ -40,9 +40,9 @@ void lose_all(self_ptr self, const caf::error& why) {
 }
 
 result<void> begin_step(engine::executor& exec, const engine::step_batch& step) {
-  return exec.prepare(step)
-      .and_then([&] { return exec.launch(step.id); })
-      .and_then([&] { return exec.sample(step.id); });
+  return exec.prepare(step).and_then([&] { return exec.launch(step.id); }).and_then([&] {
+    return exec.sample(step.id);
+  });
 }
 
 caf::result<engine::step_result> take_step(self_ptr self, const engine::step_batch& step) {

@@ -389,8 +389,7 @@ __global__ void __launch_bounds__(128) prefill_kernel(const __grid_constant__ at
   wait_for_before();
   warp_rows<Dim> rows;
   rows.load(view, static_cast<int>(threadIdx.x) / 32 * decode_tile_rows);
-  walk_all(rows, loader, view,
-           reinterpret_cast<float*>(memory + stages * 2 * tile * Dim * 2));
+  walk_all(rows, loader, view, reinterpret_cast<float*>(memory + stages * 2 * tile * Dim * 2));
 }
 
 /// What a decode block walks: an item for one KV head.
@@ -401,7 +400,10 @@ struct decode_work {
 
   __device__ int first() const { return max(item.split, 0) * split_positions; }
   __device__ int last() const { return view.position(decode_tile_rows - 1); }
-  __device__ int end() const { return min(first() + split_positions, last() + 1); }
+  /// A split that no row sees has one tile all the same, which changes nothing.
+  __device__ int end() const {
+    return max(first() + 1, min(first() + split_positions, last() + 1));
+  }
   /// It has more than one split.
   __device__ bool whole() const { return item.split < 0 && last() >= split_positions; }
 
@@ -411,10 +413,10 @@ struct decode_work {
       return;
     }
     const attention_args& args = *view.args;
-    rows.store_partial(view, args.partials + (static_cast<std::int64_t>(item.partial) *
-                                                  args.cache.kv_heads +
-                                              view.kv_head) *
-                                                 partial_size<Dim>);
+    rows.store_partial(
+        view, args.partials +
+                  (static_cast<std::int64_t>(item.partial) * args.cache.kv_heads + view.kv_head) *
+                      partial_size<Dim>);
   }
 };
 

@@ -85,6 +85,12 @@ struct product {
   }
 };
 
+std::string shape_of(const matmul_args& args) {
+  return std::to_string(args.m) + " x " + std::to_string(args.n) + " x " + std::to_string(args.k);
+}
+
+} // namespace
+
 ordered_matmul_args plain(const matmul_args& args) {
   return {.a = args.a,
           .lda = args.lda,
@@ -97,12 +103,6 @@ ordered_matmul_args plain(const matmul_args& args) {
           .type = args.type,
           .out_type = args.out_type};
 }
-
-std::string shape_of(const matmul_args& args) {
-  return std::to_string(args.m) + " x " + std::to_string(args.n) + " x " + std::to_string(args.k);
-}
-
-} // namespace
 
 struct matmul_library::state {
   cublasLtHandle_t handle = nullptr;

@@ -26,6 +26,9 @@ struct matmul_args {
   dtype out_type = dtype::bf16;
 };
 
+/// The same product for a kernel of our own.
+[[nodiscard]] ordered_matmul_args plain(const matmul_args& args);
+
 /// What stands behind a product in the pass that it is tuned for.
 struct matmul_follower {
   /// Enqueues it on the same stream; may be empty.

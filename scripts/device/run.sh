@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
-#   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without
+#   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
+#   or of fetch8b,fetch06b and, with .peer beside the bundle, peer,compare8b,compare06b,online
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
-case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 all_steps=kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without
 from=$(realpath "${1:-.device-bundle}")
 steps=${2:-$all_steps}
@@ -62,6 +63,9 @@ step_without() {
   one bench_without06b 15 "$from/bin/bench_cuda" --model qwen06b --batches 1,8,32 --prefill 128 --without one_carveout
   one bench_without8b 20 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32 --prefill 128 --without one_carveout
 }
+# How much of the next weights small kernels should bring.
+step_fetch8b() { one bench_fetch8b 60 "$from/bin/bench_cuda" --model llama8b --batches 1,256 --prefill 128,512,2048,8192 --ladder 1,8,32,64 --fetch 0,6,12,24; }
+step_fetch06b() { one bench_fetch06b 30 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256 --prefill 128 --ladder 1,8,64 --fetch 0,6,12; }
 step_memcheck() {
   one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
 }
@@ -143,12 +147,73 @@ step_errors() {
   note "error: no GPU" "${said:0:150}"
 }
 
+# vLLM, as ../shared/peer packs it into .peer.
+step_peer() { one peer_install 90 bash .peer/install_on_device.sh; }
+with_peer() { # FILE SECONDS COMMAND...
+  local file=$1 limit=$2
+  shift 2
+  (
+    # shellcheck disable=SC1091
+    . /tmp/peer/env.sh
+    export VLLM_CACHE_ROOT=/tmp/peer/cache/vllm TRITON_CACHE_DIR=/tmp/peer/cache/triton TORCHINDUCTOR_CACHE_DIR=/tmp/peer/cache/inductor
+    timeout -k 5 "$limit" "$@"
+  ) >"$file" 2>&1 || note "$(basename "$file")" "FAILED: $(tail -n 1 "$file" | head -c 150)"
+}
+limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memory_utilization=0.9)
+
+# compare NAME MODEL VOCABULARY PEER_SECONDS OUR_SECONDS MEASURES...: the same measures of both, one after the other.
+compare() {
+  local name=$1 model=$2 vocabulary=$3 theirs=$4 mine=$5 begin=$SECONDS
+  shift 5
+  with_peer "$out/$name.vllm.log" "$theirs" python3 scripts/device/peer.py "$model" "$@"
+  python3 scripts/device/models.py "/tmp/troupe-$model" "$model" "${limits[@]}"
+  one "$name.troupe" "$mine" "$from/bin/troupe" bench "/tmp/troupe-$model/cluster.json" --set 'devices=["cuda:0"]' \
+    --vocabulary "$vocabulary" --rounds 2 --json "$@"
+  note "$name" "$((SECONDS - begin)) s"
+  python3 scripts/device/ratios.py "$model" "$out/$name.troupe.log" "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
+}
+step_compare8b() {
+  compare compare8b llama8b 128256 230 150 --decode 1,8,32,64,128,256 --first-token 128,512,2048,8192 \
+    --load 128/128:1024 --load 2048/128:256 --load 1000/1000:256
+}
+step_compare06b() {
+  compare compare06b qwen06b 151936 90 60 --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
+}
+
+# Both servers under the same client.
+step_online() {
+  local loads=(--load 512/128:16@1 --load 512/128:80@8 --load 512/128:384@64 --load 512/128:1024@256) serving i
+  python3 scripts/device/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
+  (
+    # shellcheck disable=SC1091
+    . /tmp/peer/env.sh
+    exec setsid python3 -m vllm.entrypoints.cli.main serve /tmp/troupe-llama8b/hf --load-format dummy --host 127.0.0.1 --port 8321 \
+      --dtype bfloat16 --max-model-len 9216 --max-num-seqs 256 --max-num-batched-tokens 8192
+  ) >"$out/online_server.vllm.log" 2>&1 &
+  serving=$!
+  for ((i = 0; i < 150; ++i)); do curl -sf -m 2 http://127.0.0.1:8321/health >/dev/null && break; sleep 1; done
+  one online.vllm 130 "$from/bin/troupe" bench --url http://127.0.0.1:8321 --vocabulary 128256 --json "${loads[@]}"
+  kill -- "-$serving" 2>/dev/null || kill "$serving" 2>/dev/null
+  wait "$serving" 2>/dev/null
+  sleep 3
+  "${ours[@]}" timeout --foreground 150 "$from/bin/troupe" up /tmp/troupe-llama8b/cluster.json --port 18450 --set 'devices=["cuda:0"]' \
+    >"$out/online_server.troupe.log" 2>&1 &
+  serving=$!
+  for ((i = 0; i < 300; ++i)); do grep -q '^ready after' "$out/online_server.troupe.log" && break; sleep 0.2; done
+  one online.troupe 120 "$from/bin/troupe" bench --url http://127.0.0.1:18450 --vocabulary 128256 --json "${loads[@]}"
+  kill "$serving" 2>/dev/null
+  wait "$serving" 2>/dev/null
+  note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log")"
+  python3 scripts/device/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
+}
+
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
 echo "cuBLASLt from ${cublas:-/usr/local/cuda}"
 for step in ${steps//,/ }; do
   if declare -F "step_$step" >/dev/null; then "step_$step"; else note "$step" "FAILED: no such step"; fi
 done
 echo "=== results after $SECONDS s"
-cat "$out"/bench*.log 2>/dev/null || true
+cat "$out"/bench*.log "$out"/ratios.txt 2>/dev/null || true
 printf '%s\n' "${table[@]}"
 [[ "${table[*]}" != *FAILED* ]]

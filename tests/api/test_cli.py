@@ -87,6 +87,23 @@ def test_status(bard):
     assert body["replicas"][0]["model"] == "bard" and "tokens_per_s" in body["replicas"][0]
 
 
+def test_bench_counts_on_a_server_and_in_the_process(bard, tmp_path):
+    load = ("--load", "8/4:6@2", "--json")
+    server = run("bench", "--url", bard.url, *load)
+    assert server.returncode == 0, server.stderr
+    alone = run("bench", write_cluster(tmp_path), *load, "--decode", "1", "--rounds", "1",
+                "--set", "models.bard.max_num_seqs=4")
+    assert alone.returncode == 0, alone.stderr
+    decode, here = map(json.loads, alone.stdout.splitlines())
+    assert decode["measure"] == "decode 1" and decode["step_ms"] > 0
+    for row in (json.loads(server.stdout), here):
+        assert row["measure"] == "load 8/4:6@2" and row["output_tokens"] == 24
+        assert row["output_tokens_per_s"] > 0 and 0 < row["ttft"]["median_ms"] <= row["e2e"]["p99_ms"]
+    assert run("bench", "--url", bard.url).returncode == 1
+    wrong = run("bench", "--url", bard.url, "--load", "8/4")
+    assert wrong.returncode == 1 and "IN/OUT:REQUESTS" in wrong.stderr
+
+
 def test_nobody_listens():
     for command in (["status"], ["submit", "--prompt", "x"], ["chat"]):
         done = run(*command, "--url", "http://127.0.0.1:1", stdin="")
@@ -122,7 +139,7 @@ def test_a_gpu_that_is_not_there_is_a_sentence(tmp_path):
 
 def test_wrong_command_lines_and_help():
     assert run("--help").returncode == 0
-    for command in ("up", "check", "chat", "submit", "status"):
+    for command in ("up", "check", "chat", "submit", "status", "bench"):
         help_ = run(command, "--help")
         assert help_.returncode == 0 and "troupe " + command in help_.stdout
     assert run().returncode == 2

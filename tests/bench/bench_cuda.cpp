@@ -25,10 +25,11 @@
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,narrow,gate_in_product]
-//              [--ladder 1,8,32,64]
+//              [--ladder 1,8,32,64] [--fetch 0,6,12,24]
 //
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
-// kernels/cuda left out, then one after the other taken, each on a model loaded anew.
+// kernels/cuda left out, then one after the other taken, each on a model loaded anew. --fetch does
+// so for how many megabytes of weights small kernels bring to L2.
 namespace {
 
 using namespace troupe;
@@ -70,10 +71,11 @@ std::string beside(const std::map<std::uint32_t, double>& peer, std::uint32_t ke
 struct settings {
   std::string model = "llama8b";
   std::vector<std::uint32_t> batches{1, 8, 32, 64, 128, 256};
-  std::vector<std::uint32_t> prefills{128, 512, 2048};
+  std::vector<std::uint32_t> prefills{128, 512, 2048, 8192};
   std::uint32_t steps = 40;
   std::uint32_t context = 128;
   std::vector<std::uint32_t> ladder;
+  std::vector<std::uint32_t> fetch;
 };
 
 /// What may be left out, in the order of the rungs, and how.
@@ -90,7 +92,8 @@ const std::vector<rung> rungs{
     {"less_ahead", [](auto& taken) { taken.ahead_bytes = 20 << 20U; }},
     {"skinny", [](auto& taken) { taken.skinny_rows = 0; }},
     {"narrow", [](auto& taken) { taken.narrow = false; }},
-    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }}};
+    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
+    {"fetch", [](auto& taken) { taken.fetch_bytes = 0; }}};
 
 /// Leaves out every shortcut that `names` names; false when one is unknown.
 bool leave_out(const std::string& names) {
@@ -217,6 +220,8 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--ladder")
       s.ladder = numbers(given);
+    else if (option == "--fetch")
+      s.fetch = numbers(given);
     else if (option == "--without" && leave_out(given))
       fmt::print("without {}:\n", given);
     else {
@@ -257,6 +262,18 @@ void report(cuda::cuda_executor& run, const settings& s, double floor) {
   }
 }
 
+/// One line of decode steps on a model loaded anew, with the shortcuts as they are.
+void decode_line(const settings& s, const std::filesystem::path& folder,
+                 const cuda::device_info& device, const std::string& name) {
+  cuda::cuda_executor run{options_of(folder), device};
+  must(run.load({}));
+  fmt::print("{} {:<25}", s.model, name);
+  for (const std::uint32_t batch : s.ladder)
+    fmt::print(" {:3}: {:.3f} ms", batch, decode(run, s, batch).step * 1e3);
+  fmt::print("\n");
+  std::fflush(stdout);
+}
+
 /// A rung leaves out the shortcuts from `taken` on: the last one takes all.
 void climb(const settings& s, const std::filesystem::path& folder,
            const cuda::device_info& device) {
@@ -264,14 +281,17 @@ void climb(const settings& s, const std::filesystem::path& folder,
     kernels::cuda::shortcuts_taken() = {};
     for (std::size_t i = taken; i < rungs.size(); ++i)
       rungs[i].leave(kernels::cuda::shortcuts_taken());
-    cuda::cuda_executor run{options_of(folder), device};
-    must(run.load({}));
-    fmt::print("{} ladder {:<18}", s.model,
-               taken == 0 ? std::string{"none"} : fmt::format("+ {}", rungs[taken - 1].name));
-    for (const std::uint32_t batch : s.ladder)
-      fmt::print(" {:3}: {:.3f} ms", batch, decode(run, s, batch).step * 1e3);
-    fmt::print("\n");
-    std::fflush(stdout);
+    decode_line(s, folder, device,
+                taken == 0 ? std::string{"ladder none"}
+                           : fmt::format("ladder + {}", rungs[taken - 1].name));
+  }
+}
+
+void fetch_more(const settings& s, const std::filesystem::path& folder,
+                const cuda::device_info& device) {
+  for (const std::uint32_t megabytes : s.fetch) {
+    kernels::cuda::shortcuts_taken().fetch_bytes = std::int64_t{megabytes} << 20U;
+    decode_line(s, folder, device, fmt::format("fetch {} MB", megabytes));
   }
 }
 
@@ -300,7 +320,9 @@ int main(int argc, char** argv) {
   report(run, s, floor);
   // The next model needs the memory.
   loaded.reset();
-  if (!s.ladder.empty())
+  if (!s.fetch.empty())
+    fetch_more(s, folder, device);
+  else if (!s.ladder.empty())
     climb(s, folder, device);
   return 0;
 }

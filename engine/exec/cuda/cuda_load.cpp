@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <vector>
 
 namespace troupe::engine::cuda {
 
@@ -284,10 +285,20 @@ result<void> cuda_executor::tune() {
   // Small models are read in microseconds: which algorithm does it is no matter.
   if (description_.weight_bytes < (std::uint64_t{256} << 20U))
     return {};
+  const std::uint32_t decodes =
+      std::min(description_.max_num_seqs, description_.max_num_batched_tokens);
+  std::vector<std::uint32_t> sizes;
   for (const std::uint32_t rows : step_graphs::buckets())
-    if (rows <= std::min(description_.max_num_seqs, description_.max_num_batched_tokens))
-      if (auto tuned = model_->tune(rows, stream_.get()); !tuned)
-        return tuned;
+    if (rows <= decodes)
+      sizes.push_back(rows);
+  // Full steps of prompts, and prompts of usual lengths.
+  for (const std::uint32_t rows : {512U, 2048U, description_.max_num_batched_tokens})
+    if (rows > decodes && rows <= description_.max_num_batched_tokens &&
+        std::find(sizes.begin(), sizes.end(), rows) == sizes.end())
+      sizes.push_back(rows);
+  for (const std::uint32_t rows : sizes)
+    if (auto tuned = model_->tune(rows, rows <= decodes, stream_.get()); !tuned)
+      return tuned;
   return {};
 }
 

@@ -221,23 +221,13 @@ kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t 
 result<void> device_model::multiply(const product& p, std::int64_t rows, stream_ref on) {
   if (!ordered_)
     return library_.run(args_of(p, rows), on);
-  return kernels::cuda::ordered_matmul({.a = p.a->data(),
-                                        .lda = p.k,
-                                        .w = p.w->data(),
-                                        .out = p.out->data(),
-                                        .ldo = p.n,
-                                        .m = rows,
-                                        .n = p.n,
-                                        .k = p.k,
-                                        .type = compute_,
-                                        .out_type = p.out_type},
-                                       on);
+  return kernels::cuda::ordered_matmul(kernels::cuda::plain(args_of(p, rows)), on);
 }
 
-result<void> device_model::tune(std::int64_t rows, stream_ref on) {
+result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on) {
   if (ordered_)
     return {};
-  for (std::size_t i = 0; i < 5; ++i) {
+  for (std::size_t i = 0; i < (with_head ? 5 : 4); ++i) {
     std::vector<const void*> weights;
     for (const layer& one : layers_)
       weights.push_back(products_of(one)[i].w->data());
@@ -245,10 +235,10 @@ result<void> device_model::tune(std::int64_t rows, stream_ref on) {
     forward_batch batch;
     batch.rows = rows;
     // A norm for whatever small kernel stands behind the product.
-    kernels::cuda::matmul_follower behind{
-        [&] { return norm({&last_norm_, &delta_}, batch, on); }};
+    kernels::cuda::matmul_follower behind{[&] { return norm({&last_norm_, &delta_}, batch, on); }};
     if (i == 2)
-      behind = {[&] { return silu(rows, {}, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
+      behind = {[&] { return silu(rows, {}, on); },
+                kernels::cuda::shortcuts_taken().gate_in_product};
     if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }
@@ -348,18 +338,12 @@ result<void> device_model::gate(const layer& of, const forward_batch& batch, str
   auto* const at_once = !ordered_ && kernels::cuda::shortcuts_taken().gate_in_product
                             ? library_.gated(args_of(both, batch.rows))
                             : nullptr;
-  if (at_once != nullptr)
-    return at_once({.a = both.a->data(),
-                    .lda = both.k,
-                    .w = both.w->data(),
-                    .out = gated_.data(),
-                    .ldo = config_.intermediate_size,
-                    .m = batch.rows,
-                    .n = config_.intermediate_size,
-                    .k = both.k,
-                    .type = compute_,
-                    .out_type = compute_},
-                   on);
+  if (at_once != nullptr) {
+    auto args = kernels::cuda::plain(args_of(both, batch.rows));
+    args.out = gated_.data();
+    args.n = args.ldo = config_.intermediate_size;
+    return at_once(args, on);
+  }
   chain all;
   all.then([&] { return multiply(both, batch.rows, on); });
   all.then([&] { return silu(batch.rows, ahead_of(products_of(of)[3], batch.rows), on); });

@@ -40,8 +40,9 @@ public:
   /// Reserves working memory for passes.
   /// @errors out_of_memory
   [[nodiscard]] result<void> reserve(const device_limits& limits);
-  /// Measures the products of passes of `rows` rows and keeps the fastest algorithms.
-  [[nodiscard]] result<void> tune(std::int64_t rows, stream_ref on);
+  /// Measures the products of passes of `rows` rows and keeps the fastest algorithms; that of the
+  /// head only where so many rows may be picked.
+  [[nodiscard]] result<void> tune(std::int64_t rows, bool with_head, stream_ref on);
   /// Which kernel each product of a pass of `rows` rows takes, in words.
   [[nodiscard]] std::string kernels_of(std::int64_t rows) const;
 

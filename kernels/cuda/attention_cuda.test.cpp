@@ -1,0 +1,302 @@
+// Attention over the paged cache, and what writes it, against kernels/reference. Needs a GPU.
+#include "kernels/cuda/testing.hpp"
+#include "kernels/reference/reference.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+using namespace troupe;
+using namespace troupe::kernels;
+using namespace troupe::kernels::cuda::testing;
+using cpu::testing::matrix;
+using cpu::testing::random_values;
+
+namespace {
+
+/// Sequences of random lengths on shuffled blocks, with q, k and v for all their positions.
+struct paged_batch {
+  struct member {
+    std::int32_t past;
+    std::int32_t rows;
+  };
+
+  dtype type;
+  std::int32_t heads, kv_heads, dim, block_size;
+  std::vector<member> members;
+  std::vector<cuda::batch_row> batch;
+  std::vector<cuda::sequence_rows> sequences;
+  std::vector<std::int32_t> tables;
+  std::int64_t blocks = 0;
+
+  void plan(splitmix64& random) {
+    for (const member& m : members)
+      blocks += (m.past + m.rows + block_size - 1) / block_size;
+    blocks += 3;
+    std::vector<std::int32_t> free(static_cast<std::size_t>(blocks));
+    std::iota(free.begin(), free.end(), 0);
+    for (std::size_t i = free.size(); i > 1; --i)
+      std::swap(free[i - 1], free[random.below(i)]);
+    for (const member& m : members) {
+      const auto index = static_cast<std::int32_t>(sequences.size());
+      const auto first = static_cast<std::int32_t>(tables.size());
+      sequences.push_back({static_cast<std::int32_t>(batch.size()), m.rows, m.past, first});
+      for (std::int32_t p = 0; p < m.past + m.rows; ++p) {
+        if (p % block_size == 0) {
+          tables.push_back(free.back());
+          free.pop_back();
+        }
+        if (p >= m.past)
+          batch.push_back({0, p, index, slot(index, p)});
+      }
+    }
+  }
+  std::int32_t slot(std::int32_t sequence, std::int32_t position) const {
+    const auto at = sequences[static_cast<std::size_t>(sequence)].table_begin;
+    return tables[static_cast<std::size_t>(at + position / block_size)] * block_size +
+           position % block_size;
+  }
+  std::int64_t place(std::int64_t slot, std::int64_t kv_head) const {
+    return ((slot / block_size * kv_heads + kv_head) * block_size + slot % block_size) * dim;
+  }
+  std::int64_t cache_elements() const { return blocks * kv_heads * block_size * dim; }
+};
+
+/// Items as the executor makes them: all by 16 rows (with splits or whole), or by 64 where many.
+struct items {
+  std::vector<cuda::attention_item> prefill, decode, join;
+  std::int32_t partials = 0;
+
+  items(const paged_batch& b, bool tiles_of_64, bool splits) {
+    const std::int32_t group = b.heads / b.kv_heads;
+    for (std::int32_t s = 0; s < static_cast<std::int32_t>(b.members.size()); ++s) {
+      const auto& m = b.members[static_cast<std::size_t>(s)];
+      const std::int32_t rows = m.rows * group;
+      if (tiles_of_64 && rows > 16) {
+        for (std::int32_t at = 0; at < rows; at += cuda::prefill_tile_rows)
+          prefill.push_back({s, at, -1, -1});
+        continue;
+      }
+      for (std::int32_t at = 0; at < rows; at += cuda::decode_tile_rows) {
+        // A tile has the splits that its last row sees.
+        const std::int32_t last =
+            m.past + (std::min(at + cuda::decode_tile_rows, rows) - 1) / group;
+        const std::int32_t count = last / cuda::split_positions + 1;
+        if (!splits || count == 1) {
+          decode.push_back({s, at, -1, -1});
+          continue;
+        }
+        join.push_back({s, at, count, partials});
+        for (std::int32_t i = 0; i < count; ++i)
+          decode.push_back({s, at, i, partials++});
+      }
+    }
+  }
+};
+
+matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirror& v,
+              const items& by) {
+  const std::int64_t rows = static_cast<std::int64_t>(b.batch.size());
+  const std::int64_t width = std::int64_t{b.heads} * b.dim;
+  matrix out{b.type, rows, width, width + 8};
+  const mirror o{out}, batch{b.batch}, sequences{b.sequences}, tables{b.tables};
+  const mirror prefill{by.prefill}, decode{by.decode}, join{by.join};
+  const std::vector<std::int32_t> counts{static_cast<std::int32_t>(by.decode.size()),
+                                         static_cast<std::int32_t>(by.join.size())};
+  const mirror c{counts};
+  const mirror partials{static_cast<std::size_t>(by.partials + 1) *
+                        static_cast<std::size_t>(b.kv_heads * cuda::partial_floats(b.dim)) * 4};
+  fine(cuda::attention({.q = q.as<void>(),
+                        .q_stride = width + 8,
+                        .heads = b.heads,
+                        .cache = {.k = k.as<void>(),
+                                  .v = v.as<void>(),
+                                  .type = b.type,
+                                  .blocks = b.blocks,
+                                  .block_size = b.block_size,
+                                  .kv_heads = b.kv_heads,
+                                  .dim = b.dim},
+                        .rows = rows,
+                        .batch = batch.as<cuda::batch_row>(),
+                        .sequences = sequences.as<cuda::sequence_rows>(),
+                        .block_tables = tables.as<std::int32_t>(),
+                        .prefill = prefill.as<cuda::attention_item>(),
+                        .prefill_items = static_cast<std::int64_t>(by.prefill.size()),
+                        .decode = decode.as<cuda::attention_item>(),
+                        .decode_count = c.as<std::int32_t>(),
+                        .join = join.as<cuda::attention_item>(),
+                        .join_count = c.as<std::int32_t>() + 1,
+                        .decode_items_max = static_cast<std::int64_t>(by.decode.size()),
+                        .join_items_max = static_cast<std::int64_t>(by.join.size()),
+                        .partials = partials.as<float>(),
+                        .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
+                        .out = o.as<void>(),
+                        .out_stride = width + 8},
+                       nullptr));
+  o.fetch(out.bytes.data());
+  return out;
+}
+
+/// The whole of one shape: reference, and equal bits however the items are cut.
+void check_attention(paged_batch b, std::uint64_t seed) {
+  splitmix64 random{seed};
+  b.plan(random);
+  const std::int64_t width = std::int64_t{b.heads} * b.dim;
+  const auto rows = static_cast<std::int64_t>(b.batch.size());
+  matrix q{b.type, rows, width, width + 8};
+  q.fill(random, 1.5F);
+  // What no position owns is NaN: it must not be seen.
+  matrix k{b.type, 1, b.cache_elements(), b.cache_elements()};
+  std::fill(k.bytes.begin(), k.bytes.end(), std::byte{0xFF});
+  matrix v = k;
+  std::vector<double> truth;
+  for (std::size_t s = 0; s < b.members.size(); ++s) {
+    const auto [past, count] = b.members[s];
+    std::vector<double> qs, ks, vs;
+    for (std::int32_t p = 0; p < past + count; ++p)
+      for (std::int64_t h = 0; h < b.kv_heads; ++h) {
+        const auto values = random_values(random, 2 * b.dim, 1);
+        const std::int64_t at = b.place(b.slot(static_cast<std::int32_t>(s), p), h);
+        for (std::int64_t d = 0; d < b.dim; ++d) {
+          k.set(0, at + d, values[static_cast<std::size_t>(2 * d)]);
+          v.set(0, at + d, values[static_cast<std::size_t>(2 * d + 1)]);
+          ks.push_back(k.get(0, at + d));
+          vs.push_back(v.get(0, at + d));
+        }
+      }
+    for (std::int64_t i = 0; i < count * width; ++i)
+      qs.push_back(q.get(b.sequences[s].row_begin + i / width, i % width));
+    const auto part = reference::attention({.rows = count,
+                                            .positions = past + count,
+                                            .heads = b.heads,
+                                            .kv_heads = b.kv_heads,
+                                            .dim = b.dim,
+                                            .scale = 1 / std::sqrt(static_cast<double>(b.dim))},
+                                           qs, ks, vs);
+    truth.insert(truth.end(), part.begin(), part.end());
+  }
+  const mirror dq{q}, dk{k}, dv{v};
+  const matrix whole = attend(b, dq, dk, dv, {b, false, false});
+  CHECK(cpu::testing::worst_error(whole, truth, 1) < tolerance(b.type));
+  for (const bool tiles_of_64 : {false, true})
+    for (const bool splits : {false, true}) {
+      CAPTURE(tiles_of_64, splits);
+      CHECK(attend(b, dq, dk, dv, {b, tiles_of_64, splits}).same_bits(whole, 0, 0, rows));
+    }
+}
+
+} // namespace
+
+TEST_CASE("cuda attention on the tensor cores") {
+  const std::vector<paged_batch::member> mixed{{0, 1},   {0, 70},   {255, 1}, {256, 1}, {700, 1},
+                                               {300, 3}, {510, 40}, {63, 2},  {0, 300}};
+  for (const std::int32_t dim : {64, 128})
+    for (const std::int32_t group : {1, 2, 4, 7, 20}) {
+      CAPTURE(dim, group);
+      check_attention({dtype::bf16, 2 * group, 2, dim, group == 4 ? 32 : 16, mixed, {}, {}, {}},
+                      static_cast<std::uint64_t>(dim + group));
+    }
+}
+
+TEST_CASE("cuda attention of long decodes") {
+  check_attention({dtype::bf16, 8, 2, 128, 16, {{4095, 1}, {2047, 1}, {3000, 2}}, {}, {}, {}}, 5);
+}
+
+TEST_CASE("cuda attention of more decodes than warps") {
+  // Each warp walks several items, of all lengths, one ahead of the other.
+  splitmix64 random{77};
+  std::vector<paged_batch::member> many;
+  for (int i = 0; i < 290; ++i)
+    many.push_back(
+        {static_cast<std::int32_t>(random.below(i % 7 == 0 ? 900 : 300)), 1 + i % 5 / 4});
+  for (const std::int32_t dim : {64, 128})
+    check_attention({dtype::bf16, 4, 2, dim, 16, many, {}, {}, {}},
+                    static_cast<std::uint64_t>(dim));
+}
+
+TEST_CASE("cuda attention by rows") {
+  const std::vector<paged_batch::member> mixed{{0, 1}, {0, 30}, {63, 1}, {64, 5}, {200, 1}};
+  for (const dtype type : types)
+    for (const std::int32_t dim : {2, 16, 32, 80, 200, 512})
+      for (const std::int32_t group : {1, 3}) {
+        CAPTURE(static_cast<int>(type), dim, group);
+        check_attention({type, 2 * group, 2, dim, 16, mixed, {}, {}, {}},
+                        static_cast<std::uint64_t>(dim));
+      }
+}
+
+TEST_CASE("cuda rope_store norms, turns and stores") {
+  splitmix64 random{9};
+  for (const dtype type : types)
+    for (const std::int32_t dim : {16, 64, 128, 200})
+      for (const bool norms : {false, true}) {
+        CAPTURE(static_cast<int>(type), dim, norms);
+        paged_batch b{type, 6, 2, dim, 16, {{3, 9}, {30, 1}}, {}, {}, {}};
+        b.plan(random);
+        const std::int64_t rows = 10, half = dim / 2;
+        const std::int64_t width = std::int64_t{b.heads + 2 * b.kv_heads} * dim;
+        matrix qkv{type, rows, width, width + 8}, q{type, rows, 6 * dim, 6 * dim + 2};
+        qkv.fill(random, 1);
+        const auto q_norm = random_values(random, dim, 1), k_norm = random_values(random, dim, 1);
+        std::vector<float> cos, sin;
+        for (std::int64_t i = 0; i < 40 * half; ++i) {
+          const double angle = static_cast<double>(i / half) *
+                               std::pow(1e4, -2.0 * static_cast<double>(i % half) / dim);
+          cos.push_back(static_cast<float>(std::cos(angle)));
+          sin.push_back(static_cast<float>(std::sin(angle)));
+        }
+        matrix k{type, 1, b.cache_elements(), b.cache_elements()}, v = k;
+        b.batch[4].slot = -1;
+        const mirror dx{qkv}, dq{q}, dk{k}, dv{v}, c{cos}, s{sin}, qn{q_norm}, kn{k_norm};
+        const mirror batch{b.batch};
+        fine(cuda::rope_store({.qkv = dx.as<void>(),
+                               .qkv_stride = width + 8,
+                               .heads = 6,
+                               .cache = {.k = dk.as<void>(),
+                                         .v = dv.as<void>(),
+                                         .type = type,
+                                         .blocks = b.blocks,
+                                         .block_size = 16,
+                                         .kv_heads = 2,
+                                         .dim = dim},
+                               .batch = batch.as<cuda::batch_row>(),
+                               .rows = rows,
+                               .q_norm = norms ? qn.as<float>() : nullptr,
+                               .k_norm = norms ? kn.as<float>() : nullptr,
+                               .eps = 1e-6F,
+                               .cos = c.as<float>(),
+                               .sin = s.as<float>(),
+                               .q = dq.as<void>(),
+                               .q_stride = 6 * dim + 2},
+                              nullptr));
+        dq.fetch(q.bytes.data());
+        dk.fetch(k.bytes.data());
+        dv.fetch(v.bytes.data());
+        double worst = 0;
+        for (std::int64_t row = 0; row < rows; ++row)
+          for (std::int64_t head = 0; head < 10; ++head) {
+            std::vector<double> x;
+            for (std::int64_t d = 0; d < dim; ++d)
+              x.push_back(qkv.get(row, head * dim + d));
+            const auto& at = b.batch[static_cast<std::size_t>(row)];
+            if (head < 8 && norms)
+              x = reference::rms_norm(x, doubles(head < 6 ? q_norm : k_norm), 1e-6);
+            if (head < 8)
+              x = reference::rope(x, at.position, dim, 1e4);
+            if (head >= 6 && at.slot < 0)
+              continue;
+            for (std::int64_t d = 0; d < dim; ++d) {
+              const float got = head < 6   ? q.get(row, head * dim + d)
+                                : head < 8 ? k.get(0, b.place(at.slot, head - 6) + d)
+                                           : v.get(0, b.place(at.slot, head - 8) + d);
+              const double wanted = x[static_cast<std::size_t>(d)];
+              const double off = std::abs(got - wanted) / (1 + std::abs(wanted));
+              worst = std::isnan(off) ? 1e9 : std::max(worst, off);
+            }
+          }
+        CHECK(worst < tolerance(type));
+      }
+}

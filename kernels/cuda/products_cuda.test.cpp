@@ -1,0 +1,238 @@
+// Products against kernels/reference, and chains of them. Needs a GPU.
+#include "kernels/cuda/matmul.hpp"
+#include "kernels/cuda/testing.hpp"
+#include "kernels/reference/reference.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+using namespace troupe;
+using namespace troupe::kernels;
+using namespace troupe::kernels::cuda::testing;
+using cpu::testing::matrix;
+using cpu::testing::random_values;
+
+TEST_CASE("cuda products") {
+  splitmix64 random{3};
+  mirror workspace{32U << 20U};
+  auto library = cuda::matmul_library::make(workspace.as<void>(), 32U << 20U);
+  REQUIRE(library);
+  struct shape {
+    std::int64_t m, n, k;
+  };
+  for (const dtype type : types)
+    for (const dtype out_type : {type, dtype::f32})
+      for (const shape s : {shape{1, 64, 64}, shape{3, 8, 16}, shape{65, 130, 72},
+                            shape{17, 200, 512}, shape{8, 4096, 1024}, shape{130, 256, 320}}) {
+        CAPTURE(static_cast<int>(type), s.m, s.n, s.k);
+        matrix a{type, s.m, s.k, s.k}, w{type, s.n, s.k, s.k}, out{out_type, s.m, s.n, s.n};
+        a.fill(random, 1);
+        w.fill(random, 1 / std::sqrt(static_cast<float>(s.k)));
+        const auto truth = reference::linear(a.doubles(), w.doubles(), s.k);
+        const mirror da{a}, dw{w}, first{out}, second{out};
+        const double limit = out_type == dtype::f32 ? 1e-4 : tolerance(type);
+        fine(cuda::ordered_matmul({.a = da.as<void>(),
+                                   .lda = s.k,
+                                   .w = dw.as<void>(),
+                                   .out = first.as<void>(),
+                                   .ldo = s.n,
+                                   .m = s.m,
+                                   .n = s.n,
+                                   .k = s.k,
+                                   .type = type,
+                                   .out_type = out_type},
+                                  nullptr));
+        first.fetch(out.bytes.data());
+        CHECK(cpu::testing::worst_error(out, truth, 1) < limit);
+        const cuda::matmul_args args{.a = da.as<void>(),
+                                     .lda = s.k,
+                                     .w = dw.as<void>(),
+                                     .out = second.as<void>(),
+                                     .ldo = s.n,
+                                     .m = s.m,
+                                     .n = s.n,
+                                     .k = s.k,
+                                     .type = type,
+                                     .out_type = out_type};
+        fine(library->run(args, nullptr));
+        second.fetch(out.bytes.data());
+        CHECK(cpu::testing::worst_error(out, truth, 1) < limit);
+        const void* const weights[] = {dw.as<void>()};
+        fine(library->tune(args, weights, nullptr));
+        second.send(std::vector<std::byte>(out.bytes.size(), std::byte{0xFF}).data());
+        fine(library->run(args, nullptr));
+        second.fetch(out.bytes.data());
+        CHECK(cpu::testing::worst_error(out, truth, 1) < limit);
+      }
+}
+
+namespace {
+
+/// The kernels for few rows.
+struct own_product {
+  result<void> (*multiply)(const cuda::ordered_matmul_args&, cuda::stream_ref);
+  result<void> (*gated)(const cuda::ordered_matmul_args&, cuda::stream_ref);
+  std::vector<std::int64_t> rows;
+};
+
+const std::vector<own_product> own_products{
+    {cuda::skinny_matmul, cuda::skinny_gated_matmul, {1, 2, 3, 4, 5, 6, 7, 8}},
+    {cuda::narrow_matmul, cuda::narrow_gated_matmul, {1, 2, 7, 8, 9, 16, 17, 31, 32}}};
+
+} // namespace
+
+TEST_CASE("cuda products of few rows") {
+  const std::vector<std::pair<std::int64_t, std::int64_t>> shapes{
+      {1, 8}, {7, 264}, {200, 512}, {131, 4096}, {64, 1032}};
+  splitmix64 random{4};
+  for (const dtype out_type : {dtype::bf16, dtype::f32})
+    for (const own_product& own : own_products)
+      for (const std::int64_t rows : own.rows)
+        for (const auto& [n, k] : shapes) {
+          CAPTURE(static_cast<int>(out_type), &own - own_products.data(), rows, n, k);
+          matrix a{dtype::bf16, rows, k, k + 8}, w{dtype::bf16, n, k, k},
+              out{out_type, rows, n, n + 3};
+          a.fill(random, 1);
+          w.fill(random, 1 / std::sqrt(static_cast<float>(k)));
+          const auto truth = reference::linear(a.doubles(), w.doubles(), k);
+          const mirror da{a}, dw{w}, d{out};
+          cuda::ordered_matmul_args args{.a = da.as<void>(),
+                                         .lda = k + 8,
+                                         .w = dw.as<void>(),
+                                         .out = d.as<void>(),
+                                         .ldo = n + 3,
+                                         .m = rows,
+                                         .n = n,
+                                         .k = k,
+                                         .type = dtype::bf16,
+                                         .out_type = out_type};
+          fine(own.multiply(args, nullptr));
+          d.fetch(out.bytes.data());
+          CHECK(cpu::testing::worst_error(out, truth, 1) <
+                (out_type == dtype::f32 ? 1e-4 : tolerance(out_type)));
+          // A row alone has the bits that it has beside others.
+          const matrix together = out;
+          args.m = 1;
+          d.send(std::vector<std::byte>(out.bytes.size(), std::byte{0xFF}).data());
+          fine(own.multiply(args, nullptr));
+          d.fetch(out.bytes.data());
+          CHECK(out.same_bits(together, 0, 0, 1));
+          args.k -= 1;
+          CHECK(own.multiply(args, nullptr).error().code == errc::unsupported);
+        }
+}
+
+TEST_CASE("cuda gated product of few rows") {
+  const std::vector<std::pair<std::int64_t, std::int64_t>> shapes{
+      {1, 8}, {7, 264}, {130, 2048}, {5000, 32}};
+  splitmix64 random{14};
+  for (const own_product& own : own_products)
+    for (const std::int64_t rows : own.rows)
+      for (const auto& [n, k] : shapes) {
+        CAPTURE(&own - own_products.data(), rows, n, k);
+        matrix a{dtype::bf16, rows, k, k}, w{dtype::bf16, 2 * n, k, k},
+            both{dtype::bf16, rows, 2 * n, 2 * n}, out{dtype::bf16, rows, n, n + 3},
+            wanted{dtype::bf16, rows, n, n + 3};
+        a.fill(random, 1);
+        w.fill(random, 1 / std::sqrt(static_cast<float>(k)));
+        const mirror da{a}, dw{w}, db{both}, d{out}, dwanted{wanted};
+        cuda::ordered_matmul_args args{.a = da.as<void>(),
+                                       .lda = k,
+                                       .w = dw.as<void>(),
+                                       .out = db.as<void>(),
+                                       .ldo = 2 * n,
+                                       .m = rows,
+                                       .n = 2 * n,
+                                       .k = k,
+                                       .type = dtype::bf16,
+                                       .out_type = dtype::bf16};
+        fine(own.multiply(args, nullptr));
+        fine(cuda::silu_mul({.gate_up = db.as<void>(),
+                             .stride = 2 * n,
+                             .out = dwanted.as<void>(),
+                             .out_stride = n + 3,
+                             .type = dtype::bf16,
+                             .rows = rows,
+                             .cols = n},
+                            nullptr));
+        args.n = n;
+        args.ldo = n + 3;
+        args.out = d.as<void>();
+        fine(own.gated(args, nullptr));
+        d.fetch(out.bytes.data());
+        dwanted.fetch(wanted.bytes.data());
+        for (std::int64_t row = 0; row < rows; ++row)
+          CHECK(out.same_bits(wanted, row, row, 1));
+        args.out_type = dtype::f32;
+        CHECK(own.gated(args, nullptr).error().code == errc::unsupported);
+      }
+}
+
+TEST_CASE("cuda kernels that start early wait for each other") {
+  // A chain as a layer has it, many times over, on a stream of its own: with and without the
+  // overlap the bits are the same.
+  constexpr std::int64_t rows = 2;
+  constexpr std::int64_t cols = 2048;
+  splitmix64 random{15};
+  matrix delta{dtype::bf16, rows, cols, cols}, w{dtype::bf16, 2 * cols, cols, cols},
+      down{dtype::bf16, cols, cols, cols}, residual{dtype::f32, rows, cols, cols};
+  delta.fill(random, 1);
+  residual.fill(random, 1);
+  w.fill(random, 1 / std::sqrt(static_cast<float>(cols)));
+  down.fill(random, 1 / std::sqrt(static_cast<float>(cols)));
+  const auto weight = random_values(random, cols, 1);
+  const mirror dw{w}, ddown{down}, n{weight}, normed{delta}, gated{delta}, dd{delta}, r{residual};
+  cudaStream_t stream = nullptr;
+  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+  const auto multiply = [&](const mirror& a, const mirror& by, const mirror& out) {
+    return cuda::ordered_matmul_args{.a = a.as<void>(),
+                                     .lda = cols,
+                                     .w = by.as<void>(),
+                                     .out = out.as<void>(),
+                                     .ldo = cols,
+                                     .m = rows,
+                                     .n = cols,
+                                     .k = cols,
+                                     .type = dtype::bf16,
+                                     .out_type = dtype::bf16};
+  };
+  std::vector<matrix> made;
+  for (const own_product& own : own_products)
+    for (const bool early : {false, true, true}) {
+      cuda::shortcuts_taken().early_launch = early;
+      cuda::shortcuts_taken().fetch_bytes = early ? 3 << 20 : 0;
+      r.send(residual.bytes.data());
+      dd.send(delta.bytes.data());
+      REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+      for (int i = 0; i < 40; ++i) {
+        fine(cuda::rms_norm({.residual = r.as<float>(),
+                             .residual_stride = cols,
+                             .delta = dd.as<void>(),
+                             .delta_stride = cols,
+                             .weight = n.as<float>(),
+                             .rows = rows,
+                             .cols = cols,
+                             .type = dtype::bf16,
+                             .out = normed.as<void>(),
+                             .out_stride = cols,
+                             .next = {dw.as<void>(), 2 * cols, 2 * cols}},
+                            stream));
+        fine(own.gated(multiply(normed, dw, gated), stream));
+        fine(own.multiply(multiply(gated, ddown, dd), stream));
+      }
+      REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);
+      made.emplace_back(dtype::f32, rows, cols, cols);
+      r.fetch(made.back().bytes.data());
+    }
+  cuda::shortcuts_taken() = {};
+  cudaStreamDestroy(stream);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    CHECK(made[1].same_bits(made[0], row, row, 1));
+    CHECK(made[2].same_bits(made[0], row, row, 1));
+    CHECK(made[4].same_bits(made[3], row, row, 1));
+    CHECK(made[5].same_bits(made[3], row, row, 1));
+  }
+}

@@ -1,0 +1,66 @@
+#pragma once
+
+#include "kernels/cpu/testing.hpp"
+#include "kernels/cuda/ops.hpp"
+
+#include <catch2/catch.hpp>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+/// What the tests of the GPU's kernels share.
+namespace troupe::kernels::cuda::testing {
+
+/// A copy on the device of what the host has, and back.
+class mirror {
+public:
+  explicit mirror(std::size_t bytes) : bytes_{bytes} {
+    REQUIRE(cudaMalloc(&data_, std::max<std::size_t>(bytes, 256)) == cudaSuccess);
+    REQUIRE(cudaMemset(data_, 0xFF, bytes) == cudaSuccess);
+  }
+  explicit mirror(const cpu::testing::matrix& from) : mirror{from.bytes.size()} {
+    send(from.bytes.data());
+  }
+  template <class T>
+  explicit mirror(const std::vector<T>& from) : mirror{from.size() * sizeof(T)} {
+    send(from.data());
+  }
+  mirror(const mirror&) = delete;
+  mirror& operator=(const mirror&) = delete;
+  ~mirror() { cudaFree(data_); }
+
+  void send(const void* from) const {
+    REQUIRE(cudaMemcpy(data_, from, bytes_, cudaMemcpyHostToDevice) == cudaSuccess);
+  }
+  void fetch(void* to) const {
+    const cudaError_t ran = cudaDeviceSynchronize();
+    CAPTURE(cudaGetErrorString(ran));
+    REQUIRE(ran == cudaSuccess);
+    REQUIRE(cudaMemcpy(to, data_, bytes_, cudaMemcpyDeviceToHost) == cudaSuccess);
+  }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+private:
+  void* data_ = nullptr;
+  std::size_t bytes_;
+};
+
+inline double tolerance(dtype type) { return type == dtype::f32 ? 2e-5 : 1.2e-2; }
+
+inline void fine(const result<void>& done) {
+  CAPTURE(done ? "" : done.error().note);
+  REQUIRE(done);
+}
+
+inline std::vector<double> doubles(const std::vector<float>& from) {
+  return {from.begin(), from.end()};
+}
+
+inline constexpr dtype types[] = {dtype::f32, dtype::bf16};
+
+} // namespace troupe::kernels::cuda::testing
