@@ -64,8 +64,8 @@ http_options http_of(const config::cluster_config& cluster, const config::http_e
 }
 
 /// What kill() and the debug route may end.
-constexpr std::array<std::string_view, 8> kinds{"node",       "router",  "scheduler", "worker",
-                                                "kv_manager", "replica", "backend",   "edge"};
+constexpr std::array<std::string_view, 9> kinds{
+    "node", "router", "scheduler", "worker", "rank", "kv_manager", "replica", "backend", "edge"};
 
 /// Where the edge finds the node that is spawned after it.
 struct late_node {

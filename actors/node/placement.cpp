@@ -89,9 +89,11 @@ rank_factory make_rank_factory(std::vector<std::string> kinds, const config::mod
   // Without chunks a prompt is one step, however long that takes.
   if (!*args.enable_chunked_prefill && !options.max_num_batched_tokens && options.max_model_len > 0)
     options.max_num_batched_tokens = std::max(options.max_model_len, options.max_num_seqs);
-  if (kinds.size() > 1 && args.cpu_threads.from.kind == config::origin_kind::default_value) {
+  const auto here =
+      std::count_if(kinds.begin(), kinds.end(), [](const auto& kind) { return !kind.empty(); });
+  if (here > 1 && args.cpu_threads.from.kind == config::origin_kind::default_value) {
     const auto all = options.threads == 0 ? engine::usable_cores() : options.threads;
-    options.threads = std::max(1U, all / static_cast<unsigned>(kinds.size()));
+    options.threads = std::max(1U, all / static_cast<unsigned>(here));
   }
   return [kinds = std::move(kinds), options = std::move(options)](const rank_place& place) {
     auto own = options;

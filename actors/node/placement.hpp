@@ -1,6 +1,6 @@
 #pragma once
 
-#include "actors/worker/worker_group.hpp"
+#include "actors/worker/rank_place.hpp"
 #include "engine/route/replica_table.hpp"
 #include "troupe/config/cluster.hpp"
 
@@ -37,8 +37,9 @@ struct placed_replica {
 /// The kind of executor on a device: `asked` where it says something.
 [[nodiscard]] std::string executor_kind_of(const std::string& asked, const config::device& device);
 
-/// Makes executors from the resolved engine arguments of a model, of `kinds[rank]`. Ranks on the
-/// CPU share its threads, unless the file says how many each has.
+/// Makes executors from the resolved engine arguments of a model, of `kinds[rank]`; a rank of
+/// another process has none. Ranks on the CPU share its threads, unless the file says how many each
+/// has.
 [[nodiscard]] rank_factory make_rank_factory(std::vector<std::string> kinds,
                                              const config::model_config& model);
 

@@ -197,6 +197,8 @@ void replica_state::on_down(const caf::down_msg& down) {
 void replica_state::kill(const std::string& kind) {
   if (kind == "worker" && worker_)
     caf::anon_send_exit(worker_, caf::exit_reason::kill);
+  else if (kind == "rank" && worker_ && options_.workers.ranks > 1)
+    tell(self_, caf::actor_cast<worker_group_actor>(worker_), kill_atom::value);
   else if (kind == "scheduler" && scheduler_)
     caf::anon_send_exit(scheduler_, caf::exit_reason::kill);
   else if (kind == "kv_manager" && kv_manager_)

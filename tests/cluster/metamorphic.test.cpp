@@ -102,6 +102,21 @@ TEST_CASE("two tensor-parallel ranks give the tokens of one") {
   CHECK(tokens_of(tight.run(requests())) == alone());
 }
 
+TEST_CASE("four tensor-parallel ranks give the tokens of one") {
+  // As many KV heads as ranks; its vocabulary is small.
+  const std::string model = "tests/golden/data/models/llama2";
+  auto asked = requests();
+  for (auto& request : asked) {
+    request.sampling.max_tokens = 12;
+    for (auto& id : request.prompt)
+      id = static_cast<token_id>(static_cast<std::uint32_t>(id) % 250);
+    request.prompt.resize(std::min<std::size_t>(request.prompt.size(), 40));
+  }
+  running_cluster one{{.model_dir = model}};
+  running_cluster four{{.model_dir = model, .engine_keys = R"("tensor_parallel_size": 4)"}};
+  CHECK(tokens_of(four.run(asked)) == tokens_of(one.run(asked)));
+}
+
 TEST_CASE("a block size of 32 gives the tokens of 16") {
   running_cluster large_blocks{{.engine_keys = R"("block_size": 32)"}};
   CHECK(tokens_of(large_blocks.run(requests())) == alone());
