@@ -183,13 +183,11 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::roster_view_ptr)
 
 namespace troupe::actors {
 
-using node_core =
-    caf::typed_actor<TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom),
-                     TROUPE_TAKES(kill_atom, std::string), TROUPE_TAKES(attach_atom, std::string),
-                     TROUPE_TAKES(roster_view_ptr), TROUPE_TAKES(drain_atom, drain_order),
-                     TROUPE_ANSWERS(std::uint64_t, drain_atom),
-                     TROUPE_ANSWERS(std::uint64_t, cancel_atom),
-                     TROUPE_ANSWERS(rank_seat_actor, rank_order)>;
+using node_core = caf::typed_actor<
+    TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom), TROUPE_TAKES(kill_atom, std::string),
+    TROUPE_TAKES(attach_atom, std::string), TROUPE_TAKES(roster_view_ptr),
+    TROUPE_TAKES(drain_atom, drain_order), TROUPE_ANSWERS(std::uint64_t, drain_atom),
+    TROUPE_ANSWERS(std::uint64_t, cancel_atom), TROUPE_ANSWERS(rank_seat_actor, rank_order)>;
 
 /// Supervises the cast of one replica: worker, kv_manager, scheduler. `attach` adds a router that
 /// may give it requests; `drain` takes no new ones from any; `detach` hands over what still runs.

@@ -42,8 +42,8 @@ struct rank_seat_state {
 
 /// The behaviour of a rank's place in a group over several processes: the worker with its thread,
 /// and the inbox for what the other ranks give in exchanges. It ends with its worker and with the
-/// group that owns it; the end of another seat aborts the exchanges. It runs on CAF's pool and never
-/// blocks.
+/// group that owns it; the end of another seat aborts the exchanges. It runs on CAF's pool and
+/// never blocks.
 rank_seat_actor::behavior_type rank_seat(rank_seat_actor::stateful_pointer<rank_seat_state> self,
                                          rank_seat_options options);
 
