@@ -9,8 +9,11 @@
 #include "engine/route/replica_table.hpp"
 #include "engine/sched/scheduler.hpp"
 #include "troupe/actors/messages.hpp"
+#include "troupe/transport/caf.hpp"
 
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace troupe::engine {
 
@@ -86,6 +89,41 @@ using worker_actor =
                      TROUPE_ANSWERS(engine::step_result, engine::step_batch),
                      TROUPE_ANSWERS(void, reset_atom), TROUPE_ANSWERS(std::uint64_t, status_atom)>;
 
+/// One exchange of one rank, on its way to another process.
+struct rank_frame {
+  std::uint32_t from = 0;
+  std::uint64_t number = 0;
+  std::uint64_t tag = 0;
+  net::shared_bytes given;
+};
+TROUPE_INSPECT(rank_frame, from, number, tag, given)
+
+/// Takes what other ranks give, and why a group has come to its end.
+using rank_inbox =
+    caf::typed_actor<TROUPE_TAKES(rank_frame), TROUPE_TAKES(detach_atom, caf::error)>;
+
+/// The inboxes of all ranks of a group, by rank.
+struct rank_peers {
+  std::vector<rank_inbox> inboxes;
+};
+TROUPE_INSPECT(rank_peers, inboxes)
+
+/// A rank's place in a group over several processes. `attach` makes it known to the others and is
+/// answered with its worker.
+using rank_seat_actor = rank_inbox::extend<TROUPE_ANSWERS(worker_actor, attach_atom, rank_peers)>;
+
+/// One rank of a replica, for the process that is to run it.
+struct rank_order {
+  std::string model;
+  std::uint32_t rank = 0;
+  /// The node and the device of every rank, by rank; no nodes for a replica of one process.
+  std::vector<std::string> nodes;
+  std::vector<std::string> devices;
+  /// The group that the rank belongs to, and ends with.
+  worker_actor owner;
+};
+TROUPE_INSPECT(rank_order, model, rank, nodes, devices, owner)
+
 /// What follows the prefix index of a replica; the next report waits for the answer.
 using index_sink = caf::typed_actor<TROUPE_ANSWERS(void, engine::kv_index_report)>;
 
@@ -151,12 +189,11 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::roster_view_ptr)
 
 namespace troupe::actors {
 
-using node_core =
-    caf::typed_actor<TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom),
-                     TROUPE_TAKES(kill_atom, std::string), TROUPE_TAKES(attach_atom, std::string),
-                     TROUPE_TAKES(roster_view_ptr), TROUPE_TAKES(drain_atom, drain_order),
-                     TROUPE_ANSWERS(std::uint64_t, drain_atom),
-                     TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
+using node_core = caf::typed_actor<
+    TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom), TROUPE_TAKES(kill_atom, std::string),
+    TROUPE_TAKES(attach_atom, std::string), TROUPE_TAKES(roster_view_ptr),
+    TROUPE_TAKES(drain_atom, drain_order), TROUPE_ANSWERS(std::uint64_t, drain_atom),
+    TROUPE_ANSWERS(std::uint64_t, cancel_atom), TROUPE_ANSWERS(rank_seat_actor, rank_order)>;
 
 /// Supervises the cast of one replica: worker, kv_manager, scheduler. `attach` adds a router that
 /// may give it requests; `drain` takes no new ones from any; `detach` hands over what still runs.
@@ -189,4 +226,9 @@ CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::kv_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::scheduler_actor))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::router_core))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::replica_report))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::worker_actor))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_seat_actor))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_frame))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_peers))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_order))
 CAF_END_TYPE_ID_BLOCK(troupe_core)

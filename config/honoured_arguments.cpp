@@ -40,7 +40,7 @@ constexpr engine_argument honoured[] = {
      "tokens of one prompt in one step at most; 0 is no limit"},
     {"scheduling_policy", string, 0, 0, "fcfs", "fcfs or priority"},
     {"seed", integer, 0, 9.0e18, "0", "seed of dummy weights and of requests' own seeds"},
-    {"tensor_parallel_size", integer, 1, 64, "1", "ranks of one replica"},
+    {"tensor_parallel_size", integer, 1, 64, "1", "ranks of one replica: 1, 2, 4 or 8"},
     {"cpu_threads", integer, 1, 1024, "cpu.threads of the cluster file",
      "threads of one CPU rank (Troupe's own)"},
     {"generation_config", string, 0, 0, "auto",

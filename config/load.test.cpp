@@ -99,7 +99,7 @@ TEST_CASE("a file of several nodes is read when the build can serve it") {
   CHECK(to_string(**cluster.nodes[1].address) == "[fd00::2]:7600");
   CHECK(cluster.nodes[1].devices->at(1) == device{device_kind::cuda, 1});
   CHECK(*cluster.models[0].engine.tensor_parallel_size == 2);
-  options.capabilities = {.cuda = false};
+  options.capabilities = {.cuda = false, .max_tensor_parallel_size = 1};
   const auto without = repo.check(options);
   CHECK(about(without, "nodes.1.devices.0")->code == errc::unsupported);
   CHECK(about(without, "models.bard.tensor_parallel_size")->code == errc::unsupported);

@@ -22,6 +22,8 @@ time_point now() { return std::chrono::steady_clock::now(); }
 node_state::~node_state() {
   for (auto& [id, replica] : replicas_)
     caf::anon_send_exit(replica.supervisor, caf::exit_reason::user_shutdown);
+  for (const auto& seat : seats_)
+    caf::anon_send_exit(seat, caf::exit_reason::user_shutdown);
   for (auto& model : models_)
     if (model.backend)
       caf::anon_send_exit(model.backend, caf::exit_reason::user_shutdown);
@@ -73,27 +75,20 @@ void node_state::start_replica(const placed_replica& where) {
 void node_state::spawn_replica(replica_id id) {
   auto& part = replicas_.at(id);
   const auto& model = models_[part.where.model].config;
-  const auto progress = [tell_host = options_.start.progress,
-                         name = model.name](double share, std::string_view what) {
-    if (tell_host)
-      tell_host(name, share, what);
-  };
-  auto kind = executor_kind_of(options_.start.executor, part.where.ranks.front().device);
   part.report.status = {.model = model.name,
                         .replica = id,
                         .node = *options_.self.name,
                         .state = part.restarts == 0 ? "loading" : "restarting",
                         .restarts = part.restarts};
   part.supervisor = self_->spawn<caf::monitored>(
-      run_replica,
-      replica_options{.model = model,
-                      .id = id,
-                      .node_name = *options_.self.name,
-                      .worker = {.make = make_executor_factory(kind, model), .progress = progress},
-                      .hash_key = block_hash_key(options_.cluster),
-                      .node = node_core{self_},
-                      .metrics = options_.metrics,
-                      .desk = options_.desk});
+      run_replica, replica_options{.model = model,
+                                   .id = id,
+                                   .node_name = *options_.self.name,
+                                   .workers = workers_of(part),
+                                   .hash_key = block_hash_key(options_.cluster),
+                                   .node = node_core{self_},
+                                   .metrics = options_.metrics,
+                                   .desk = options_.desk});
   for (const auto& [hub, router] : routers())
     tell(self_, part.supervisor, attach_atom::value, hub, router);
   if (draining_ && !alone())
@@ -192,6 +187,7 @@ void node_state::on_down(const caf::down_msg& down) {
   for (auto& [id, replica] : replicas_)
     if (down.source == replica.supervisor->address())
       lose_replica(id);
+  std::erase_if(seats_, [&](const auto& seat) { return seat->address() == down.source; });
   publish();
 }
 
@@ -228,7 +224,7 @@ void node_state::kill(const std::string& kind) {
   else if (kind == "replica")
     for (auto& [id, replica] : replicas_)
       caf::anon_send_exit(replica.supervisor, caf::exit_reason::kill);
-  else if (kind == "scheduler" || kind == "worker" || kind == "kv_manager")
+  else if (kind == "scheduler" || kind == "worker" || kind == "rank" || kind == "kv_manager")
     for (auto& [id, replica] : replicas_)
       tell(self_, replica.supervisor, kill_atom::value, kind);
   for (const auto& edge : options_.edges)
@@ -280,6 +276,7 @@ node_core::behavior_type node_state::make_behavior(node_options options) {
       [this](drain_atom, const drain_order& order) { take_order(order); },
       [this](drain_atom) { return drain(); },
       [this](cancel_atom) { return cut(); },
+      [this](const rank_order& order) { return seat(order); },
   };
 }
 

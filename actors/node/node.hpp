@@ -8,6 +8,7 @@
 #include "actors/node/backoff.hpp"
 #include "actors/node/placement.hpp"
 #include "actors/protocol.hpp"
+#include "actors/worker/worker_group.hpp"
 #include "troupe/actors/cluster.hpp"
 #include "troupe/config/cluster.hpp"
 
@@ -139,6 +140,12 @@ private:
   [[nodiscard]] caf::result<std::uint64_t> cut();
   void hand_over();
 
+  // Ranks that run here for replicas of other processes, and the other way round: node_seats.cpp.
+  [[nodiscard]] replica_workers workers_of(const replica_part& part) const;
+  [[nodiscard]] caf::result<rank_seat_actor> seat(const rank_order& order);
+  [[nodiscard]] result<rank_seat_actor> seat_here(const rank_order& order);
+  [[nodiscard]] caf::result<rank_seat_actor> seat_elsewhere(const rank_order& order);
+
   node_core::pointer self_;
   node_options options_;
   std::vector<model_part> models_;
@@ -156,6 +163,7 @@ private:
   /// The routers of other fronts, and the replicas of other processes that are up.
   std::map<hub_id, router_core> remote_routers_;
   std::set<replica_id> remote_replicas_;
+  std::vector<rank_seat_actor> seats_;
 };
 
 /// The behaviour of a node.

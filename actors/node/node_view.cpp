@@ -88,7 +88,8 @@ std::string node_state::who_is_missing(std::size_t index) const {
   std::set<std::string> names;
   for (const auto& where : place(options_.cluster))
     if (where.model == index)
-      names.insert(*options_.cluster.nodes[where.node()].name);
+      for (const auto& rank : where.ranks)
+        names.insert(*options_.cluster.nodes[rank.node].name);
   std::string out;
   for (const auto& member : roster_->members)
     if (names.contains(member.name) && !member.up())

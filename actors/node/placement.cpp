@@ -1,5 +1,7 @@
 #include "actors/node/placement.hpp"
 
+#include "engine/exec/machine.hpp"
+
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -95,7 +97,7 @@ std::string executor_kind_of(const std::string& asked, const config::device& dev
   return asked.empty() ? to_string(device) : asked;
 }
 
-executor_factory make_executor_factory(std::string kind, const config::model_config& model) {
+rank_factory make_rank_factory(std::vector<std::string> kinds, const config::model_config& model) {
   const auto& args = model.engine;
   engine::executor_options options{
       .model_dir = *args.model,
@@ -115,8 +117,18 @@ executor_factory make_executor_factory(std::string kind, const config::model_con
   // Without chunks a prompt is one step, however long that takes.
   if (!*args.enable_chunked_prefill && !options.max_num_batched_tokens && options.max_model_len > 0)
     options.max_num_batched_tokens = std::max(options.max_model_len, options.max_num_seqs);
-  return [kind = std::move(kind), options = std::move(options)] {
-    return engine::make_executor(kind, options);
+  const auto here =
+      std::count_if(kinds.begin(), kinds.end(), [](const auto& kind) { return !kind.empty(); });
+  if (here > 1 && args.cpu_threads.from.kind == config::origin_kind::default_value) {
+    const auto all = options.threads == 0 ? engine::usable_cores() : options.threads;
+    options.threads = std::max(1U, all / static_cast<unsigned>(here));
+  }
+  return [kinds = std::move(kinds), options = std::move(options)](const rank_place& place) {
+    auto own = options;
+    own.rank = place.rank;
+    own.ranks = place.ranks;
+    own.group = place.group;
+    return engine::make_executor(kinds[place.rank], std::move(own));
   };
 }
 

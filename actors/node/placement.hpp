@@ -1,6 +1,6 @@
 #pragma once
 
-#include "actors/worker/worker.hpp"
+#include "actors/worker/rank_place.hpp"
 #include "engine/route/replica_table.hpp"
 #include "troupe/config/cluster.hpp"
 
@@ -38,9 +38,11 @@ struct placed_replica {
 /// The kind of executor on a device: `asked` where it says something.
 [[nodiscard]] std::string executor_kind_of(const std::string& asked, const config::device& device);
 
-/// Makes executors of `kind` from the resolved engine arguments of a model.
-[[nodiscard]] executor_factory make_executor_factory(std::string kind,
-                                                     const config::model_config& model);
+/// Makes executors from the resolved engine arguments of a model, of `kinds[rank]`; a rank of
+/// another process has none. Ranks on the CPU share its threads, unless the file says how many each
+/// has.
+[[nodiscard]] rank_factory make_rank_factory(std::vector<std::string> kinds,
+                                             const config::model_config& model);
 
 /// The key of the block hashes: from the cluster's secret, so that all nodes agree; from its name
 /// where there is none.

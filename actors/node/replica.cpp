@@ -38,7 +38,7 @@ void replica_state::start_worker() {
   restart_pending_ = false;
   load_began_ = now();
   report_.status.state = report_.status.restarts == 0 ? "loading" : "restarting";
-  worker_ = self_->spawn<caf::detached + caf::monitored>(worker, options_.worker);
+  worker_ = spawn_workers(self_, options_.workers);
   ask(self_, worker_, load_limit, load_atom::value)
       .then([this](const engine::executor_description& loaded) { build(loaded); },
             [this](const caf::error& why) { on_load_failed(from_caf(why)); });
@@ -201,6 +201,8 @@ void replica_state::on_down(const caf::down_msg& down) {
 void replica_state::kill(const std::string& kind) {
   if (kind == "worker" && worker_)
     caf::anon_send_exit(worker_, caf::exit_reason::kill);
+  else if (kind == "rank" && worker_ && options_.workers.ranks > 1)
+    tell(self_, caf::actor_cast<worker_group_actor>(worker_), kill_atom::value);
   else if (kind == "scheduler" && scheduler_)
     caf::anon_send_exit(scheduler_, caf::exit_reason::kill);
   else if (kind == "kv_manager" && kv_manager_)

@@ -74,15 +74,17 @@ class Process:
 
 
 class Globe:
-    """A front and two stages with a replica of bard each; a context manager that starts all three."""
+    """A front and two stages with a replica of bard each, or as many replicas as the keys make; a
+    context manager that starts all three."""
 
-    def __init__(self, folder, stages=2, **keys):
+    def __init__(self, folder, stages=2, replicas=None, **keys):
         self.folder = folder
         self.ports = free_ports(stages + 2)
         self.secret = folder / "globe.secret"
         self.secret.write_text("not for strangers\n" * 2)
         self.secret.chmod(0o600)
         self.stages = stages
+        self.replicas = replicas or stages
         self.keys = keys
         self.file = self.write("cluster.json")
         self.nodes = {}
@@ -120,7 +122,7 @@ class Globe:
             self.url = eventually(lambda: front.find(r"http://[0-9.]+:\d+"), "an address").group(0)
             for name, process in self.nodes.items():
                 eventually(lambda p=process: p.find("^ready"), f"{name} is ready")
-            eventually(lambda: self.states("replicas") == ["ready"] * self.stages, "all are ready")
+            eventually(lambda: self.states("replicas") == ["ready"] * self.replicas, "all are ready")
         except BaseException:
             for process in self.nodes.values():
                 process.process.kill()

@@ -55,8 +55,9 @@ actors::token_sink::behavior_type deaf_sink(actors::token_sink::pointer, int) {
 } // namespace
 
 TEST_CASE("the death of each engine actor is a pause for its streams, which lose no token") {
-  const std::string kind = GENERATE("scheduler", "kv_manager", "worker", "replica");
-  running_cluster running{{.engine_keys = R"("max_model_len": 512)"}};
+  const std::string kind = GENERATE("scheduler", "kv_manager", "worker", "rank", "replica");
+  const std::string ranks = kind == "rank" ? R"(, "tensor_parallel_size": 2)" : "";
+  running_cluster running{{.engine_keys = R"("max_model_len": 512)" + ranks}};
   INFO("killed: " << kind);
   const auto undisturbed = running.run(mixed_requests());
   std::thread killer{[&] {

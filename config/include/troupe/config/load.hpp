@@ -20,7 +20,7 @@ struct build_capabilities {
   /// out when the model is loaded.
   bool cuda = true;
   bool grpc = false;
-  std::uint32_t max_tensor_parallel_size = 1;
+  std::uint32_t max_tensor_parallel_size = 8;
   /// Names of backends beside "troupe" and "vllm" that can be found; a model of another is refused.
   std::vector<std::string> backends{};
   /// The architectures of config.json that the engine has recipes for; empty: the engine says at
