@@ -165,12 +165,13 @@ limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memo
 compare() {
   local name=$1 model=$2 vocabulary=$3 theirs=$4 mine=$5 begin=$SECONDS
   shift 5
-  with_peer "$out/$name.vllm.log" "$theirs" python3 scripts/device/peer.py "$model" "$@"
-  python3 scripts/device/models.py "/tmp/troupe-$model" "$model" "${limits[@]}"
+  # Without it ours are measured alone.
+  [[ -e /tmp/peer/env.sh ]] && with_peer "$out/$name.vllm.log" "$theirs" python3 "$from"/peer.py "$model" "$@"
+  python3 "$from"/models.py "/tmp/troupe-$model" "$model" "${limits[@]}"
   one "$name.troupe" "$mine" "$from/bin/troupe" bench "/tmp/troupe-$model/cluster.json" --set 'devices=["cuda:0"]' \
     --vocabulary "$vocabulary" --rounds 2 --json "$@"
   note "$name" "$((SECONDS - begin)) s"
-  python3 scripts/device/ratios.py "$model" "$out/$name.troupe.log" "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
+  python3 "$from"/ratios.py "$model" "$out/$name.troupe.log" "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
 }
 step_compare8b() {
   compare compare8b llama8b 128256 230 150 --decode 1,8,32,64,128,256 --first-token 128,512,2048,8192 \
@@ -183,7 +184,7 @@ step_compare06b() {
 # Both servers under the same client.
 step_online() {
   local loads=(--load 512/128:16@1 --load 512/128:80@8 --load 512/128:384@64 --load 512/128:1024@256) serving i
-  python3 scripts/device/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
   cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
   (
     # shellcheck disable=SC1091
@@ -205,7 +206,7 @@ step_online() {
   kill "$serving" 2>/dev/null
   wait "$serving" 2>/dev/null
   note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log")"
-  python3 scripts/device/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
+  python3 "$from"/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
