@@ -148,7 +148,15 @@ step_errors() {
 }
 
 # vLLM, as ../shared/peer packs it into .peer.
-step_peer() { one peer_install 90 bash .peer/install_on_device.sh; }
+step_peer() {
+  local begin=$SECONDS
+  if timeout -k 5 90 bash .peer/install_on_device.sh >"$out/peer_install.log" 2>&1; then
+    note peer "installed in $((SECONDS - begin)) s: $(tail -n 1 "$out/peer_install.log")"
+  else
+    note peer "FAILED: $(tail -n 1 "$out/peer_install.log" | head -c 150)"
+    rm -f /tmp/peer/env.sh
+  fi
+}
 with_peer() { # FILE SECONDS COMMAND...
   local file=$1 limit=$2
   shift 2
