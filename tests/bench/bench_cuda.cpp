@@ -25,7 +25,7 @@
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,narrow,gate_in_product]
-//              [--ladder 1,8,32,64] [--fetch 0,6,12,24]
+//              [--ladder 1,8,32,64] [--each 1,8,32,64]
 //
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew. --fetch does
@@ -75,7 +75,7 @@ struct settings {
   std::uint32_t steps = 40;
   std::uint32_t context = 128;
   std::vector<std::uint32_t> ladder;
-  std::vector<std::uint32_t> fetch;
+  bool each = false;
 };
 
 /// What may be left out, in the order of the rungs, and how.
@@ -93,7 +93,7 @@ const std::vector<rung> rungs{
     {"skinny", [](auto& taken) { taken.skinny_rows = 0; }},
     {"narrow", [](auto& taken) { taken.narrow = false; }},
     {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
-    {"fetch", [](auto& taken) { taken.fetch_bytes = 0; }}};
+    {"many_warps", [](auto& taken) { taken.many_warps = false; }}};
 
 /// Leaves out every shortcut that `names` names; false when one is unknown.
 bool leave_out(const std::string& names) {
@@ -220,8 +220,10 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--ladder")
       s.ladder = numbers(given);
-    else if (option == "--fetch")
-      s.fetch = numbers(given);
+    else if (option == "--each") {
+      s.ladder = numbers(given);
+      s.each = true;
+    }
     else if (option == "--without" && leave_out(given))
       fmt::print("without {}:\n", given);
     else {
@@ -287,11 +289,15 @@ void climb(const settings& s, const std::filesystem::path& folder,
   }
 }
 
-void fetch_more(const settings& s, const std::filesystem::path& folder,
+/// All shortcuts, and all but one.
+void leave_each(const settings& s, const std::filesystem::path& folder,
                 const cuda::device_info& device) {
-  for (const std::uint32_t megabytes : s.fetch) {
-    kernels::cuda::shortcuts_taken().fetch_bytes = std::int64_t{megabytes} << 20U;
-    decode_line(s, folder, device, fmt::format("fetch {} MB", megabytes));
+  kernels::cuda::shortcuts_taken() = {};
+  decode_line(s, folder, device, "with all");
+  for (const rung& one : rungs) {
+    kernels::cuda::shortcuts_taken() = {};
+    one.leave(kernels::cuda::shortcuts_taken());
+    decode_line(s, folder, device, fmt::format("without {}", one.name));
   }
 }
 
@@ -320,8 +326,8 @@ int main(int argc, char** argv) {
   report(run, s, floor);
   // The next model needs the memory.
   loaded.reset();
-  if (!s.fetch.empty())
-    fetch_more(s, folder, device);
+  if (s.each)
+    leave_each(s, folder, device);
   else if (!s.ladder.empty())
     climb(s, folder, device);
   return 0;

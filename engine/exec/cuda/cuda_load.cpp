@@ -234,7 +234,10 @@ result<void> cuda_executor::make_steps() {
                                 blocks_of(description_.max_model_len, options_.block_size),
                             .group = static_cast<std::int32_t>(config_.heads / config_.kv_heads),
                             .kv_heads = static_cast<std::int32_t>(config_.kv_heads),
-                            .dim = static_cast<std::int32_t>(config_.head_dim)};
+                            .dim = static_cast<std::int32_t>(config_.head_dim),
+                            .prefill_rows = options_.deterministic
+                                                ? kernels::cuda::prefill_tile_rows
+                                                : kernels::cuda::wide_tile_rows};
   auto inputs = device_inputs::make(limits);
   if (!inputs)
     return fail(inputs.error());
