@@ -31,6 +31,8 @@ using backend_actor =
 /// One model as the edges of this process see it.
 struct model_entry {
   std::string name;
+  /// The directory below the model's that was loaded.
+  std::uint64_t version = 1;
   /// The names under which clients ask for it; the first is the one that answers carry.
   std::vector<std::string> served_names;
   backend_actor backend;
@@ -54,6 +56,8 @@ struct front_view {
   router_actor router;
   cluster_status status;
   bool draining = false;
+  /// The node has spoken: what is not here is not to come.
+  bool complete = false;
 };
 
 /// The board between the actors of a process and its edges. Thread-safe.

@@ -6,8 +6,11 @@
 #include "engine/exec/executor.hpp"
 #include "engine/kv/messages.hpp"
 #include "engine/request/step.hpp"
+#include "engine/route/replica_table.hpp"
 #include "engine/sched/scheduler.hpp"
 #include "troupe/actors/messages.hpp"
+
+#include <memory>
 
 namespace troupe::engine {
 
@@ -27,6 +30,7 @@ TROUPE_INSPECT(kv_commit, step, blocks, contents_lost)
 TROUPE_INSPECT(released_block, block, last_step)
 TROUPE_INSPECT(kv_release, blocks)
 TROUPE_INSPECT(kv_event, number, what, hash, parent)
+TROUPE_INSPECT(replica_facts, id, model, node, numerics, batch_invariant, block_size, incarnation)
 TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache_dtype, block_size,
                num_blocks, kv_bytes_per_block, weight_bytes, vocab_size, max_model_len,
                max_num_seqs, max_num_batched_tokens, batched_tokens_measured, batch_invariant,
@@ -96,14 +100,16 @@ using scheduler_actor =
                      TROUPE_ANSWERS(load_report, status_atom), TROUPE_TAKES(tick_atom)>;
 
 /// What the node tells its router beyond the public part. `attach` adds a replica that serves;
-/// `detach` removes one and ends its streams with the error given; `drain` refuses new requests and
-/// is answered with the number of streams that still run.
-using router_core =
-    router_actor::extend<TROUPE_TAKES(engine::token_batch),
-                         TROUPE_TAKES(attach_atom, replica_id, std::string, scheduler_actor),
-                         TROUPE_TAKES(detach_atom, replica_id, caf::error),
-                         TROUPE_TAKES(load_report), TROUPE_ANSWERS(std::uint64_t, drain_atom),
-                         TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
+/// `drain` with an id gives a replica nothing new, its streams go on; `detach` removes one, with
+/// the reason: its streams go on elsewhere, or here once it is back; `drain` alone refuses new
+/// requests and is answered with the number of streams that still run; `tick` is the router's own
+/// timer.
+using router_core = router_actor::extend<
+    TROUPE_TAKES(engine::token_batch),
+    TROUPE_TAKES(attach_atom, engine::replica_facts, scheduler_actor),
+    TROUPE_TAKES(drain_atom, replica_id), TROUPE_TAKES(detach_atom, replica_id, caf::error),
+    TROUPE_TAKES(load_report), TROUPE_TAKES(tick_atom), TROUPE_ANSWERS(std::uint64_t, drain_atom),
+    TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
 
 /// What a replica tells its node whenever something changed, and at every tick.
 struct replica_report {
@@ -114,19 +120,45 @@ struct replica_report {
   engine::executor_description loaded;
   engine::scheduler_stats stats;
   std::chrono::milliseconds loading{0};
+  /// The worker's thread answers: no step hangs.
+  bool answers = false;
 };
-TROUPE_INSPECT(replica_report, status, note, why, loaded, stats, loading)
+TROUPE_INSPECT(replica_report, status, note, why, loaded, stats, loading, answers)
+
+/// Empties a node without cutting a stream.
+struct drain_order {
+  std::string node;
+  /// What still runs then is taken over by other replicas.
+  std::chrono::milliseconds deadline{0};
+  /// The process stays when it is empty.
+  bool stay = false;
+};
+TROUPE_INSPECT(drain_order, node, deadline, stay)
+
+/// The cluster as the membership of this process sees it.
+struct roster_view;
+using roster_view_ptr = std::shared_ptr<const roster_view>;
+
+} // namespace troupe::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::roster_view_ptr)
+
+namespace troupe::actors {
 
 using node_core =
     caf::typed_actor<TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom),
                      TROUPE_TAKES(kill_atom, std::string), TROUPE_TAKES(attach_atom, std::string),
+                     TROUPE_TAKES(roster_view_ptr), TROUPE_TAKES(drain_atom, drain_order),
                      TROUPE_ANSWERS(std::uint64_t, drain_atom),
                      TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
 
-/// Supervises the cast of one replica: worker, kv_manager, scheduler.
-using replica_actor = caf::typed_actor<TROUPE_TAKES(tick_atom), TROUPE_TAKES(load_atom),
-                                       TROUPE_TAKES(kill_atom, std::string),
-                                       TROUPE_TAKES(attach_atom, hub_id, router_core)>;
+/// Supervises the cast of one replica: worker, kv_manager, scheduler. `attach` adds a router that
+/// may give it requests; `drain` takes no new ones from any; `detach` hands over what still runs.
+using replica_actor =
+    caf::typed_actor<TROUPE_TAKES(tick_atom), TROUPE_TAKES(load_atom),
+                     TROUPE_TAKES(kill_atom, std::string),
+                     TROUPE_TAKES(attach_atom, hub_id, router_core), TROUPE_TAKES(drain_atom),
+                     TROUPE_TAKES(detach_atom, caf::error)>;
 
 } // namespace troupe::actors
 
@@ -142,6 +174,7 @@ CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_grant))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_commit))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_release))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::executor_description))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::replica_facts))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::load_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::kv_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::scheduler_actor))

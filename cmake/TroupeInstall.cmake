@@ -1,12 +1,12 @@
-# libtroupe.so from all folders but transport/, which with base/ is libtroupe_transport.so; the public headers; and the
-# CMake package that find_package(Troupe) reads. The component `transport` can be installed without the rest.
+# libtroupe.so from all folders; libtroupe_transport.so from base/ and transport/, for programs that want the wire alone
+# (nobody links both); the public headers; the service; and the CMake package that find_package(Troupe) reads. The component
+# `transport` can be installed without the rest.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 get_property(libraries GLOBAL PROPERTY TROUPE_LIBRARIES)
 set(transport_libraries ${libraries})
 list(FILTER transport_libraries INCLUDE REGEX "^troupe_transport")
-list(FILTER libraries EXCLUDE REGEX "^troupe_transport")
 set(objects ${libraries})
 list(TRANSFORM objects REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
 add_library(troupe_shared SHARED ${objects})
@@ -35,6 +35,10 @@ foreach(folder base transport)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
     COMPONENT transport)
 endforeach()
+
+# systemd looks for units below lib, whatever the libraries' folder is called.
+install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/troupe@.service DESTINATION lib/systemd/system)
+install(FILES ${PROJECT_SOURCE_DIR}/docs/machines.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 install(TARGETS troupe_shared EXPORT TroupeTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET troupe)

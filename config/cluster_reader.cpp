@@ -37,6 +37,20 @@ void read_limits(const json_value& value, cluster_config& out, diagnostic_sink& 
   r.refuse_unknown();
 }
 
+void read_wire(const json_value& value, cluster_config& out, diagnostic_sink& sink) {
+  object_reader r{value, "wire", sink};
+  r.read("heartbeat_s", out.wire.heartbeat, as_seconds);
+  r.read("dead_after_s", out.wire.dead_after, as_seconds);
+  r.read("transports", out.wire.transports, as_string);
+  r.read("devices", out.wire.devices, as_string);
+  r.refuse_unknown();
+  if (*out.wire.dead_after < 2 * *out.wire.heartbeat)
+    sink.error(errc::conflict, value.from(), "wire.dead_after_s",
+               fmt::format("{} ms is less than twice wire.heartbeat_s ({} ms): a node would be "
+                           "declared dead for one heartbeat that is late",
+                           out.wire.dead_after->count(), out.wire.heartbeat->count()));
+}
+
 void read_cpu(const json_value& value, cluster_config& out, diagnostic_sink& sink) {
   object_reader r{value, "cpu", sink};
   r.read("threads", out.cpu_threads, integer_in(1, 1024));
@@ -78,7 +92,8 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
   if (!r.is_object())
     return;
   r.read("cluster", out.cluster, as_name);
-  r.read("secret_file", out.secret_file, as_secret_path);
+  r.read("secret_file", out.secret_file,
+         [&](const field& f) { return as_cluster_secret(f, options.will_make_secret); });
   r.read("model_repository", out.model_repository, as_directory);
   if (!r.has("model_repository"))
     sink.error(errc::invalid_argument, root.from(), "model_repository",
@@ -87,6 +102,8 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
          [](const field& f) { return as_enum<troupe::log_level>(f, log_levels); });
   if (const auto* limits = r.find("limits"))
     read_limits(*limits, out, sink);
+  if (const auto* wire = r.find("wire"))
+    read_wire(*wire, out, sink);
   if (const auto* cpu = r.find("cpu"))
     read_cpu(*cpu, out, sink);
   if (const auto* routing = r.find("routing"))

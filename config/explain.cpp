@@ -201,6 +201,13 @@ explanation explain(const cluster_config& cluster) {
   limits.add("max_queued_requests", cluster.limits.max_queued_requests);
   limits.add("slow_reader_timeout_s", cluster.limits.slow_reader_timeout);
   limits.add("shutdown_deadline_s", cluster.limits.shutdown_deadline);
+  if (*cluster.nodes.front().address) {
+    rows wire{out.values, "wire"};
+    wire.add("heartbeat_s", cluster.wire.heartbeat);
+    wire.add("dead_after_s", cluster.wire.dead_after);
+    wire.add("transports", cluster.wire.transports);
+    wire.add("devices", cluster.wire.devices);
+  }
   for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
     explain_node(cluster.nodes[i], fmt::format("nodes.{}", i), out.values);
   for (const auto& model : cluster.models)

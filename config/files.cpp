@@ -65,4 +65,34 @@ std::optional<std::filesystem::path> as_secret_path(const field& f) {
   return path;
 }
 
+std::optional<std::filesystem::path> as_cluster_secret(const field& f, bool may_be_missing) {
+  constexpr std::size_t secret_bytes_min = 16;
+  constexpr std::size_t secret_bytes_max = 1U << 16U;
+  const auto named = as_path(f);
+  std::error_code ec;
+  if (named && std::filesystem::status(*named, ec).type() == std::filesystem::file_type::not_found)
+    return may_be_missing
+               ? named
+               : f.wrong(
+                     fmt::format("there is no file {}; make it once with `troupe secret {}` and "
+                                 "copy it to every node",
+                                 in_quotes(named->string()), named->string()),
+                     errc::not_found);
+  auto path = as_secret_path(f);
+  if (!path)
+    return std::nullopt;
+  auto text = read_file(*path, secret_bytes_max);
+  if (!text)
+    return f.wrong(fmt::format("{} {}", in_quotes(path->string()), text.error().note),
+                   text.error().code);
+  while (!text->empty() && (text->back() == '\n' || text->back() == '\r'))
+    text->pop_back();
+  if (text->size() < secret_bytes_min)
+    return f.wrong(
+        fmt::format("{} holds {} bytes; a secret has {} at least: remove it and make one "
+                    "with `troupe secret {}`",
+                    in_quotes(path->string()), text->size(), secret_bytes_min, path->string()));
+  return path;
+}
+
 } // namespace troupe::config

@@ -23,4 +23,9 @@ namespace troupe::config {
 /// For files that hold secrets: the path, when it is a readable file that only its owner may read.
 [[nodiscard]] std::optional<std::filesystem::path> as_secret_path(const field& f);
 
+/// The same for the cluster's secret, which is 16 bytes long at least. @param may_be_missing it
+/// will be made
+[[nodiscard]] std::optional<std::filesystem::path> as_cluster_secret(const field& f,
+                                                                     bool may_be_missing);
+
 } // namespace troupe::config

@@ -73,7 +73,7 @@ TEST_CASE("every value of the cluster file is read") {
 
 TEST_CASE("a file of several nodes is read when the build can serve it") {
   test_repository repo;
-  const auto secret = repo.write("globe.secret", "s");
+  const auto secret = repo.write("globe.secret", "sixteen bytes or more");
   fs::permissions(secret, fs::perms::owner_read | fs::perms::owner_write);
   repo.write("cluster.json", R"({
     "secret_file": "globe.secret", "model_repository": "models",
@@ -176,7 +176,7 @@ TEST_CASE("what the system refuses is said with the file's name") {
 
 TEST_CASE("secrets that others may read are refused") {
   test_repository repo;
-  const auto secret = repo.write("s", "x");
+  const auto secret = repo.write("s", "sixteen bytes are enough\n");
   repo.write("cluster.json", R"({"model_repository": "models", "secret_file": "s",
     "edges": {"http": {"api_keys_file": "none"}}})");
   fs::permissions(secret, fs::perms::owner_read | fs::perms::group_read);
@@ -188,6 +188,32 @@ TEST_CASE("secrets that others may read are refused") {
   CHECK(about(open, "edges.http.api_keys_file")->code == errc::not_found);
   fs::permissions(secret, fs::perms::owner_read);
   CHECK(about(repo.check(), "secret_file") == nullptr);
+  fs::remove(secret);
+  REQUIRE(about(repo.check(), "secret_file") != nullptr);
+  CHECK(about(repo.check(), "secret_file")->code == errc::not_found);
+  CHECK(contains(about(repo.check(), "secret_file")->message, "troupe secret"));
+  load_options maker;
+  maker.will_make_secret = true;
+  CHECK(about(repo.check(maker), "secret_file") == nullptr);
+  repo.write("s", "too short\n");
+  fs::permissions(secret, fs::perms::owner_read);
+  REQUIRE(about(repo.check(), "secret_file") != nullptr);
+  CHECK(contains(about(repo.check(), "secret_file")->message, "holds 9 bytes"));
+}
+
+TEST_CASE("the wire's clocks must fit together") {
+  test_repository repo;
+  repo.write("cluster.json", R"({"model_repository": "models",
+    "wire": {"heartbeat_s": 0.5, "dead_after_s": 2, "devices": "eth0", "transports": "tcp"}})");
+  const auto cluster = repo.load();
+  CHECK(*cluster.wire.heartbeat == std::chrono::milliseconds{500});
+  CHECK(*cluster.wire.dead_after == std::chrono::milliseconds{2000});
+  CHECK(*cluster.wire.devices == "eth0");
+  CHECK(*cluster.wire.transports == "tcp");
+  repo.write("cluster.json",
+             R"({"model_repository": "models", "wire": {"heartbeat_s": 1, "dead_after_s": 1.5}})");
+  REQUIRE(about(repo.check(), "wire.dead_after_s") != nullptr);
+  CHECK(about(repo.check(), "wire.dead_after_s")->code == errc::conflict);
 }
 
 TEST_CASE("edges of a file with nodes belong into a node") {

@@ -13,3 +13,6 @@ run(${CMAKE_COMMAND} -S ${SOURCE_DIR} -B ${build} -G Ninja -DCMAKE_PREFIX_PATH=$
     -DEMBED_WITH_CAF_IO=${WITH_IO} ${flags})
 run(${CMAKE_COMMAND} --build ${build})
 run(${build}/embed_in_caf_app ${CLUSTER})
+
+# The same program asks a cluster of three processes.
+run(bash ${CMAKE_CURRENT_LIST_DIR}/run_connect_test.sh ${BUILD_DIR}/bin/troupe ${build}/embed_in_caf_app ${CLUSTER})

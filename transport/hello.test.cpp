@@ -105,6 +105,8 @@ TEST_CASE("nodes that fit are let in, others hear why", "[net][hello]") {
   CHECK(why->note.find("in: routing, numerics;") != std::string::npos);
   theirs.config = {{"routing", 2}, {"models", 1}};
   CHECK_FALSE(misfit(sample(), theirs));
+  theirs.config.clear();
+  CHECK_FALSE(misfit(sample(), theirs));
 
   CHECK(to_error(version_misfit(sample(), 9)).code == errc::unsupported);
   CHECK(version_misfit(sample(), 9).note.find("version 9") != std::string::npos);

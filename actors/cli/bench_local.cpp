@@ -126,7 +126,10 @@ public:
       : model_{std::move(model)}, vocabulary_{vocabulary}, system_{config_} {}
 
   result<void> start(const config::cluster_config& config) {
-    auto running = actors::start_cluster(system_, config);
+    auto alone = config;
+    for (auto& node : alone.nodes)
+      node.address = {}; // Nobody else is to be reached.
+    auto running = actors::start_cluster(system_, alone);
     if (!running)
       return fail(running.error());
     running_.emplace(std::move(*running));

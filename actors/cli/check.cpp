@@ -1,13 +1,37 @@
 #include "actors/cli/commands.hpp"
 #include "actors/cli/config_file.hpp"
+#include "actors/cli/local_address.hpp"
 #include "troupe/config/explain.hpp"
 
 #include <cstdio>
 
 namespace troupe::cli {
 
+namespace {
+
+/// Names of nodes that do not resolve here.
+void resolve_names(config::load_result& loaded) {
+  if (!loaded.config)
+    return;
+  for (std::size_t i = 0; i < loaded.config->nodes.size(); ++i) {
+    const auto& address = loaded.config->nodes[i].address;
+    if (!*address)
+      continue;
+    if (const auto found = is_local((*address)->host); !found)
+      loaded.diagnostics.push_back({.severity = config::severity::error,
+                                    .code = found.error().code,
+                                    .file = address.from.file,
+                                    .line = address.from.line,
+                                    .path = "nodes." + std::to_string(i) + ".address",
+                                    .message = found.error().note});
+  }
+}
+
+} // namespace
+
 int run_check(const file_options& o) {
-  const auto loaded = config::check_cluster(o.file, load_options_of(o));
+  auto loaded = config::check_cluster(o.file, load_options_of(o));
+  resolve_names(loaded);
   const auto table = loaded.config ? config::explain(*loaded.config) : config::explanation{};
   std::fputs(config::render(table, loaded.diagnostics).c_str(), stdout);
   if (!config::has_errors(loaded.diagnostics) && loaded.config) {

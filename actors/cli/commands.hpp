@@ -82,6 +82,18 @@ struct bench_options {
   bool json = false;
 };
 
+struct drain_options {
+  client_options client;
+  std::string node;
+  double deadline_s = 30;
+  /// The process stays when it is empty.
+  bool stay = false;
+};
+
+struct secret_options {
+  std::filesystem::path file;
+};
+
 struct status_options {
   client_options client;
   bool json = false;
@@ -94,6 +106,8 @@ int run_check(const file_options& o);
 int run_chat(const chat_options& o);
 int run_submit(const submit_options& o);
 int run_status(const status_options& o);
+int run_drain(const drain_options& o);
+int run_secret(const secret_options& o);
 int run_bench(bench_options o);
 
 } // namespace troupe::cli

@@ -47,12 +47,15 @@ void add_sampling(CLI::App* app, sampling_options& o) {
 CLI::App* add_up(CLI::App& app, up_options& o) {
   auto* up = app.add_subcommand("up", "Start the cluster of a file and serve until a signal");
   add_file(up, o.config);
-  up->add_option("--node", o.config.node, "Which node of the file to be");
+  up->add_option("--node", o.config.node,
+                 "Which node of the file to be; all that are this machine's by default");
   up->add_option("--executor", o.executor, "For tests: cpu, simulated or cuda:0")->group("");
   up->add_flag("--fault-injection", o.fault_injection, "For tests: lets clients kill actors")
       ->group("");
   up->footer("Examples:\n  troupe up examples/quickstart/cluster.json\n"
              "  troupe up cluster.json --port 0 --set models.bard.max_num_seqs=8\n"
+             "  troupe up examples/multi_node/cluster.json --node stage1\n"
+             "Of a file with several nodes, those of this machine are started, a process each.\n"
              "SIGTERM or Ctrl-C lets running answers end; a second one ends at once.");
   return up;
 }
@@ -144,6 +147,26 @@ CLI::App* add_status(CLI::App& app, status_options& o) {
   return status;
 }
 
+CLI::App* add_drain(CLI::App& app, drain_options& o) {
+  auto* drain = app.add_subcommand("drain", "Empty a node without cutting a stream, and end it");
+  drain->add_option("NODE", o.node, "The node's name")->required()->check(text());
+  drain->add_option("--deadline", o.deadline_s, "Seconds; what still runs then moves elsewhere")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+  drain->add_flag("--stay", o.stay, "Leave the process running, empty");
+  add_client(drain, o.client);
+  drain->footer("Example:\n  troupe drain stage1 --deadline 60\n"
+                "--url may name any front of the cluster.");
+  return drain;
+}
+
+CLI::App* add_secret(CLI::App& app, secret_options& o) {
+  auto* secret = app.add_subcommand("secret", "Make the secret that the nodes of a cluster share");
+  secret->add_option("FILE", o.file, "The file to make")->required();
+  secret->footer("Example:\n  troupe secret globe.secret");
+  return secret;
+}
+
 /// A command is good only if all that it said has arrived.
 int finish(int status) {
   const auto written = flush_output();
@@ -179,12 +202,16 @@ int run(int argc, char** argv) {
   submit_options submit;
   status_options status;
   bench_options bench;
+  drain_options drain;
+  secret_options secret;
   auto* up_app = add_up(app, up);
   auto* check_app = add_check(app, check);
   auto* chat_app = add_chat(app, chat);
   auto* submit_app = add_submit(app, submit);
   auto* status_app = add_status(app, status);
   auto* bench_app = add_bench(app, bench);
+  auto* drain_app = add_drain(app, drain);
+  auto* secret_app = add_secret(app, secret);
   auto* version_app = app.add_subcommand("version", "Print the version");
   app.footer("Start with:\n  troupe up examples/quickstart/cluster.json\n"
              "and, in another terminal:\n  troupe chat");
@@ -208,6 +235,10 @@ int run(int argc, char** argv) {
     return finish(run_submit(submit));
   if (status_app->parsed())
     return finish(run_status(status));
+  if (drain_app->parsed())
+    return finish(run_drain(drain));
+  if (secret_app->parsed())
+    return finish(run_secret(secret));
   if (bench_app->parsed())
     return finish(run_bench(std::move(bench)));
   if (version_app->parsed())

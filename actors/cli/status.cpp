@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <thread>
@@ -75,25 +76,54 @@ void add_rates(const sample& before, sample& now) {
     replica["tokens_per_s"] = rate(before, now, replica);
 }
 
-void print_tables(const json& s) {
-  fmt::print("cluster {}{}\n\n", text(s, "cluster"),
-             s.value("draining", json(false)) == true ? " (draining)" : "");
-  fmt::print("{:<16} {:<22} {:<12} {:>10}\n", "NODE", "ADDRESS", "STATE", "UPTIME s");
-  for (const auto& n : list(s, "nodes"))
-    fmt::print("{:<16} {:<22} {:<12} {:>10}\n", text(n, "name"),
-               text(n, "address").empty() ? "-" : text(n, "address"), text(n, "state"),
-               number(n, "uptime_s"));
-  fmt::print("\n{:<16} {:>7} {:<12} {:>7} {:>7} {:>7} {:>10} {:>8}\n", "MODEL", "REPLICA", "STATE",
-             "RUNNING", "WAITING", "KV %", "TOKENS/s", "RESTARTS");
-  for (const auto& r : list(s, "replicas")) {
+/// Bytes as people read them.
+std::string size_text(std::uint64_t bytes) {
+  constexpr std::array units{"B", "KiB", "MiB", "GiB", "TiB"};
+  auto amount = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; amount >= 1024 && unit + 1 < units.size(); ++unit)
+    amount /= 1024;
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", amount, units[unit]);
+}
+
+std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
+
+void print_nodes(const json& nodes) {
+  fmt::print("{:<16} {:<22} {:<10} {:>9} {:>7} {:>10} {:>10}  {}\n", "NODE", "ADDRESS", "STATE",
+             "SINCE s", "RTT us", "SENT", "RECEIVED", "LANES");
+  for (const auto& n : nodes) {
+    const bool wired = !text(n, "lanes").empty();
+    fmt::print("{:<16} {:<22} {:<10} {:>9} {:>7} {:>10} {:>10}  {}\n", text(n, "name"),
+               or_dash(text(n, "address")), text(n, "state"), number(n, "since_s"),
+               wired ? std::to_string(number(n, "round_trip_us")) : "-",
+               wired ? size_text(number(n, "bytes_sent")) : "-",
+               wired ? size_text(number(n, "bytes_received")) : "-", or_dash(text(n, "lanes")));
+  }
+  for (const auto& n : nodes)
+    if (!text(n, "note").empty())
+      fmt::print("{} is {}: {}\n", text(n, "name"), text(n, "state"), text(n, "note"));
+}
+
+void print_replicas(const json& replicas) {
+  fmt::print("\n{:<16} {:>10} {:<16} {:<12} {:>7} {:>7} {:>7} {:>10} {:>8}\n", "MODEL", "REPLICA",
+             "NODE", "STATE", "RUNNING", "WAITING", "KV %", "TOKENS/s", "RESTARTS");
+  for (const auto& r : replicas) {
     const auto all = number(r, "blocks_total");
     const auto used =
         all == 0 ? 0.0
                  : 100.0 * static_cast<double>(number(r, "blocks_used")) / static_cast<double>(all);
-    fmt::print("{:<16} {:>7} {:<12} {:>7} {:>7} {:>7.1f} {:>10.1f} {:>8}\n", text(r, "model"),
-               number(r, "replica"), text(r, "state"), number(r, "running"), number(r, "waiting"),
-               used, r.value("tokens_per_s", json(0.0)).get<double>(), number(r, "restarts"));
+    fmt::print("{:<16} {:>10} {:<16} {:<12} {:>7} {:>7} {:>7.1f} {:>10.1f} {:>8}\n",
+               text(r, "model"), number(r, "replica"), text(r, "node"), text(r, "state"),
+               number(r, "running"), number(r, "waiting"), used,
+               r.value("tokens_per_s", json(0.0)).get<double>(), number(r, "restarts"));
   }
+}
+
+void print_tables(const json& s) {
+  fmt::print("cluster {}{}\n\n", text(s, "cluster"),
+             s.value("draining", json(false)) == true ? " (draining)" : "");
+  print_nodes(list(s, "nodes"));
+  print_replicas(list(s, "replicas"));
   for (const auto& m : list(s, "models"))
     if (!text(m, "note").empty())
       fmt::print("{} is {}: {}\n", text(m, "name"), text(m, "state"), text(m, "note"));

@@ -1,16 +1,21 @@
 #include "actors/cli/commands.hpp"
 #include "actors/cli/config_file.hpp"
+#include "actors/cli/launcher.hpp"
 #include "actors/cli/progress.hpp"
+#include "actors/cli/secret.hpp"
 #include "actors/cli/signals.hpp"
 #include "actors/cli/system_config.hpp"
 #include "troupe/actors/cluster.hpp"
 #include "troupe/base/log.hpp"
 #include "troupe/config/diagnostics.hpp"
+#include "troupe/transport/node_id.hpp"
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -67,30 +72,43 @@ std::optional<result<void>> await_ready(actors::cluster& running, const signal_g
 /// Serves until a signal; false when the node died instead.
 bool serve(const actors::cluster& running, const signal_gate& gate) {
   while (!gate.wait(100ms))
-    if (!running.alive())
-      return false;
+    if (!running.alive() || running.drained())
+      return running.drained();
   return true;
 }
 
-} // namespace
+bool all_on_loopback(const config::cluster_config& c) {
+  return std::all_of(c.nodes.begin(), c.nodes.end(), [](const config::node_config& node) {
+    return *node.address && net::is_loopback({(*node.address)->host, (*node.address)->port});
+  });
+}
 
-int run_up(const up_options& o) {
+/// A cluster whose nodes are all started here, for this machine alone, needs no person who copies
+/// its secret about.
+result<void> make_missing_secret(const up_options& o) {
+  auto options = load_options_of(o.config);
+  options.will_make_secret = true;
+  const auto loaded = config::check_cluster(o.config.file, options);
+  if (!loaded.config || !o.config.node.empty() || loaded.config->nodes.size() < 2 ||
+      !all_on_loopback(*loaded.config))
+    return {};
+  const auto& file = *loaded.config->secret_file;
+  if (!file || std::filesystem::exists(*file))
+    return {};
+  const auto made = make_secret(*file);
+  if (made)
+    std::fprintf(stderr, "troupe: made the secret of this cluster, %s\n", file->c_str());
+  return made;
+}
+
+/// Runs the node of the file that this process is.
+int run_node(const up_options& o, const config::cluster_config& config, const signal_gate& gate) {
   const auto begin = std::chrono::steady_clock::now();
-  const signal_gate gate;
-  auto loaded = config::check_cluster(o.config.file, load_options_of(o.config));
-  for (const auto& finding : loaded.diagnostics)
-    std::fprintf(stderr, "%s\n", to_string(finding).c_str());
-  if (config::has_errors(loaded.diagnostics) || !loaded.config) {
-    std::fprintf(stderr,
-                 "troupe up: mend the errors above; `troupe check %s` explains every value\n",
-                 o.config.file.c_str());
-    return failed;
-  }
-  const auto& config = *loaded.config;
-  set_log_level(*config.log_level);
   // Outlives the actor system, whose end waits for threads that may be busy.
   std::optional<impatience> second;
   system_config caf_config;
+  if (const auto wired = actors::add_wire(caf_config, config, o.config.node); !wired)
+    return complain(wired.error());
   caf::actor_system system{caf_config};
   progress_line line;
   actors::start_options start;
@@ -118,8 +136,12 @@ int run_up(const up_options& o) {
   }
   print_ready(config, *running, begin);
   if (!serve(*running, gate))
-    return complain(
-        {errc::peer_down, "the node actor died, and every stream with it; start again"});
+    return complain(running->why_ended());
+  if (running->drained()) {
+    running->stop(0ms);
+    std::fprintf(stderr, "troupe: drained and stopped\n");
+    return good;
+  }
   const std::chrono::milliseconds deadline = *config.limits.shutdown_deadline;
   std::fprintf(stderr, "troupe: draining for at most %.0f s; a second signal ends at once\n",
                std::chrono::duration<double>(deadline).count());
@@ -127,6 +149,28 @@ int run_up(const up_options& o) {
   running->stop(deadline);
   std::fprintf(stderr, "troupe: stopped\n");
   return good;
+}
+
+} // namespace
+
+int run_up(const up_options& o) {
+  const signal_gate gate;
+  if (const auto made = make_missing_secret(o); !made)
+    return complain(made.error());
+  auto loaded = config::check_cluster(o.config.file, load_options_of(o.config));
+  for (const auto& finding : loaded.diagnostics)
+    std::fprintf(stderr, "%s\n", to_string(finding).c_str());
+  if (config::has_errors(loaded.diagnostics) || !loaded.config) {
+    std::fprintf(stderr,
+                 "troupe up: mend the errors above; `troupe check %s` explains every value\n",
+                 o.config.file.c_str());
+    return failed;
+  }
+  const auto& config = *loaded.config;
+  set_log_level(*config.log_level);
+  if (o.config.node.empty() && config.nodes.size() > 1)
+    return run_launcher(o, config);
+  return run_node(o, config, gate);
 }
 
 } // namespace troupe::cli

@@ -25,7 +25,8 @@ answer_head head_for(const api_request& request, const model_entry& model, const
 } // namespace
 
 answer::answer(api_request request, const model_entry& model, origin from)
-    : request_{std::move(request)}, backend_{model.backend}, from_{std::move(from)},
+    : request_{std::move(request)}, backend_{model.backend},
+      counted_as_{model.name, std::to_string(model.version)}, from_{std::move(from)},
       head_{head_for(request_, model, from_.id)}, inbox_{std::make_shared<inbox>(
                                                       request_.prompts.size(), from_.wake)},
       choices_(request_.prompts.size()),
@@ -37,8 +38,13 @@ void answer::begin() {
   for (std::size_t i = 0; i < request_.prompts.size(); ++i) {
     auto& prompt = request_.prompts[i];
     prompt.arrival = from_.arrival;
-    auto sink = std::make_shared<choice_sink>(
-        inbox_, i, sink_origin{head_.model, from_.arrival, from_.numbers});
+    auto sink = std::make_shared<choice_sink>(inbox_, i,
+                                              sink_origin{.model = head_.model,
+                                                          .arrival = from_.arrival,
+                                                          .numbers = from_.numbers,
+                                                          .counts = from_.counts,
+                                                          .counted_as = counted_as_,
+                                                          .stream = request_.stream});
     sinks_.push_back(sink);
     post(backend_, execute_atom_v,
          inference_request_ptr{std::make_shared<const inference_request>(std::move(prompt))},
@@ -53,7 +59,7 @@ void answer::take_part(std::size_t choice, response_part part, output& out) {
     if (started_)
       out.bytes += error_event(seen);
     else
-      out.refused = seen;
+      out.whole = error_reply(seen);
     out.end = true;
     out.broken = true;
     return;
@@ -85,7 +91,8 @@ answer::output answer::take() {
     return out;
   out.end = true;
   if (!request_.stream) {
-    out.bytes = full_answer(head_, choices_);
+    out.whole.emplace();
+    out.whole->body = full_answer(head_, choices_);
     return out;
   }
   if (request_.include_usage)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/edge/exchange.hpp"
 #include "actors/edge/openai_request.hpp"
 #include "actors/edge/openai_response.hpp"
 #include "actors/edge/sink.hpp"
@@ -15,13 +16,14 @@ namespace troupe::actors {
 
 /// One generation on its way to a client: asks the backend, collects the parts of all choices and
 /// turns them into OpenAI's objects. Belongs to the edge's thread; only its inbox is shared.
-class answer {
+class answer final : public exchange {
 public:
   struct origin {
     /// The part of the id behind "cmpl-" or "chatcmpl-".
     std::string id;
     time_point arrival;
     std::shared_ptr<metrics> numbers;
+    std::shared_ptr<kserve::statistics> counts;
     /// Called from any thread when take() has something new.
     std::function<void()> wake;
     /// Of front_desk::open_answer(): keeps a drain waiting.
@@ -30,27 +32,14 @@ public:
 
   answer(api_request request, const model_entry& model, origin from);
   /// Abandons what has not ended.
-  ~answer();
+  ~answer() override;
   answer(const answer&) = delete;
   answer& operator=(const answer&) = delete;
 
   /// Sends one execute per choice.
-  void begin();
+  void begin() override;
 
-  struct output {
-    /// The answer failed before anything was sent: the status to send instead.
-    std::optional<api_error> refused;
-    /// Events of a stream, or the whole body.
-    std::string bytes;
-    /// Nothing follows.
-    bool end = false;
-    /// It ended in an error event.
-    bool broken = false;
-  };
-  /// What there is to send now.
-  [[nodiscard]] output take();
-
-  [[nodiscard]] bool stream() const noexcept { return request_.stream; }
+  [[nodiscard]] output take() override;
 
 private:
   void take_part(std::size_t choice, response_part part, output& out);
@@ -58,6 +47,7 @@ private:
 
   api_request request_;
   backend_actor backend_;
+  kserve::statistics::key counted_as_;
   origin from_;
   answer_head head_;
   std::shared_ptr<inbox> inbox_;

@@ -4,11 +4,9 @@
 #include "troupe/base/log.hpp"
 
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/socket_base.hpp>
 #include <boost/beast/core/buffer_traits.hpp>
 #include <boost/beast/http/error.hpp>
-#include <fmt/core.h>
 
 #include <algorithm>
 
@@ -23,6 +21,10 @@ namespace {
 /// What is sent ahead of a short answer waits in the kernel once so much of it is here.
 constexpr std::size_t ahead_bytes = 64U << 10U;
 constexpr std::chrono::milliseconds linger_time{2000};
+
+std::uint64_t largest_body(const http_options& o, bool tensors) {
+  return tensors ? std::max(o.max_body_bytes, o.max_tensor_body_bytes) : o.max_body_bytes;
+}
 
 } // namespace
 
@@ -116,7 +118,7 @@ void connection::begin_request() {
   parser_.emplace();
   head_bytes_ = 0;
   parser_->header_limit(around_.edge->options.max_header_bytes);
-  parser_->body_limit(around_.edge->options.max_body_bytes);
+  parser_->body_limit(largest_body(around_.edge->options, true));
   arm(around_.edge->options.header_timeout);
 }
 
@@ -138,7 +140,7 @@ void connection::advance() {
     if (!head_seen_ && parser_->is_header_done()) {
       head_seen_ = true;
       parser_->eager(true);
-      if (const auto refused = refuse_head(parser_->get()))
+      if (const auto refused = judge_head())
         return refuse_bytes(*refused);
     }
     if (ec && ec != http::error::need_more)
@@ -171,140 +173,21 @@ void connection::refuse_bytes(const api_error& e) {
   parser_.reset();
   phase_ = phase::answering;
   facts_.keep_alive = false;
-  send(error_reply(e));
+  send_error(e);
 }
 
-void connection::handle() {
-  auto request = parser_->release();
-  parser_.reset();
-  phase_ = phase::answering;
-  timer_.cancel();
-  ++alarms_;
-  ++exchanges_;
-  arrival_ = std::chrono::steady_clock::now();
-  facts_.http10 = request.version() < 11;
-  facts_.chunked = !facts_.http10;
-  facts_.keep_alive = request.keep_alive() && !winding_down_;
-  const auto id = request["X-Request-Id"];
-  facts_.request_id = clean_request_id({id.data(), id.size()});
-  if (facts_.request_id.empty())
-    facts_.request_id = next_id();
-  const auto method = request.method_string();
-  const auto target = request.target();
-  const auto authorization = request[http::field::authorization];
-  head_only_ = request.method() == http::verb::head;
+std::optional<api_error> connection::judge_head() {
+  const auto& head = parser_->get();
+  const auto target = head.target();
   route_ = find_route({target.data(), target.size()});
-  dispatch({method.data(), method.size()}, {authorization.data(), authorization.size()},
-           request.body());
-  read();
-}
-
-void connection::dispatch(std::string_view method, std::string_view authorization,
-                          const std::string& body) {
-  const auto& edge = *around_.edge;
-  api_error e;
-  if (route_.id == route_id::unknown || (route_.id == route_id::kill && !edge.options.kill_actor)) {
-    e.status = 404;
-    e.message = "There is nothing at this path; POST /v1/completions or /v1/chat/completions, or "
-                "GET /v1/models, /health, /ready, /metrics, /version";
-    e.code = "not_found";
-    return send(error_reply(e));
-  }
-  if (!takes(route_, method)) {
-    e.status = 405;
-    e.message = fmt::format("{} takes only {}", route_.label, route_.allow);
-    e.code = "method_not_allowed";
-    auto r = error_reply(e);
-    r.headers.emplace_back("Allow", route_.allow);
-    return send(r);
-  }
-  if (method == "OPTIONS")
-    return send({204, {}, {}, {{"Allow", std::string{route_.allow}}}});
-  if (route_.guarded && edge.keys && !edge.keys->allow(authorization)) {
-    e = to_api_error(
-        {errc::unauthorized, authorization.empty()
-                                 ? "No API key was given; send the header Authorization: Bearer KEY"
-                                 : "The API key is not known here"});
-    return send(error_reply(e));
-  }
-  if (route_.id == route_id::completions || route_.id == route_id::chat)
-    return open_answer(body);
-  send(answer_plain(edge, route_, body));
-}
-
-void connection::open_answer(const std::string& body) {
-  const auto& edge = *around_.edge;
-  const bool chat = route_.id == route_id::chat;
-  prompt_limit most{edge.options.max_prompts_per_request};
-  if (edge.options.max_queued_requests < most.most)
-    most = {edge.options.max_queued_requests, "limits.max_queued_requests"};
-  auto request = chat ? parse_chat(body) : parse_completion(body, most);
-  if (!request)
-    return send(error_reply(request.error()));
-  const auto view = edge.desk->view();
-  const auto model = pick_model(*view, request->model);
-  if (!model)
-    return send(error_reply(model.error()));
-  if (const auto tokens = request->prompts.front().max_tokens)
-    edge.numbers->observe_max_tokens(model->name, *tokens);
-  auto wake = [io = around_.io, weak = weak_from_this()] {
-    if (auto alive = io.lock())
-      asio::post(*alive, [weak] {
-        if (auto self = weak.lock())
-          self->pump();
-      });
-  };
-  answer_ = std::make_unique<answer>(
-      std::move(*request), *model,
-      answer::origin{next_id(), arrival_, edge.numbers, std::move(wake), edge.desk->open_answer()});
-  answer_->begin();
-}
-
-void connection::pump() {
-  if (!answer_ || writing_)
-    return;
-  auto out = answer_->take();
-  const bool streams = answer_->stream();
-  if (out.end)
-    answer_.reset();
-  if (out.refused)
-    return send(error_reply(*out.refused));
-  if (streams)
-    return stream(std::move(out));
-  if (!out.end)
-    return;
-  reply r;
-  r.body = std::move(out.bytes);
-  send(r);
-}
-
-void connection::stream(answer::output out) {
-  if (out.bytes.empty())
-    return;
-  if (out.broken || (out.end && !facts_.chunked))
-    facts_.keep_alive = false;
-  std::string bytes;
-  if (!head_sent_) {
-    if (!facts_.chunked)
-      facts_.keep_alive = false;
-    bytes = stream_head(facts_);
-    around_.edge->numbers->http_request(route_.label, 200);
-    head_sent_ = true;
-  }
-  bytes += facts_.chunked ? chunk_of(out.bytes) : out.bytes;
-  if (out.end && facts_.chunked)
-    bytes += last_chunk();
-  write(std::move(bytes));
-}
-
-void connection::send(const reply& r) {
-  around_.edge->numbers->http_request(route_.label, r.status);
-  if (winding_down_)
-    facts_.keep_alive = false;
-  auto bytes = head_of(r, facts_);
-  if (!head_only_)
-    bytes += r.body;
-  write(std::move(bytes));
+  const bool tensors = route_.v2 && kserve::takes_tensors(route_.v2->what);
+  if (auto refused = refuse_head(head, tensors))
+    return refused;
+  const auto most = largest_body(around_.edge->options, tensors);
+  parser_->body_limit(most);
+  if (parser_->content_length().value_or(0) > most)
+    return syntax_error(http::error::body_limit);
+  return std::nullopt;
 }
 
 void connection::write(std::string bytes) {
@@ -392,7 +275,5 @@ void connection::on_timeout() {
   }
   close();
 }
-
-std::string connection::next_id() { return fmt::format("{:016x}{:08x}", around_.id, exchanges_); }
 
 } // namespace troupe::actors

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "actors/edge/answer.hpp"
 #include "actors/edge/edge_context.hpp"
+#include "actors/edge/exchange.hpp"
 
 #include <utility>
 
@@ -54,6 +54,15 @@ public:
   void cut();
 
 private:
+  /// What matters of a request beside its path.
+  struct received {
+    std::string_view method;
+    std::string_view authorization;
+    std::string_view content_encoding;
+    std::string_view json_length;
+    const std::string& body;
+  };
+
   enum class phase { idle, reading, answering, lingering, closed };
 
   void read();
@@ -64,10 +73,14 @@ private:
   void allow_body();
   void refuse_bytes(const api_error& e);
   void handle();
-  void dispatch(std::string_view method, std::string_view authorization, const std::string& body);
+  void dispatch(const received& request);
+  void dispatch_kserve(const received& request);
+  void send_error(const api_error& e);
+  [[nodiscard]] std::function<void()> waker();
+  [[nodiscard]] std::optional<api_error> judge_head();
   void open_answer(const std::string& body);
   void pump();
-  void stream(answer::output out);
+  void stream(exchange::output out);
   void send(const reply& r);
   void write(std::string bytes);
   void write_some();
@@ -86,7 +99,7 @@ private:
   std::array<char, 16U << 10U> fresh_;
   boost::beast::flat_buffer buffer_;
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
-  std::unique_ptr<answer> answer_;
+  std::unique_ptr<exchange> answer_;
   std::string out_;
   std::size_t sent_ = 0;
   std::size_t head_bytes_ = 0;

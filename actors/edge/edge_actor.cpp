@@ -31,9 +31,10 @@ caf::behavior edge_behavior(caf::stateful_actor<edge_state>* self,
 } // namespace
 
 result<spawned_edge> spawn_edge(caf::actor_system& system, http_options options,
-                                std::shared_ptr<front_desk> desk,
-                                std::shared_ptr<metrics> numbers) {
-  auto server = http_server::start(std::move(options), std::move(desk), std::move(numbers));
+                                std::shared_ptr<front_desk> desk, std::shared_ptr<metrics> numbers,
+                                std::shared_ptr<kserve::service> kserve) {
+  auto server = http_server::start(std::move(options), std::move(desk), std::move(numbers),
+                                   std::move(kserve));
   if (!server)
     return fail(server.error());
   const auto port = (*server)->port();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/edge/http_options.hpp"
+#include "actors/edge/kserve/service.hpp"
 #include "actors/front_desk.hpp"
 #include "actors/metrics/metrics.hpp"
 #include "troupe/base/error.hpp"
@@ -24,6 +25,7 @@ struct spawned_edge {
 /// @errors as http_server::start
 [[nodiscard]] result<spawned_edge> spawn_edge(caf::actor_system& system, http_options options,
                                               std::shared_ptr<front_desk> desk,
-                                              std::shared_ptr<metrics> numbers);
+                                              std::shared_ptr<metrics> numbers,
+                                              std::shared_ptr<kserve::service> kserve = nullptr);
 
 } // namespace troupe::actors

@@ -3,6 +3,7 @@
 #include "actors/edge/api_keys.hpp"
 #include "actors/edge/http_options.hpp"
 #include "actors/edge/http_text.hpp"
+#include "actors/edge/kserve/service.hpp"
 #include "actors/edge/routes.hpp"
 #include "actors/front_desk.hpp"
 #include "actors/metrics/metrics.hpp"
@@ -19,6 +20,8 @@ struct edge_context {
   std::shared_ptr<front_desk> desk;
   std::shared_ptr<metrics> numbers;
   std::optional<api_keys> keys;
+  /// What all KServe edges of the process share.
+  std::shared_ptr<kserve::service> kserve;
 };
 
 /// Answers a request that needs no backend. `r` is a known route that takes the method.

@@ -69,6 +69,33 @@ reply kill(const edge_context& edge, std::string_view text) {
   return killed ? json_reply(R"({"killed":true})") : error_reply(to_api_error(killed.error()));
 }
 
+reply drain(const edge_context& edge, std::string_view text) {
+  constexpr double usual_deadline_s = 30;
+  constexpr double deadline_s_max = 86'400;
+  const auto body = parse_body(text);
+  if (!body)
+    return error_reply(body.error());
+  for (const auto& [key, value] : body->items())
+    if (key != "node" && key != "deadline_s" && key != "stay")
+      return error_reply(refuse(key, "'" + key + "' is not a field of a drain").value());
+  const auto node = body->find("node");
+  if (node == body->end() || !node->is_string())
+    return error_reply(refuse("node", "'node' must name a node of the cluster").value());
+  const auto deadline = body->value("deadline_s", json(usual_deadline_s));
+  if (!deadline.is_number() || deadline < 0 || deadline > deadline_s_max)
+    return error_reply(refuse("deadline_s", "'deadline_s' must be seconds, 0 to 86400").value());
+  const auto stay = body->value("stay", json(false));
+  if (!stay.is_boolean())
+    return error_reply(refuse("stay", "'stay' must be true or false").value());
+  const std::chrono::milliseconds limit{static_cast<std::int64_t>(1000 * deadline.get<double>())};
+  const auto begun = edge.options.drain_node(node->get<std::string>(), limit, stay.get<bool>());
+  if (begun)
+    return json_reply(R"({"draining":true})", 202);
+  auto e = to_api_error(begun.error());
+  e.code = begun.error().code == errc::not_found ? "node_not_found" : "node_down";
+  return error_reply(e);
+}
+
 } // namespace
 
 reply answer_plain(const edge_context& edge, const route& r, std::string_view body) {
@@ -87,6 +114,8 @@ reply answer_plain(const edge_context& edge, const route& r, std::string_view bo
     return one_model(edge, r.rest);
   case route_id::status:
     return json_reply(status_json(*edge.desk->view()));
+  case route_id::drain:
+    return drain(edge, body);
   case route_id::kill:
     return kill(edge, body);
   default:

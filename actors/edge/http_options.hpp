@@ -14,13 +14,17 @@
 namespace troupe::actors {
 
 /// How one HTTP edge listens and what it allows. The limits bound its memory: at most
-/// max_connections * (max_header_bytes + 2 * max_body_bytes) and the answers in flight.
+/// max_connections * (max_header_bytes + 2 * max_body_bytes), the tensors and the answers in
+/// flight.
 struct http_options {
   std::string host = "127.0.0.1";
   /// 0 lets the system choose; http_server::port() says which.
   std::uint16_t port = 8000;
   /// A larger body is answered with 413.
   std::uint64_t max_body_bytes = 4U << 20U;
+  /// The same of the bodies of /v2/.../infer, which hold tensors; also when they are unpacked. The
+  /// larger of the two counts for them.
+  std::uint64_t max_tensor_body_bytes = 64U << 20U;
   /// A larger head is answered with 431.
   std::uint32_t max_header_bytes = 16U << 10U;
   /// For a whole request, head and body, to arrive; then 408.
@@ -47,6 +51,10 @@ struct http_options {
   /// Opens POST /troupe/v1/debug/kill {"actor": kind} for tests of failures: called with the kind
   /// on the edge's thread, it must not block. Empty: the route does not exist.
   std::function<result<void>(std::string_view kind)> kill_actor;
+  /// Carries out POST /troupe/v1/drain {"node": NAME, "deadline_s": 30, "stay": false}; it must not
+  /// block. Empty: the route does not exist.
+  std::function<result<void>(std::string_view node, std::chrono::milliseconds deadline, bool stay)>
+      drain_node;
 };
 
 } // namespace troupe::actors

@@ -40,11 +40,14 @@ error bind_error(const http_options& o, const error_code& ec) {
 } // namespace
 
 struct http_server::impl {
-  impl(http_options o, std::shared_ptr<front_desk> desk, std::shared_ptr<metrics> numbers) {
+  impl(http_options o, std::shared_ptr<front_desk> desk, std::shared_ptr<metrics> numbers,
+       std::shared_ptr<kserve::service> kserve) {
     edge = std::make_shared<edge_context>();
     edge->options = std::move(o);
     edge->desk = std::move(desk);
     edge->numbers = std::move(numbers);
+    edge->kserve =
+        kserve ? std::move(kserve) : std::make_shared<kserve::service>(edge->desk, edge->numbers);
   }
 
   result<void> listen() {
@@ -163,8 +166,10 @@ http_server::~http_server() { stop(std::chrono::milliseconds{0}); }
 
 result<std::unique_ptr<http_server>> http_server::start(http_options options,
                                                         std::shared_ptr<front_desk> desk,
-                                                        std::shared_ptr<metrics> numbers) {
-  auto parts = std::make_unique<impl>(std::move(options), std::move(desk), std::move(numbers));
+                                                        std::shared_ptr<metrics> numbers,
+                                                        std::shared_ptr<kserve::service> kserve) {
+  auto parts = std::make_unique<impl>(std::move(options), std::move(desk), std::move(numbers),
+                                      std::move(kserve));
   if (const auto& file = parts->edge->options.api_keys_file) {
     auto keys = api_keys::load(*file);
     if (!keys)

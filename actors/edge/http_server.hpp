@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/edge/http_options.hpp"
+#include "actors/edge/kserve/service.hpp"
 #include "actors/front_desk.hpp"
 #include "actors/metrics/metrics.hpp"
 #include "troupe/base/error.hpp"
@@ -11,7 +12,7 @@
 
 namespace troupe::actors {
 
-/// The OpenAI edge: HTTP/1.1 on one port, on a thread of its own.
+/// The HTTP edge, OpenAI's and KServe's APIs: HTTP/1.1 on one port, on a thread of its own.
 ///
 /// It turns requests into execute messages for the backend actors of the front desk and their parts
 /// into JSON or server-sent events. It knows nothing of replicas. Whatever a client sends ends in a
@@ -23,8 +24,10 @@ public:
   /// @errors io_failure: the port is in use or may not be used (host, port and the mend are named),
   /// or
   ///         the key file cannot be read; corrupt_data: a line of the key file is malformed
+  /// @param kserve what the KServe edges share; without one the server makes its own
   [[nodiscard]] static result<std::unique_ptr<http_server>>
-  start(http_options options, std::shared_ptr<front_desk> desk, std::shared_ptr<metrics> numbers);
+  start(http_options options, std::shared_ptr<front_desk> desk, std::shared_ptr<metrics> numbers,
+        std::shared_ptr<kserve::service> kserve = nullptr);
 
   /// stop(0).
   ~http_server();

@@ -169,8 +169,16 @@ std::string status_json(const front_view& view) {
               {"models", json::array()},
               {"replicas", json::array()}};
   for (const auto& n : view.status.nodes)
-    out["nodes"].push_back(
-        {{"name", n.name}, {"address", n.address}, {"state", n.state}, {"uptime_s", n.uptime_s}});
+    out["nodes"].push_back({{"name", n.name},
+                            {"address", n.address},
+                            {"state", n.state},
+                            {"note", n.note},
+                            {"uptime_s", n.uptime_s},
+                            {"since_s", n.since_s},
+                            {"lanes", n.lanes},
+                            {"round_trip_us", n.round_trip_us},
+                            {"bytes_sent", n.bytes_sent},
+                            {"bytes_received", n.bytes_received}});
   for (const auto& m : view.models)
     out["models"].push_back({{"name", m.name},
                              {"served_names", m.served_names},

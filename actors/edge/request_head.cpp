@@ -40,7 +40,7 @@ std::string clean_request_id(std::string_view id) {
   return fit ? std::string{id} : std::string{};
 }
 
-std::optional<api_error> refuse_head(const http::request_header<>& head) {
+std::optional<api_error> refuse_head(const http::request_header<>& head, bool packed_body) {
   const bool http11 = head.version() >= 11;
   if (head.count(http::field::transfer_encoding) > 0) {
     if (!http11 || head.count(http::field::content_length) > 0)
@@ -53,7 +53,10 @@ std::optional<api_error> refuse_head(const http::request_header<>& head) {
   }
   if (head.count(http::field::host) != 1 && (http11 || head.count(http::field::host) > 1))
     return refusal(400, "bad_request", "A request of HTTP/1.1 has one Host header");
-  if (!absent_or(head, http::field::content_encoding, "identity"))
+  const auto coded = [&](boost::beast::string_view as) {
+    return absent_or(head, http::field::content_encoding, as);
+  };
+  if (!coded("identity") && !(packed_body && (coded("gzip") || coded("deflate"))))
     return refusal(415, "unsupported_content_encoding",
                    "A body with a Content-Encoding is not understood; send it plain");
   if (http11 && !absent_or(head, http::field::expect, "100-continue"))

@@ -19,8 +19,9 @@ namespace troupe::actors {
 ///
 /// A body comes with a length or in plain chunks, never both and in no other coding: what a proxy
 /// and the edge could cut differently is a way to smuggle requests.
-[[nodiscard]] std::optional<api_error>
-refuse_head(const boost::beast::http::request_header<>& head);
+/// @param packed_body the path takes bodies that are packed by gzip or deflate
+[[nodiscard]] std::optional<api_error> refuse_head(const boost::beast::http::request_header<>& head,
+                                                   bool packed_body = false);
 
 /// What a client is told about bytes that are no request.
 [[nodiscard]] api_error syntax_error(boost::system::error_code ec);

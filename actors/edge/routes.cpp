@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cctype>
+#include <utility>
 
 namespace troupe::actors {
 
@@ -26,6 +27,7 @@ constexpr std::array rows = {
     row{"/metrics", route_id::metrics, get, false},
     row{"/version", route_id::version, get, false},
     row{"/troupe/v1/status", route_id::status, get, true},
+    row{"/troupe/v1/drain", route_id::drain, post, true},
     row{"/troupe/v1/debug/kill", route_id::kill, post, true},
 };
 
@@ -47,6 +49,32 @@ std::string decode(std::string_view s) {
   return out;
 }
 
+constexpr std::string_view v2 = "/v2";
+
+bool is_below_v2(std::string_view path) {
+  return path.substr(0, v2.size()) == v2 && (path.size() == v2.size() || path[v2.size()] == '/');
+}
+
+route kserve_route(std::string_view path) {
+  std::vector<std::string> segments;
+  for (path.remove_prefix(v2.size()); !path.empty();) {
+    path.remove_prefix(1);
+    const auto slash = path.find('/');
+    segments.push_back(decode(path.substr(0, slash)));
+    path = slash == std::string_view::npos ? std::string_view{} : path.substr(slash);
+  }
+  route r;
+  r.below_v2 = true;
+  r.v2 = kserve::find_path(segments);
+  if (!r.v2)
+    return r;
+  r.id = route_id::kserve;
+  r.label = r.v2->label;
+  r.allow = r.v2->allow;
+  r.guarded = !kserve::is_health(r.v2->what);
+  return r;
+}
+
 } // namespace
 
 route find_route(std::string_view target) {
@@ -56,9 +84,17 @@ route find_route(std::string_view target) {
     path.remove_suffix(1);
   for (const auto& r : rows)
     if (r.path == path)
-      return {r.id, r.path, r.allow, r.guarded, {}};
+      return {r.id, r.path, r.allow, r.guarded, {}, {}, false};
+  if (is_below_v2(path))
+    return kserve_route(path);
   if (path.substr(0, models.size()) == models)
-    return {route_id::model, "/v1/models/{id}", get, true, decode(path.substr(models.size()))};
+    return {route_id::model,
+            "/v1/models/{id}",
+            get,
+            true,
+            decode(path.substr(models.size())),
+            {},
+            false};
   return {};
 }
 

@@ -1,5 +1,8 @@
 #pragma once
 
+#include "actors/edge/kserve/paths.hpp"
+
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,7 +18,9 @@ enum class route_id {
   metrics,
   version,
   status,
+  drain,
   kill,
+  kserve,
   unknown,
 };
 
@@ -30,6 +35,10 @@ struct route {
   bool guarded = true;
   /// What follows the path of a prefix route, percent-decoded.
   std::string rest;
+  /// With route_id::kserve: what is asked for.
+  std::optional<kserve::path> v2;
+  /// The path lies below /v2: errors have KServe's form, whatever becomes of it.
+  bool below_v2 = false;
 };
 
 /// Finds the route of a request target; the query is ignored. The target's host form is not known.

@@ -57,11 +57,18 @@ bool inbox::closed() const {
 }
 
 choice_sink::choice_sink(std::shared_ptr<inbox> to, std::size_t choice, sink_origin origin)
-    : to_{std::move(to)}, choice_{choice}, origin_{std::move(origin)} {}
+    : to_{std::move(to)}, choice_{choice}, origin_{std::move(origin)}, responded_{origin_.arrival} {
+  if (origin_.counts)
+    origin_.counts->pending(origin_.counted_as, 1);
+}
 
 choice_sink::~choice_sink() {
+  settle();
   if (finished_)
     return;
+  if (origin_.counts)
+    origin_.counts->failed(origin_.counted_as, times(),
+                           to_->closed() ? errc::cancelled : errc::peer_down, responses_);
   response_part lost;
   lost.finish = engine::finish_reason::error;
   lost.why = {
@@ -70,12 +77,41 @@ choice_sink::~choice_sink() {
   to_->put(choice_, std::move(lost));
 }
 
-void choice_sink::on_accepted(request_id, std::uint32_t) {}
+void choice_sink::on_accepted(request_id, std::uint32_t) {
+  accepted_ = std::chrono::steady_clock::now();
+  settle();
+}
+
+/// The request waits no more, for whichever reason.
+void choice_sink::settle() {
+  if (std::exchange(pending_, false) && origin_.counts)
+    origin_.counts->pending(origin_.counted_as, -1);
+}
+
+kserve::inference_times choice_sink::times() const {
+  const auto now = std::chrono::steady_clock::now();
+  const auto taken = accepted_.value_or(now);
+  return {taken - origin_.arrival, now - taken};
+}
+
+void choice_sink::count(const response_part& part) {
+  const bool ends = part.finish != engine::finish_reason::none;
+  if (!origin_.counts || !(ends || (origin_.stream && part.tokens > 0)))
+    return;
+  if (part.finish == engine::finish_reason::error)
+    return origin_.counts->failed(origin_.counted_as, times(), part.why.code, responses_);
+  const auto now = std::chrono::steady_clock::now();
+  origin_.counts->responded(origin_.counted_as, responses_++, now - responded_, part.text.empty());
+  responded_ = now;
+  if (ends)
+    origin_.counts->succeeded(origin_.counted_as, times());
+}
 
 void choice_sink::on_part(response_part part) {
   if (finished_)
     return;
   observe(part);
+  count(part);
   finished_ = part.finish != engine::finish_reason::none;
   to_->put(choice_, std::move(part));
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/edge/kserve/statistics.hpp"
 #include "actors/front_desk.hpp"
 #include "actors/metrics/metrics.hpp"
 #include "troupe/base/clock.hpp"
@@ -44,11 +45,16 @@ private:
   bool closed_ = false;
 };
 
-/// What a sink needs to know for the latencies.
+/// What a sink needs to know for the latencies and the statistics.
 struct sink_origin {
   std::string model;
   time_point arrival;
   std::shared_ptr<metrics> numbers;
+  std::shared_ptr<kserve::statistics> counts;
+  /// The model's own name and its version.
+  kserve::statistics::key counted_as;
+  /// Each part is a response to the client, not only the last.
+  bool stream = false;
 };
 
 /// The sink of one choice. When the last reference goes without a finished answer (the backend died
@@ -66,11 +72,18 @@ public:
 
 private:
   void observe(const response_part& part);
+  void count(const response_part& part);
+  void settle();
+  [[nodiscard]] kserve::inference_times times() const;
 
   std::shared_ptr<inbox> to_;
   std::size_t choice_;
   sink_origin origin_;
   std::optional<time_point> last_;
+  std::optional<time_point> accepted_;
+  time_point responded_;
+  std::size_t responses_ = 0;
+  bool pending_ = true;
   bool finished_ = false;
 };
 

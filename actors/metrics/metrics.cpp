@@ -1,6 +1,7 @@
 #include "actors/metrics/metrics.hpp"
 
 #include "actors/metrics/buckets.hpp"
+#include "actors/metrics/inference_series.hpp"
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
@@ -233,6 +234,7 @@ struct metrics::impl {
   std::map<key, std::unique_ptr<replica_series>> replicas;
   std::map<std::string, std::unique_ptr<front_series>> fronts;
   std::map<std::string, std::uint32_t> limits;
+  inference_series inferences{*registry};
 };
 
 metrics::metrics() : impl_{std::make_unique<impl>()} {
@@ -321,6 +323,23 @@ void metrics::observe_max_tokens(std::string_view model, std::uint32_t max_token
   impl_->front(model).max_tokens.Observe(max_tokens);
 }
 
+void metrics::inference_pending(std::string_view model, std::string_view version, int change) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->inferences.pending(model, version, change);
+}
+
+void metrics::observe_inference(std::string_view model, std::string_view version, duration queue,
+                                duration infer) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->inferences.succeeded(model, version, queue, infer);
+}
+
+void metrics::inference_failed(std::string_view model, std::string_view version,
+                               std::string_view reason) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->inferences.failed(model, version, reason);
+}
+
 void metrics::actor_restarted(std::string_view kind) {
   const std::lock_guard lock{impl_->mutex};
   impl_->process()
@@ -329,20 +348,30 @@ void metrics::actor_restarted(std::string_view kind) {
       .Increment();
 }
 
+void metrics::count_migrations(std::uint64_t exact, std::uint64_t inexact) {
+  const std::lock_guard lock{impl_->mutex};
+  for (const bool same : {true, false})
+    impl_->process()
+        .counter("troupe:migrations_total",
+                 "Streams that went on at another replica, by whether their tokens are the same.",
+                 {{"exact", same ? "true" : "false"}})
+        .Increment(static_cast<double>(same ? exact : inexact));
+}
+
+void metrics::count_poisoned(std::uint64_t requests) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->process()
+      .counter("troupe:poisoned_requests_total",
+               "Requests that were refused because replicas died under them in a row.", {})
+      .Increment(static_cast<double>(requests));
+}
+
 void metrics::set_mailbox(std::string_view actor, std::uint64_t depth) {
   const std::lock_guard lock{impl_->mutex};
   impl_->process()
       .gauge("troupe:actor_mailbox_depth", "Messages that wait in an actor's mailbox.",
              {{"actor", std::string{actor}}})
       .Set(static_cast<double>(depth));
-}
-
-void metrics::observe_migration(bool exact) {
-  const std::lock_guard lock{impl_->mutex};
-  impl_->process()
-      .counter("troupe:migrations_total", "Streams that went on at another replica.",
-               {{"exact", exact ? "true" : "false"}})
-      .Increment();
 }
 
 void metrics::http_connections(std::uint64_t open) {

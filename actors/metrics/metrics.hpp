@@ -2,6 +2,7 @@
 
 #include "engine/request/step.hpp"
 #include "engine/sched/scheduler.hpp"
+#include "troupe/base/clock.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -60,11 +61,21 @@ public:
   /// The max_tokens that a client asked for.
   void observe_max_tokens(std::string_view model, std::uint32_t max_tokens);
 
+  /// Triton's nv_inference_*: requests that no replica has taken yet go up and down; one that ended
+  /// well took so long until a replica took it, and from there; one that failed did so for a reason
+  /// of Triton's (REJECTED, CANCELED, BACKEND, OTHER).
+  void inference_pending(std::string_view model, std::string_view version, int change);
+  void observe_inference(std::string_view model, std::string_view version, duration queue,
+                         duration infer);
+  void inference_failed(std::string_view model, std::string_view version, std::string_view reason);
+
   /// An actor of this kind ("scheduler", "worker", ...) died and was started again.
   void actor_restarted(std::string_view kind);
+  /// Streams that went on at another replica since the last call, by whether their tokens are the
+  /// very ones that they would have been, and requests refused because replicas died under them.
+  void count_migrations(std::uint64_t exact, std::uint64_t inexact);
+  void count_poisoned(std::uint64_t requests);
   void set_mailbox(std::string_view actor, std::uint64_t depth);
-  /// A stream went on at another replica; `exact` when both have equal numerics.
-  void observe_migration(bool exact);
 
   void http_connections(std::uint64_t open);
   /// `path` is a route of the edge, never what a client sent, so that labels stay few.

@@ -116,7 +116,7 @@ TEST_CASE("latencies, steps and the edge's own numbers appear") {
                  17);
   m.actor_restarted("scheduler");
   m.set_mailbox("router", 4);
-  m.observe_migration(true);
+  m.count_migrations(1, 0);
   m.http_connections(2);
   m.http_request("/v1/completions", 200);
   m.slow_reader_cut();

@@ -1,14 +1,18 @@
 #include "troupe/actors/cluster.hpp"
 
 #include "actors/edge/edge_actor.hpp"
+#include "actors/membership/member.hpp"
 #include "actors/node/node.hpp"
 #include "actors/node/placement.hpp"
 #include "actors/router/router.hpp"
+#include "troupe/config/agreement.hpp"
+#include "troupe/transport/caf.hpp"
 
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
+#include <random>
 #include <thread>
 
 namespace troupe::actors {
@@ -20,7 +24,8 @@ struct cluster::impl {
   std::shared_ptr<class metrics> metrics;
   config::cluster_config config;
   std::uint16_t port = 0;
-  std::shared_ptr<std::atomic<bool>> gone = std::make_shared<std::atomic<bool>>(false);
+  std::string node_name;
+  std::shared_ptr<node_fate> fate = std::make_shared<node_fate>();
   bool stopped = false;
 };
 
@@ -38,8 +43,8 @@ result<config::node_config> choose_node(const config::cluster_config& cluster,
   for (const auto& node : cluster.nodes)
     known += (known.empty() ? "" : ", ") + *node.name;
   if (name.empty())
-    return fail(errc::unsupported, "the file names several nodes (" + known +
-                                       "); this build runs one process: choose one with --node");
+    return fail(errc::invalid_argument, "the file names several nodes (" + known +
+                                            "); a process is one of them: choose it with --node");
   return fail(errc::not_found, "no node '" + name + "' in the cluster file; it names: " + known);
 }
 
@@ -66,6 +71,7 @@ constexpr std::array<std::string_view, 8> kinds{"node",       "router",  "schedu
 struct late_node {
   std::mutex mutex;
   node_core node;
+  member_actor member;
 };
 
 std::function<result<void>(std::string_view)> kill_through(std::shared_ptr<late_node> late) {
@@ -80,7 +86,121 @@ std::function<result<void>(std::string_view)> kill_through(std::shared_ptr<late_
   };
 }
 
+/// An order for any node of the cluster; the answer says only that it is on its way.
+std::function<result<void>(std::string_view, std::chrono::milliseconds, bool)>
+drain_through(std::shared_ptr<late_node> late, std::shared_ptr<front_desk> desk) {
+  return [late, desk](std::string_view name, std::chrono::milliseconds deadline,
+                      bool stay) -> result<void> {
+    const drain_order order{std::string{name}, deadline, stay};
+    const auto view = desk->view();
+    std::string names;
+    for (const auto& node : view->status.nodes) {
+      names += (names.empty() ? "" : ", ") + node.name;
+      if (node.name != order.node)
+        continue;
+      if (node.state != "up" && node.state != "draining" && node.state != "drained")
+        return fail(errc::peer_down, fmt::format("node '{}' is {}", node.name, node.state));
+      const std::lock_guard lock{late->mutex};
+      if (&node == &view->status.nodes.front())
+        post(late->node, drain_atom::value, order);
+      else
+        post(late->member, drain_atom::value, order);
+      return {};
+    }
+    return fail(errc::not_found,
+                fmt::format("there is no node '{}'; the nodes are: {}", order.node, names));
+  };
+}
+
+net::address address_of(const config::node_config& node) {
+  const auto& at = *node.address;
+  return at ? net::address{at->host, at->port} : net::address{};
+}
+
+/// Not 0, which means a process that is alone.
+std::uint64_t draw_incarnation() {
+  std::random_device chance;
+  return (std::uint64_t{chance()} << 32 | chance()) | 1U;
+}
+
+/// Puts the node on the wire: others can reach it from now on.
+result<member_actor> go_online(net::wire& wire, caf::actor_system& system,
+                               const config::cluster_config& config, const node_options& node) {
+  member_options how{.who = {.self = {*node.self.name, address_of(node.self), *node.self.router},
+                             .incarnation = node.ids.incarnation(),
+                             .nodes = {}},
+                     .wire = &wire};
+  for (const auto& other : config.nodes)
+    how.who.nodes.push_back({*other.name, address_of(other), *other.router});
+  auto member = spawn_member(system, std::move(how));
+  if (const auto at = wire.listen(address_of(node.self)); !at) {
+    caf::anon_send_exit(member, caf::exit_reason::user_shutdown);
+    auto why = from_caf(at.error());
+    why.note = fmt::format("node '{}' at {}: {}", *node.self.name, to_string(**node.self.address),
+                           why.note);
+    return fail(std::move(why));
+  }
+  return member;
+}
+
+/// Opens the HTTP edge of a front.
+result<void> open_edge(caf::actor_system& system, http_options http, node_options& node) {
+  auto opened = spawn_edge(system, http, node.desk, node.metrics);
+  if (!opened)
+    return fail(opened.error());
+  http.port = opened->port;
+  node.edge = opened->handle;
+  node.make_edge = [&system, http, desk = node.desk,
+                    numbers = node.metrics]() -> result<caf::actor> {
+    return spawn_edge(system, http, desk, numbers).map([](spawned_edge e) { return e.handle; });
+  };
+  node.edge_port = opened->port;
+  return {};
+}
+
+void start_first_router(caf::actor_system& system, const config::cluster_config& config,
+                        node_options& node) {
+  node.hub = node.ids.next_hub();
+  node.router = spawn_router(system, {.hub = node.hub,
+                                      .policy = routing_of(config),
+                                      .max_streams = *config.limits.max_queued_requests,
+                                      .hash_key = block_hash_key(config),
+                                      .desk = node.desk,
+                                      .metrics = node.metrics});
+  if (node.wire != nullptr)
+    node.wire->publish(router_name, node.router);
+  auto view = std::make_shared<front_view>();
+  view->router = caf::actor_cast<router_actor>(node.router);
+  node.desk->publish(std::move(view));
+}
+
 } // namespace
+
+result<void> add_wire(caf::actor_system_config& system, const config::cluster_config& config,
+                      const std::string& name) {
+  const auto self = choose_node(config, name);
+  if (!self)
+    return fail(self.error());
+  const auto& at = *self->address;
+  if (!at)
+    return {};
+  system.load<net::wire>();
+  auto& content = system.content;
+  caf::put(content, "wire.name", *self->name);
+  if (const auto& secret = *config.secret_file)
+    caf::put(content, "wire.secret-file", secret->string());
+  caf::put(content, "wire.heartbeat-ms", std::int64_t{config.wire.heartbeat->count()});
+  caf::put(content, "wire.dead-after-ms", std::int64_t{config.wire.dead_after->count()});
+  caf::put(content, "wire.transports", *config.wire.transports);
+  // UCX would spread a connection over all devices, and from loopback only loopback is reached.
+  const bool here = config.wire.devices->empty() && net::is_loopback({at->host, at->port});
+  caf::put(content, "wire.devices", here ? std::string{"lo"} : *config.wire.devices);
+  std::vector<net::config_part> parts;
+  for (const auto& part : config::agreement_of(config))
+    parts.push_back({part.name, part.hash});
+  net::wire::agree_on(system, parts);
+  return {};
+}
 
 result<cluster> start_cluster(caf::actor_system& system, const config::cluster_config& config,
                               start_options options) {
@@ -92,36 +212,42 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
       .desk = std::make_shared<front_desk>(),
       .metrics = std::make_shared<metrics>(),
       .config = config,
+      .node_name = *self->name,
   });
   node_options node{.cluster = config,
                     .self = *self,
                     .start = options,
                     .desk = parts->desk,
                     .metrics = parts->metrics};
-  node.gone = parts->gone;
+  node.fate = parts->fate;
+  if (*self->address) {
+    if (!system.has_network_manager())
+      return fail(errc::invalid_argument, "node '" + *self->name +
+                                              "' has an address; call add_wire() before the actor "
+                                              "system is made, or remove the address");
+    node.wire = &net::wire::of(system);
+    node.ids = id_source{draw_incarnation()};
+    auto member = go_online(*node.wire, system, config, node);
+    if (!member)
+      return fail(member.error());
+    node.member = std::move(*member);
+  }
   const auto late = std::make_shared<late_node>();
+  late->member = node.member;
   if (options.edges && self->http) {
     auto http = http_of(config, *self->http);
     if (options.fault_injection)
       http.kill_actor = kill_through(late);
-    auto opened = spawn_edge(system, http, parts->desk, parts->metrics);
-    if (!opened)
+    http.drain_node = drain_through(late, parts->desk);
+    if (auto opened = open_edge(system, std::move(http), node); !opened) {
+      if (node.member)
+        caf::anon_send_exit(node.member, caf::exit_reason::user_shutdown);
       return fail(opened.error());
-    parts->port = http.port = opened->port;
-    node.edge = opened->handle;
-    node.make_edge = [&system, http, desk = parts->desk,
-                      numbers = parts->metrics]() -> result<caf::actor> {
-      return spawn_edge(system, http, desk, numbers).map([](spawned_edge e) { return e.handle; });
-    };
+    }
+    parts->port = node.edge_port;
   }
-  node.router = spawn_router(system, {.hub = hub_id{1},
-                                      .policy = routing_of(config),
-                                      .max_streams = *config.limits.max_queued_requests,
-                                      .desk = parts->desk,
-                                      .metrics = parts->metrics});
-  auto view = std::make_shared<front_view>();
-  view->router = caf::actor_cast<router_actor>(node.router);
-  parts->desk->publish(std::move(view));
+  if (*self->router)
+    start_first_router(system, config, node);
   parts->node = system.spawn(run_node, std::move(node));
   {
     const std::lock_guard lock{late->mutex};
@@ -141,7 +267,16 @@ cluster::~cluster() {
 
 router_actor cluster::router() const { return impl_->desk->view()->router; }
 
-bool cluster::alive() const { return !*impl_->gone; }
+bool cluster::alive() const { return !impl_->fate->gone; }
+
+bool cluster::drained() const { return impl_->fate->may_end; }
+
+error cluster::why_ended() const {
+  const std::lock_guard lock{impl_->fate->mutex};
+  if (impl_->fate->why.code != errc::none)
+    return impl_->fate->why;
+  return {errc::peer_down, "the node actor died, and every stream with it; start again"};
+}
 
 std::uint16_t cluster::http_port() const { return impl_->port; }
 
@@ -157,12 +292,12 @@ result<void> cluster::await_ready(std::chrono::milliseconds limit) {
         return fail(errc::internal, "model '" + model.name + "' did not load: " + model.note);
       ready += model.state == "ready" ? 1 : 0;
     }
-    if (!view->models.empty() && ready == view->models.size())
+    if (view->complete && ready == view->models.size())
       return {};
     std::this_thread::sleep_for(poll);
   }
   if (!alive())
-    return fail(errc::peer_down, "the node has ended");
+    return fail(why_ended());
   return fail(errc::timed_out, "the models are still loading");
 }
 
@@ -170,12 +305,17 @@ std::vector<std::string> cluster::cast() const {
   const auto& config = impl_->config;
   std::vector<std::string> lines;
   lines.push_back("node        one: supervises the others");
-  lines.push_back("router      one: policy " + std::string{to_string(routing_of(config))});
+  const auto* self = config::find_node(config, impl_->node_name);
+  if (self->address.value)
+    lines.push_back("member      one: on the wire at " + to_string(**self->address));
+  if (*self->router)
+    lines.push_back("router      one: policy " + std::string{to_string(routing_of(config))});
   if (impl_->port != 0)
     lines.push_back("edge        HTTP on port " + std::to_string(impl_->port));
   for (const auto& model : impl_->desk->view()->models) {
     const auto& d = model.description;
-    lines.push_back("backend     " + model.name + ": " + d.architecture);
+    if (*self->router)
+      lines.push_back("backend     " + model.name + ": " + d.architecture);
     lines.push_back(fmt::format("scheduler   {}: {} sequences, {} tokens a step{}", model.name,
                                 d.max_num_seqs, d.max_num_batched_tokens,
                                 d.batched_tokens_measured ? " (measured)" : ""));

@@ -1,12 +1,10 @@
 #include "actors/node/node.hpp"
 
 #include "actors/backend/engine_backend.hpp"
-#include "actors/node/placement.hpp"
 #include "actors/node/replica.hpp"
 #include "actors/router/router.hpp"
 #include "troupe/base/log.hpp"
 
-#include <algorithm>
 #include <ctime>
 
 namespace troupe::actors {
@@ -15,7 +13,7 @@ namespace {
 
 constexpr std::chrono::milliseconds view_interval{100};
 constexpr std::chrono::hours load_limit{24};
-constexpr std::chrono::seconds drain_limit{5};
+constexpr std::chrono::seconds status_limit{5};
 
 time_point now() { return std::chrono::steady_clock::now(); }
 
@@ -25,12 +23,16 @@ node_state::~node_state() {
   for (auto& [id, replica] : replicas_)
     caf::anon_send_exit(replica.supervisor, caf::exit_reason::user_shutdown);
   for (auto& model : models_)
-    caf::anon_send_exit(model.backend, caf::exit_reason::user_shutdown);
-  caf::anon_send_exit(options_.router, caf::exit_reason::user_shutdown);
+    if (model.backend)
+      caf::anon_send_exit(model.backend, caf::exit_reason::user_shutdown);
+  if (options_.router)
+    caf::anon_send_exit(options_.router, caf::exit_reason::user_shutdown);
   if (options_.edge)
     caf::anon_send_exit(options_.edge, caf::exit_reason::user_shutdown);
-  if (options_.gone)
-    *options_.gone = true;
+  if (options_.member)
+    caf::anon_send_exit(options_.member, caf::exit_reason::user_shutdown);
+  if (options_.fate)
+    options_.fate->gone = true;
 }
 
 void node_state::start_backend(std::size_t index) {
@@ -53,28 +55,29 @@ void node_state::on_backend_loaded(std::size_t index, const error* why) {
   model.backend_ready = why == nullptr;
   if (why != nullptr && why->code != errc::peer_down) {
     log_error("model {}: {}", model.config.name, to_string(*why));
-    model.state = "failed";
+    model.backend_failed = true;
     model.note = why->note;
   }
   publish();
 }
 
-void node_state::start_replica(std::size_t index, std::uint32_t instance) {
-  const auto id = replica_id{static_cast<std::uint32_t>(replicas_.size())};
-  replicas_[id].model = index;
-  log_debug("model {} instance {} is replica {}", models_[index].config.name, instance, value(id));
+void node_state::start_replica(const placed_replica& where) {
+  const auto id = options_.ids.next_replica();
+  replicas_[id].where = where;
+  log_debug("model {} instance {} is replica {}", models_[where.model].config.name, where.instance,
+            value(id));
   spawn_replica(id);
 }
 
 void node_state::spawn_replica(replica_id id) {
   auto& part = replicas_.at(id);
-  const auto& model = models_[part.model].config;
+  const auto& model = models_[part.where.model].config;
   const auto progress = [tell_host = options_.start.progress,
                          name = model.name](double share, std::string_view what) {
     if (tell_host)
       tell_host(name, share, what);
   };
-  auto kind = executor_kind_of(options_.start.executor, options_.self, id);
+  auto kind = executor_kind_of(options_.start.executor, part.where.ranks.front().device);
   part.report.status = {.model = model.name,
                         .replica = id,
                         .node = *options_.self.name,
@@ -90,7 +93,18 @@ void node_state::spawn_replica(replica_id id) {
                       .node = node_core{self_},
                       .metrics = options_.metrics,
                       .desk = options_.desk});
-  tell(self_, part.supervisor, attach_atom::value, hub_id{next_hub_ - 1}, options_.router);
+  for (const auto& [hub, router] : routers())
+    tell(self_, part.supervisor, attach_atom::value, hub, router);
+  if (draining_ && !alone())
+    tell(self_, part.supervisor, drain_atom::value);
+}
+
+/// All routers that may give replicas of this process requests.
+std::map<hub_id, router_core> node_state::routers() const {
+  auto all = remote_routers_;
+  if (options_.router)
+    all.emplace(options_.hub, options_.router);
+  return all;
 }
 
 /// The supervisor's end has ended its cast; the streams that it held end here.
@@ -98,24 +112,28 @@ void node_state::lose_replica(replica_id id) {
   auto& part = replicas_.at(id);
   part.restarts = ++part.report.status.restarts;
   part.report.status.state = "restarting";
-  tell(self_, options_.router, detach_atom::value, id,
-       to_caf(
-           {errc::peer_down, fmt::format("replica {} of model '{}' stopped; it is being restarted",
-                                         value(id), models_[part.model].config.name)}));
+  const error why{errc::peer_down,
+                  fmt::format("replica {} of model '{}' stopped; it is being restarted", value(id),
+                              models_[part.where.model].config.name)};
+  for (const auto& [hub, router] : routers())
+    tell(self_, router, detach_atom::value, id, to_caf(why));
   restart_later("replica:" + std::to_string(value(id)));
 }
 
 void node_state::start_router() {
-  const auto hub = hub_id{next_hub_++};
+  options_.hub = options_.ids.next_hub();
   options_.router =
-      spawn_router(self_->system(), {.hub = hub,
+      spawn_router(self_->system(), {.hub = options_.hub,
                                      .policy = routing_of(options_.cluster),
                                      .max_streams = *options_.cluster.limits.max_queued_requests,
+                                     .hash_key = block_hash_key(options_.cluster),
                                      .desk = options_.desk,
                                      .metrics = options_.metrics});
   self_->monitor(options_.router);
+  if (options_.wire != nullptr)
+    options_.wire->publish(router_name, options_.router);
   for (auto& [id, replica] : replicas_)
-    tell(self_, replica.supervisor, attach_atom::value, hub, options_.router);
+    tell(self_, replica.supervisor, attach_atom::value, options_.hub, options_.router);
   for (auto& model : models_)
     tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
 }
@@ -151,14 +169,18 @@ void node_state::restart_now(const std::string& what) {
 }
 
 void node_state::on_down(const caf::down_msg& down) {
-  if (down.source == options_.router->address())
+  if (options_.router && down.source == options_.router->address())
     return restart_later("router");
+  if (options_.member && down.source == options_.member->address()) {
+    options_.member = nullptr;
+    return self_->quit(caf::exit_reason::kill);
+  }
   if (options_.edge && down.source == options_.edge->address()) {
     options_.edge = nullptr;
     return restart_later("edge");
   }
   for (std::size_t i = 0; i < models_.size(); ++i) {
-    if (down.source != models_[i].backend->address())
+    if (!models_[i].backend || down.source != models_[i].backend->address())
       continue;
     models_[i].backend_ready = false;
     restart_later("backend:" + std::to_string(i));
@@ -180,63 +202,11 @@ void node_state::take_report(const replica_report& report) {
     publish();
 }
 
-std::string node_state::state_of(std::size_t index) const {
-  const auto& model = models_[index];
-  if (model.state == "failed")
-    return model.state;
-  std::string worst = model.backend_ready ? "ready" : "loading";
-  for (const auto& [id, replica] : replicas_) {
-    if (replica.model != index)
-      continue;
-    const auto& state = replica.report.status.state;
-    if (state == "failed" || (state != "ready" && worst == "ready"))
-      worst = state;
-  }
-  return worst;
-}
-
-void node_state::publish() {
-  auto next = std::make_shared<front_view>();
-  next->draining = draining_;
-  next->router = caf::actor_cast<router_actor>(options_.router);
-  next->status.cluster = *options_.cluster.cluster;
-  const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(now() - began_);
-  next->status.nodes.push_back({.name = *options_.self.name,
-                                .address = "",
-                                .state = draining_ ? "draining" : "up",
-                                .uptime_s = static_cast<std::uint64_t>(uptime.count())});
-  for (const auto& [id, replica] : replicas_)
-    next->status.replicas.push_back(replica.report.status);
-  for (std::size_t i = 0; i < models_.size(); ++i)
-    next->models.push_back(entry_of(i));
-  options_.desk->publish(std::move(next));
-}
-
-model_entry node_state::entry_of(std::size_t index) const {
-  const auto& model = models_[index];
-  model_entry entry{.name = model.config.name,
-                    .served_names = *model.config.engine.served_model_name,
-                    .backend = caf::actor_cast<backend_actor>(model.backend),
-                    .created = model.created,
-                    .state = state_of(index),
-                    .note = model.note};
-  for (const auto& [id, replica] : replicas_) {
-    if (replica.model != index)
-      continue;
-    entry.max_model_len = replica.report.loaded.max_model_len;
-    entry.description = replica.report.loaded;
-    entry.loading = replica.report.loading;
-    if (entry.note.empty())
-      entry.note = replica.report.note;
-  }
-  return entry;
-}
-
 void node_state::measure_mailboxes() {
   options_.metrics->set_mailbox("node", mailbox_depth(self_));
   for (const auto& model : models_)
     if (model.backend_ready)
-      ask(self_, model.backend, drain_limit, status_atom::value)
+      ask(self_, model.backend, status_limit, status_atom::value)
           .then(
               [this](std::uint64_t waiting) { options_.metrics->set_mailbox("backend", waiting); },
               [](const caf::error&) {});
@@ -246,17 +216,17 @@ void node_state::kill(const std::string& kind) {
   log_warn("fault injection: kill {}", kind);
   if (kind == "node")
     self_->quit(caf::exit_reason::kill);
-  else if (kind == "router")
+  else if (kind == "router" && options_.router)
     caf::anon_send_exit(options_.router, caf::exit_reason::kill);
   else if (kind == "edge" && options_.edge)
     caf::anon_send_exit(options_.edge, caf::exit_reason::kill);
-  else if (kind == "backend")
+  else if (kind == "backend" && is_front())
     for (auto& model : models_)
       caf::anon_send_exit(model.backend, caf::exit_reason::kill);
   else if (kind == "replica")
     for (auto& [id, replica] : replicas_)
       caf::anon_send_exit(replica.supervisor, caf::exit_reason::kill);
-  else
+  else if (kind == "scheduler" || kind == "worker" || kind == "kv_manager")
     for (auto& [id, replica] : replicas_)
       tell(self_, replica.supervisor, kill_atom::value, kind);
 }
@@ -264,35 +234,31 @@ void node_state::kill(const std::string& kind) {
 void node_state::start_all() {
   began_ = now();
   self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
-  self_->monitor(options_.router);
+  if (options_.router)
+    self_->monitor(options_.router);
   if (options_.edge)
     self_->monitor(options_.edge);
+  if (options_.member) {
+    self_->monitor(options_.member);
+    tell(self_, options_.member, attach_atom::value, node_core{self_});
+  }
   for (const auto& model : options_.cluster.models) {
     models_.push_back({.config = model, .created = std::time(nullptr)});
-    start_backend(models_.size() - 1);
-    for (std::uint32_t i = 0; i < *model.instances; ++i)
-      start_replica(models_.size() - 1, i);
+    if (is_front())
+      start_backend(models_.size() - 1);
   }
+  for (const auto& where : place(options_.cluster))
+    if (*options_.cluster.nodes[where.node()].name == *options_.self.name)
+      start_replica(where);
   publish();
   tell_later(self_, view_interval, tick_atom::value);
 }
 
-caf::result<std::uint64_t> node_state::drain() {
-  draining_ = true;
+void node_state::tick() {
+  tell_later(self_, view_interval, tick_atom::value);
+  measure_mailboxes();
+  watch_drain();
   publish();
-  auto left = self_->make_response_promise<std::uint64_t>();
-  ask(self_, options_.router, drain_limit, drain_atom::value)
-      .then([left](std::uint64_t streams) mutable { left.deliver(streams); },
-            [left](const caf::error&) mutable { left.deliver(std::uint64_t{0}); });
-  return left;
-}
-
-caf::result<std::uint64_t> node_state::cut() {
-  auto ended = self_->make_response_promise<std::uint64_t>();
-  ask(self_, options_.router, drain_limit, cancel_atom::value)
-      .then([ended](std::uint64_t streams) mutable { ended.deliver(streams); },
-            [ended](const caf::error&) mutable { ended.deliver(std::uint64_t{0}); });
-  return ended;
 }
 
 node_core::behavior_type node_state::make_behavior(node_options options) {
@@ -300,13 +266,11 @@ node_core::behavior_type node_state::make_behavior(node_options options) {
   start_all();
   return {
       [this](const replica_report& report) { take_report(report); },
-      [this](tick_atom) {
-        tell_later(self_, view_interval, tick_atom::value);
-        measure_mailboxes();
-        publish();
-      },
+      [this](tick_atom) { tick(); },
       [this](kill_atom, const std::string& kind) { kill(kind); },
       [this](attach_atom, const std::string& what) { restart_now(what); },
+      [this](const roster_view_ptr& roster) { take_roster(roster); },
+      [this](drain_atom, const drain_order& order) { take_order(order); },
       [this](drain_atom) { return drain(); },
       [this](cancel_atom) { return cut(); },
   };

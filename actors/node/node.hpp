@@ -2,8 +2,11 @@
 
 #include "actors/backend/backend_actor.hpp"
 #include "actors/front_desk.hpp"
+#include "actors/membership/ids.hpp"
+#include "actors/membership/roster.hpp"
 #include "actors/metrics/metrics.hpp"
 #include "actors/node/backoff.hpp"
+#include "actors/node/placement.hpp"
 #include "actors/protocol.hpp"
 #include "troupe/actors/cluster.hpp"
 #include "troupe/config/cluster.hpp"
@@ -12,6 +15,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +25,17 @@ namespace troupe::actors {
 
 /// Starts an edge again after its death; the answer is its actor.
 using edge_factory = std::function<result<caf::actor>()>;
+
+/// How a node ended, for whoever waits outside the actor system.
+struct node_fate {
+  std::atomic<bool> gone = false;
+  /// It was emptied by an order; and the process may end, unless the order said otherwise.
+  std::atomic<bool> drained = false;
+  std::atomic<bool> may_end = false;
+  std::mutex mutex;
+  /// Why it ended by itself, where it knows that.
+  error why{errc::none, ""};
+};
 
 struct node_options {
   config::cluster_config cluster;
@@ -28,11 +45,16 @@ struct node_options {
   std::shared_ptr<class metrics> metrics;
   /// The edge that start_cluster opened already, and how to open it again.
   caf::actor edge;
+  std::uint16_t edge_port = 0;
   edge_factory make_edge;
-  /// The router of this front process; the node spawns the next ones.
+  id_source ids{0};
+  /// The router of a front process, with its hub; the node spawns the next ones.
+  hub_id hub{};
   router_core router;
-  /// Set when the node ends, for whoever waits outside the actor system.
-  std::shared_ptr<std::atomic<bool>> gone;
+  /// Of a process with an address.
+  member_actor member;
+  net::wire* wire = nullptr;
+  std::shared_ptr<node_fate> fate;
 };
 
 /// Places what the cluster file gives this process, supervises it, and keeps the front desk's view.
@@ -53,20 +75,26 @@ private:
     config::model_config config;
     backend_core backend;
     bool backend_ready = false;
-    std::string state = "loading";
+    bool backend_failed = false;
     std::string note;
     std::int64_t created = 0;
   };
   struct replica_part {
-    std::size_t model = 0;
+    placed_replica where;
     replica_actor supervisor;
     replica_report report;
     /// Of supervisors that died, with what they had counted.
     std::uint64_t restarts = 0;
   };
 
+  struct standing {
+    std::string state;
+    std::string note;
+  };
+
+  void start_all();
   void start_backend(std::size_t model);
-  void start_replica(std::size_t model, std::uint32_t instance);
+  void start_replica(const placed_replica& where);
   void spawn_replica(replica_id id);
   void lose_replica(replica_id id);
   void start_router();
@@ -78,12 +106,35 @@ private:
   void on_backend_loaded(std::size_t model, const error* why);
   void kill(const std::string& kind);
   void measure_mailboxes();
+  void tick();
+  [[nodiscard]] std::map<hub_id, router_core> routers() const;
+
+  // What is seen: node_view.cpp.
   void publish();
-  [[nodiscard]] std::string state_of(std::size_t model) const;
+  void take_roster(roster_view_ptr roster);
+  void lose_remote(const std::set<replica_id>& lost);
+  void measure_remote();
+  [[nodiscard]] std::vector<const replica_report*> reports_of(std::size_t model) const;
+  [[nodiscard]] standing stand_alone(std::size_t model) const;
+  [[nodiscard]] standing stand_in_cluster(std::size_t model) const;
+  [[nodiscard]] std::string who_is_missing(std::size_t model) const;
   [[nodiscard]] model_entry entry_of(std::size_t model) const;
-  void start_all();
+  [[nodiscard]] cluster_status status() const;
+  [[nodiscard]] node_status own_status() const;
+  [[nodiscard]] node_card own_card() const;
+  [[nodiscard]] bool alone() const noexcept { return options_.wire == nullptr; }
+  [[nodiscard]] bool is_front() const { return *options_.self.router; }
+  [[nodiscard]] bool serves_here(std::size_t model) const;
+
+  // How it is emptied: node_drain.cpp.
+  void begin_drain();
+  void take_order(const drain_order& order);
+  void watch_drain();
+  void judge_drain(std::uint64_t streams);
+  [[nodiscard]] std::uint64_t held() const;
   [[nodiscard]] caf::result<std::uint64_t> drain();
   [[nodiscard]] caf::result<std::uint64_t> cut();
+  void hand_over();
 
   node_core::pointer self_;
   node_options options_;
@@ -91,8 +142,17 @@ private:
   std::map<replica_id, replica_part> replicas_;
   std::map<std::string, backoff> backoffs_;
   time_point began_{};
-  std::uint32_t next_hub_ = 2;
   bool draining_ = false;
+  time_point drain_began_{};
+  /// The order that is carried out, its end, and the ticks at which nothing was left.
+  std::optional<drain_order> order_;
+  time_point order_end_{};
+  std::uint32_t quiet_ticks_ = 0;
+  bool handed_over_ = false;
+  roster_view_ptr roster_ = std::make_shared<roster_view>();
+  /// The routers of other fronts, and the replicas of other processes that are up.
+  std::map<hub_id, router_core> remote_routers_;
+  std::set<replica_id> remote_replicas_;
 };
 
 /// The behaviour of a node.

@@ -41,12 +41,29 @@ std::uint64_t fold(std::string_view text) {
 
 } // namespace
 
-std::string executor_kind_of(const std::string& asked, const config::node_config& node,
-                             replica_id replica) {
-  if (!asked.empty())
-    return asked;
-  const auto& devices = *node.devices;
-  return devices.empty() ? "cpu" : to_string(devices[value(replica) % devices.size()]);
+std::vector<placed_replica> place(const config::cluster_config& cluster) {
+  std::vector<device_slot> slots;
+  for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
+    for (const auto& device : *cluster.nodes[i].devices)
+      slots.push_back({i, device});
+  if (slots.empty())
+    for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
+      slots.push_back({i, {}});
+  std::vector<placed_replica> out;
+  std::size_t next = 0;
+  for (std::size_t model = 0; model < cluster.models.size(); ++model) {
+    const auto& config = cluster.models[model];
+    for (std::uint32_t instance = 0; instance < *config.instances; ++instance) {
+      auto& made = out.emplace_back(placed_replica{model, instance, {}});
+      for (std::uint32_t rank = 0; rank < *config.engine.tensor_parallel_size; ++rank)
+        made.ranks.push_back(slots[next++ % slots.size()]);
+    }
+  }
+  return out;
+}
+
+std::string executor_kind_of(const std::string& asked, const config::device& device) {
+  return asked.empty() ? to_string(device) : asked;
 }
 
 executor_factory make_executor_factory(std::string kind, const config::model_config& model) {
@@ -77,7 +94,11 @@ executor_factory make_executor_factory(std::string kind, const config::model_con
 std::uint64_t block_hash_key(const config::cluster_config& cluster) {
   if (const auto& file = *cluster.secret_file) {
     std::ifstream in{*file, std::ios::binary};
-    return fold(std::string{std::istreambuf_iterator<char>{in}, {}});
+    std::string secret{std::istreambuf_iterator<char>{in}, {}};
+    // As the wire reads it: editors leave line ends behind.
+    while (!secret.empty() && (secret.back() == '\n' || secret.back() == '\r'))
+      secret.pop_back();
+    return fold(secret);
   }
   return fold(*cluster.cluster);
 }

@@ -4,15 +4,38 @@
 #include "engine/route/replica_table.hpp"
 #include "troupe/config/cluster.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace troupe::actors {
 
-/// The kind of executor of one replica of a node: `asked` where it says something, else the devices
-/// of the node in turns.
-[[nodiscard]] std::string executor_kind_of(const std::string& asked,
-                                           const config::node_config& node, replica_id replica);
+/// One device of one node of the file.
+struct device_slot {
+  std::size_t node = 0;
+  config::device device;
+  friend bool operator==(const device_slot&, const device_slot&) = default;
+};
+
+/// Where one replica runs: its ranks in their order; the first is on the node that owns the
+/// replica.
+struct placed_replica {
+  std::size_t model = 0;
+  std::uint32_t instance = 0;
+  std::vector<device_slot> ranks;
+
+  [[nodiscard]] std::size_t node() const { return ranks.front().node; }
+};
+
+/// Places every replica of the file: instances of the models, in the order of the file, are dealt
+/// in turns over the devices of the nodes in the order of the file, as many to an instance as it
+/// has ranks. Every process computes the same from the same file and runs what falls to it. A
+/// cluster in which no node has a device counts as one CPU a node.
+[[nodiscard]] std::vector<placed_replica> place(const config::cluster_config& cluster);
+
+/// The kind of executor on a device: `asked` where it says something.
+[[nodiscard]] std::string executor_kind_of(const std::string& asked, const config::device& device);
 
 /// Makes executors of `kind` from the resolved engine arguments of a model.
 [[nodiscard]] executor_factory make_executor_factory(std::string kind,

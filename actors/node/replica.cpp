@@ -96,20 +96,61 @@ void replica_state::build(const engine::executor_description& loaded) {
        .max_model_len = loaded.max_model_len,
        .cache_dtype = loaded.kv_cache_dtype,
        .enable_prefix_caching = *options_.model.engine.enable_prefix_caching});
-  attach_to_routers();
-  report_.status.state = "ready";
+  ++lives_;
+  for (const auto& [hub, router] : routers_)
+    introduce_to(hub, router);
+  set_ready();
   report_.loading = std::chrono::duration_cast<std::chrono::milliseconds>(now() - load_began_);
   options_.desk->mark_progress(now());
   publish();
 }
 
-void replica_state::attach_to_routers() {
-  if (!scheduler_)
+void replica_state::set_ready() { report_.status.state = draining_ ? "draining" : "ready"; }
+
+void replica_state::attach(hub_id hub, const router_core& router) {
+  if (const auto known = routers_.find(hub); known != routers_.end() && known->second == router)
     return;
-  for (const auto& [hub, router] : routers_) {
-    tell(self_, scheduler_, attach_atom::value, hub, caf::actor_cast<hub_actor>(router));
-    tell(self_, router, attach_atom::value, options_.id, options_.model.name, scheduler_);
-  }
+  routers_[hub] = router;
+  self_->monitor(router);
+  introduce_to(hub, router);
+}
+
+void replica_state::introduce_to(hub_id hub, const router_core& router) {
+  if (!scheduler_ || draining_)
+    return;
+  tell(self_, scheduler_, attach_atom::value, hub, caf::actor_cast<hub_actor>(router));
+  tell(self_, router, attach_atom::value, facts(), scheduler_);
+}
+
+void replica_state::drain() {
+  if (std::exchange(draining_, true))
+    return;
+  for (const auto& [hub, router] : routers_)
+    tell(self_, router, drain_atom::value, options_.id);
+  if (report_.status.state == "ready")
+    set_ready();
+  publish();
+}
+
+/// The routers take over what still runs here; nothing comes any more.
+void replica_state::hand_over(const caf::error& why) {
+  drain();
+  for (const auto& [hub, router] : routers_)
+    tell(self_, router, detach_atom::value, options_.id, why);
+  end_cast();
+  report_.stats.running = report_.stats.waiting = 0;
+  publish();
+}
+
+engine::replica_facts replica_state::facts() const {
+  const auto& loaded = report_.loaded;
+  return {.id = options_.id,
+          .model = options_.model.name,
+          .node = options_.node_name,
+          .numerics = loaded.numerics,
+          .batch_invariant = loaded.batch_invariant,
+          .block_size = loaded.block_size,
+          .incarnation = lives_};
 }
 
 void replica_state::end_cast() {
@@ -146,6 +187,10 @@ void replica_state::on_down(const caf::down_msg& down) {
   } else if (kv_manager_ && down.source == kv_manager_->address()) {
     kv_manager_ = nullptr;
     restart("kv_manager");
+  } else {
+    // The scheduler hears of it too, and frees what that router's requests held.
+    std::erase_if(routers_,
+                  [&](const auto& known) { return known.second->address() == down.source; });
   }
 }
 
@@ -159,13 +204,15 @@ void replica_state::kill(const std::string& kind) {
 }
 
 void replica_state::ping_worker() {
-  if (ping_pending_ || !worker_ || report_.status.state != "ready")
+  if (ping_pending_ || !worker_ || !scheduler_)
     return;
+  report_.answers = false;
   ping_pending_ = true;
   ask(self_, worker_, load_limit, status_atom::value)
       .then(
           [this](std::uint64_t waiting) {
             ping_pending_ = false;
+            report_.answers = true;
             options_.metrics->set_mailbox("worker", waiting);
             options_.desk->mark_progress(now());
           },
@@ -226,10 +273,9 @@ replica_actor::behavior_type replica_state::make_behavior(replica_options option
                   [this](const caf::error&) { restart("worker"); });
       },
       [this](kill_atom, const std::string& kind) { kill(kind); },
-      [this](attach_atom, hub_id hub, const router_core& router) {
-        routers_ = {{hub, router}};
-        attach_to_routers();
-      },
+      [this](attach_atom, hub_id hub, const router_core& router) { attach(hub, router); },
+      [this](drain_atom) { drain(); },
+      [this](detach_atom, const caf::error& why) { hand_over(why); },
   };
 }
 

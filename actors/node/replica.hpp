@@ -25,8 +25,9 @@ struct replica_options {
 };
 
 /// Supervises one replica. Its actors live and die together, except that a worker survives the
-/// death of the others: its weights stay loaded. The death of any ends every stream of the replica
-/// with an error and leads to a restart with back-off.
+/// death of the others: its weights stay loaded. The death of any takes the replica from its
+/// routers, which let its streams go on elsewhere or once it is back, and leads to a restart with
+/// back-off.
 class replica_state {
 public:
   static inline const char* name = "troupe.replica";
@@ -41,7 +42,11 @@ public:
 private:
   void start_worker();
   void build(const engine::executor_description& loaded);
-  void attach_to_routers();
+  void attach(hub_id hub, const router_core& router);
+  void introduce_to(hub_id hub, const router_core& router);
+  void drain();
+  void hand_over(const caf::error& why);
+  [[nodiscard]] engine::replica_facts facts() const;
   void on_down(const caf::down_msg& down);
   void on_load_failed(const error& why);
   void restart(const char* kind);
@@ -51,6 +56,7 @@ private:
   void ping_worker();
   void publish();
   void kill(const std::string& kind);
+  void set_ready();
   [[nodiscard]] engine::scheduler_config limits() const;
 
   replica_actor::pointer self_;
@@ -62,8 +68,12 @@ private:
   replica_report report_;
   backoff backoff_;
   time_point load_began_{};
+  /// Schedulers built so far.
+  std::uint64_t lives_ = 0;
   bool ping_pending_ = false;
   bool restart_pending_ = false;
+  /// Takes nothing new from any router, now or later.
+  bool draining_ = false;
 };
 
 /// The behaviour of a replica's supervisor.

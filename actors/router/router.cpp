@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -10,126 +11,37 @@ namespace troupe::actors {
 namespace {
 
 constexpr std::chrono::minutes scheduler_limit{5};
+/// How exactly deadlines are kept, while there is one.
+constexpr std::chrono::milliseconds deadline_tick{20};
+
+time_point now() { return std::chrono::steady_clock::now(); }
 
 } // namespace
 
 caf::result<accepted> router_state::submit(engine::submission request, const token_sink& sink) {
-  if (draining_)
-    return to_caf({errc::draining, "the cluster is shutting down and takes no new requests"});
-  const auto replica = replicas_->choose(request.model);
-  if (!replica && !find_model(*options_.desk->view(), request.model))
-    return to_caf({errc::not_found, fmt::format("there is no model '{}'", request.model)});
-  if (!replica)
-    return to_caf({errc::busy, fmt::format("no replica of model '{}' is ready; try again soon",
-                                           request.model)});
-  const auto prompt_tokens = static_cast<std::uint32_t>(request.prompt.size());
-  auto opened = hub_->open(std::move(request), *replica);
-  if (!opened)
-    return to_caf(opened.error());
-  replicas_->sent(*replica, prompt_tokens);
+  const auto model = request.model;
+  auto taken = core_->submit(std::move(request), now());
+  if (!taken && taken.error().code == errc::not_found && find_model(*options_.desk->view(), model))
+    return to_caf(
+        {errc::busy, fmt::format("no replica of model '{}' is ready; try again soon", model)});
+  if (!taken)
+    return to_caf(taken.error());
   auto answer = self_->make_response_promise<accepted>();
-  asked_.emplace(opened->id, answer);
-  forward(std::move(*opened), sink);
+  asked_.emplace(*taken, answer);
+  keep_sink(*taken, sink);
+  pump();
   return answer;
 }
 
-void router_state::forward(engine::submission request, const token_sink& sink) {
-  const auto id = request.id;
-  const auto scheduler = schedulers_.at(*hub_->replica_of(id));
+void router_state::keep_sink(request_id id, const token_sink& sink) {
   sinks_.emplace(id, sink);
   auto& of_sink = by_sink_[sink->address()];
   if (of_sink.empty())
     self_->monitor(sink);
   of_sink.insert(id);
-  ask(self_, scheduler, scheduler_limit, submit_atom::value, std::move(request))
-      .then(
-          [this, id](const accepted& taken) {
-            if (auto waiting = asked_.extract(id))
-              waiting.mapped().deliver(taken);
-          },
-          [this, id](const caf::error& why) { refuse(id, why); });
 }
 
-/// Answers a submission that no scheduler has accepted with an error; its sink hears nothing.
-void router_state::refuse(request_id id, const caf::error& why) {
-  forget(id);
-  if (auto waiting = asked_.extract(id))
-    waiting.mapped().deliver(why);
-}
-
-void router_state::take(const engine::token_batch& batch) {
-  std::map<caf::actor_addr, std::pair<token_sink, engine::token_batch>> out;
-  for (const auto& chunk : batch.chunks) {
-    auto next = hub_->deliver(chunk);
-    const auto sink = sinks_.find(chunk.request);
-    if (!next || sink == sinks_.end())
-      continue;
-    auto& [handle, sent] = out[sink->second->address()];
-    handle = sink->second;
-    sent.replica = batch.replica;
-    sent.chunks.push_back(std::move(*next));
-    if (chunk.finish != engine::finish_reason::none) {
-      replicas_->ended(batch.replica);
-      forget(chunk.request);
-    }
-  }
-  for (auto& [address, one] : out)
-    tell(self_, one.first, std::move(one.second));
-}
-
-void router_state::cancel(request_id id) {
-  const auto replica = hub_->replica_of(id);
-  if (!replica)
-    return;
-  if (const auto at = schedulers_.find(*replica); at != schedulers_.end())
-    tell(self_, at->second, cancel_atom::value, id);
-}
-
-/// Ends a stream here and now: with an error when it was not accepted yet, else with a last chunk.
-void router_state::end_stream(request_id id, engine::finish_reason finish, const caf::error& why) {
-  if (asked_.contains(id))
-    return refuse(id, why);
-  auto last = hub_->end(id, finish, from_caf(why));
-  const auto sink = sinks_.find(id);
-  if (last && sink != sinks_.end())
-    tell(self_, sink->second, engine::token_batch{{}, {std::move(*last)}});
-  forget(id);
-}
-
-void router_state::attach(replica_id replica, const std::string& model,
-                          const scheduler_actor& scheduler) {
-  replicas_->add(replica, model);
-  schedulers_[replica] = scheduler;
-}
-
-void router_state::detach(replica_id replica, const caf::error& why) {
-  replicas_->remove(replica);
-  schedulers_.erase(replica);
-  for (const auto id : hub_->streams_of(replica))
-    end_stream(id, engine::finish_reason::error, why);
-}
-
-void router_state::take_load(const load_report& load) {
-  replicas_->report(load.replica,
-                    {.running = load.stats.running,
-                     .waiting = load.stats.waiting,
-                     .free_blocks = load.stats.blocks_total - load.stats.blocks_used});
-  options_.metrics->set_mailbox("router", mailbox_depth(self_));
-}
-
-void router_state::on_down(const caf::down_msg& down) {
-  const auto found = by_sink_.find(down.source);
-  if (found == by_sink_.end())
-    return;
-  const auto streams = found->second;
-  for (const auto id : streams) {
-    cancel(id);
-    forget(id);
-  }
-}
-
-void router_state::forget(request_id id) {
-  hub_->close(id);
+void router_state::drop_sink(request_id id) {
   const auto sink = sinks_.find(id);
   if (sink == sinks_.end())
     return;
@@ -142,37 +54,174 @@ void router_state::forget(request_id id) {
   self_->demonitor(address);
 }
 
-std::uint64_t router_state::cut_all() {
-  const auto streams = hub_->streams();
-  for (const auto id : streams) {
-    cancel(id);
-    end_stream(id, engine::finish_reason::abort,
-               to_caf({errc::draining, "the cluster is shutting down"}));
+void router_state::dispatch(const engine::router_actions::dispatch& what) {
+  const auto id = what.request.id;
+  const auto replica = what.replica;
+  const auto attempt = what.request.attempt;
+  ask(self_, schedulers_.at(replica), scheduler_limit, submit_atom::value, what.request)
+      .then(
+          [this, id, replica, attempt](const accepted&) {
+            core_->accepted(id, replica, attempt, now());
+            pump();
+          },
+          [this, id, replica, attempt](const caf::error& why) {
+            core_->rejected(id, replica, attempt, from_caf(why), now());
+            pump();
+          });
+}
+
+/// Answers a submission; after an error its sink hears nothing.
+void router_state::settle(const engine::router_actions::verdict& what) {
+  auto waiting = asked_.extract(what.id);
+  if (!what.outcome)
+    drop_sink(what.id);
+  if (!waiting)
+    return;
+  if (what.outcome)
+    waiting.mapped().deliver(accepted{what.id, *what.outcome});
+  else
+    waiting.mapped().deliver(to_caf(what.outcome.error()));
+}
+
+/// One message per sink, with all of its chunks.
+void router_state::deliver(std::vector<engine::token_chunk> chunks, replica_id from) {
+  std::map<caf::actor_addr, std::pair<token_sink, engine::token_batch>> out;
+  for (auto& chunk : chunks) {
+    const auto sink = sinks_.find(chunk.request);
+    if (sink == sinks_.end())
+      continue;
+    auto& [handle, sent] = out[sink->second->address()];
+    handle = sink->second;
+    sent.replica = from;
+    const bool last = chunk.finish != engine::finish_reason::none;
+    const auto id = chunk.request;
+    sent.chunks.push_back(std::move(chunk));
+    if (last)
+      drop_sink(id);
   }
-  return streams.size();
+  for (auto& [address, one] : out)
+    tell(self_, one.first, std::move(one.second));
+}
+
+/// Carries out what the core wants sent. Tokens come `from` the replica of the event before it.
+void router_state::pump(replica_id from) {
+  auto actions = core_->take_actions();
+  for (const auto& cancel : actions.cancels)
+    if (const auto at = schedulers_.find(cancel.replica); at != schedulers_.end())
+      tell(self_, at->second, cancel_atom::value, cancel.id);
+  for (const auto& one : actions.dispatches)
+    dispatch(one);
+  for (const auto& one : actions.verdicts)
+    settle(one);
+  deliver(std::move(actions.deliveries), from);
+  keep_deadlines();
+}
+
+void router_state::keep_deadlines() {
+  if (tick_pending_ || !core_->next_deadline())
+    return;
+  tick_pending_ = true;
+  tell_later(self_, deadline_tick, tick_atom::value);
+}
+
+void router_state::attach(engine::replica_facts facts, const scheduler_actor& scheduler) {
+  auto& known = schedulers_[facts.id];
+  if (known && known != scheduler)
+    self_->demonitor(known->address());
+  if (known != scheduler)
+    self_->monitor(scheduler);
+  known = scheduler;
+  core_->replica_up(std::move(facts), now());
+  pump();
+}
+
+void router_state::lose(replica_id replica, const error& why) {
+  const auto cause =
+      why.code == errc::draining ? engine::end_cause::draining : engine::end_cause::died;
+  core_->replica_down(replica, why, cause, now());
+  pump();
+  if (const auto gone = schedulers_.extract(replica))
+    self_->demonitor(gone.mapped()->address());
+}
+
+void router_state::take_load(const load_report& load) {
+  core_->load(load.replica, {.running = load.stats.running,
+                             .waiting = load.stats.waiting,
+                             .free_blocks = load.stats.blocks_total - load.stats.blocks_used,
+                             .used_blocks = load.stats.blocks_used});
+  options_.metrics->set_mailbox("router", mailbox_depth(self_));
+  count();
+}
+
+/// Brings the metrics up to what the core has counted.
+void router_state::count() {
+  const auto stats = core_->stats();
+  options_.metrics->count_migrations(stats.migrations_exact - counted_.migrations_exact,
+                                     stats.migrations_inexact - counted_.migrations_inexact);
+  options_.metrics->count_poisoned(stats.poisoned - counted_.poisoned);
+  counted_ = stats;
+}
+
+void router_state::on_down(const caf::down_msg& down) {
+  const auto served = std::ranges::find_if(
+      schedulers_, [&](const auto& known) { return known.second->address() == down.source; });
+  if (served == schedulers_.end())
+    return lose_sink(down.source);
+  lose(served->first, {errc::peer_down, "the replica that served the request is gone"});
+}
+
+void router_state::lose_sink(const caf::actor_addr& sink) {
+  const auto found = by_sink_.find(sink);
+  if (found == by_sink_.end())
+    return;
+  const auto streams = found->second;
+  for (const auto id : streams) {
+    core_->forget(id);
+    asked_.erase(id);
+    drop_sink(id);
+  }
+  pump();
 }
 
 router_core::behavior_type router_state::make_behavior(router_options options) {
-  hub_ = std::make_unique<engine::hub>(options.hub, options.max_streams);
-  replicas_ = std::make_unique<engine::replica_table>(options.policy);
+  core_ = std::make_unique<engine::router>(engine::router_config{.hub = options.hub,
+                                                                 .policy = options.policy,
+                                                                 .max_streams = options.max_streams,
+                                                                 .hash_key = options.hash_key});
   options_ = std::move(options);
   self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
   return {
       [this](submit_atom, engine::submission& request, const token_sink& sink) {
         return submit(std::move(request), sink);
       },
-      [this](cancel_atom, request_id id) { cancel(id); },
-      [this](status_atom) { return options_.desk->view()->status; },
-      [this](const engine::token_batch& batch) { take(batch); },
-      [this](attach_atom, replica_id replica, const std::string& model,
-             const scheduler_actor& scheduler) { attach(replica, model, scheduler); },
-      [this](detach_atom, replica_id replica, const caf::error& why) { detach(replica, why); },
-      [this](const load_report& load) { take_load(load); },
-      [this](drain_atom) {
-        draining_ = true;
-        return std::uint64_t{hub_->stats().open};
+      [this](cancel_atom, request_id id) {
+        core_->cancel(id, now());
+        pump();
       },
-      [this](cancel_atom) { return cut_all(); },
+      [this](status_atom) { return options_.desk->view()->status; },
+      [this](const engine::token_batch& batch) {
+        core_->tokens(batch, now());
+        pump(batch.replica);
+      },
+      [this](attach_atom, const engine::replica_facts& facts, const scheduler_actor& scheduler) {
+        attach(facts, scheduler);
+      },
+      [this](drain_atom, replica_id replica) { core_->replica_draining(replica); },
+      [this](detach_atom, replica_id replica, const caf::error& why) {
+        lose(replica, from_caf(why));
+      },
+      [this](const load_report& load) { take_load(load); },
+      [this](tick_atom) {
+        tick_pending_ = false;
+        core_->expire(now());
+        pump();
+      },
+      [this](drain_atom) { return core_->drain(); },
+      [this](cancel_atom) {
+        const auto cut = core_->cut_all();
+        pump();
+        return cut;
+      },
   };
 }
 

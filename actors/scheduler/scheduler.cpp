@@ -28,8 +28,12 @@ void on_step_done(self_ptr self, const engine::step_result& done) {
   pump(self);
 }
 
+/// A step that failed ends its requests. A worker that died ends the scheduler instead, without a
+/// word to the hubs: the routers let every stream go on elsewhere.
 void on_step_failed(self_ptr self, step_id step, const caf::error& why) {
   const auto reason = from_caf(why);
+  if (reason.code == errc::peer_down)
+    return self->quit(why);
   log_error("model {} replica {}: {}", state(self).options.model,
             value(state(self).options.replica), to_string(reason));
   state(self).core->step_failed(step, reason, now());

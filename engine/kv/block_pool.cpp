@@ -74,6 +74,15 @@ void block_pool::release(const kv_release& given) {
 
 std::vector<kv_event> block_pool::take_events() { return std::exchange(events_, {}); }
 
+std::vector<block_hash> block_pool::indexed() const {
+  std::vector<block_hash> hashes;
+  hashes.reserve(index_.size());
+  for (const auto& entry : blocks_)
+    if (entry.hash != block_hash{} && entry.same.before == none)
+      hashes.push_back(entry.hash);
+  return hashes;
+}
+
 block_pool_stats block_pool::stats() const {
   const auto total = static_cast<std::uint32_t>(blocks_.size());
   return {.total = total,

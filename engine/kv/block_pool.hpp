@@ -54,6 +54,8 @@ public:
   /// one hash: blocks of equal contents make one `stored` and one `removed`. Changes that nobody
   /// takes are dropped when they are more than twice the blocks: a gap in the numbers tells.
   [[nodiscard]] std::vector<kv_event> take_events();
+  /// The hashes in the prefix index, as of the last event taken or not; in the order of blocks.
+  [[nodiscard]] std::vector<block_hash> indexed() const;
   [[nodiscard]] block_pool_stats stats() const;
 
   /// Forgets all contents; who holds which block stays as it is.

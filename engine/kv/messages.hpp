@@ -73,13 +73,26 @@ struct kv_release {
   std::vector<released_block> blocks;
 };
 
-/// kv_manager -> scheduler -> routers: a numbered change of the prefix index.
+/// A numbered change of the prefix index, counted from 1 without gaps.
 struct kv_event {
   enum class kind : std::uint8_t { stored, removed, cleared };
   std::uint64_t number = 0;
   kind what = kind::stored;
   block_hash hash{};
   block_hash parent{};
+};
+
+/// kv_manager -> routers, with the load reports: what changed in the prefix index, or all of it.
+struct kv_index_report {
+  replica_id replica{};
+  /// Tells the kv_managers of one replica apart: each counts its events from 1.
+  std::uint64_t incarnation = 0;
+  /// The number of the last event that is accounted for here.
+  std::uint64_t through = 0;
+  /// Whether `stored` is the whole index as of event `through`; `events` is empty then.
+  bool snapshot = false;
+  std::vector<block_hash> stored;
+  std::vector<kv_event> events;
 };
 
 } // namespace troupe::engine

@@ -18,7 +18,8 @@ constexpr std::uint32_t counter_bits = 40;
 struct stream_record {
   /// As it was sent last; `delivered` is every token that reached the sink.
   submission request;
-  replica_id replica{};
+  /// Nothing while the stream is parked; its attempt is one that was never sent then.
+  std::optional<replica_id> replica;
 };
 
 } // namespace
@@ -31,8 +32,11 @@ struct hub::impl {
     record.replica = replica;
   }
 
-  void unsettle(request_id id, const stream_record& record) {
-    const auto found = by_replica.find(record.replica);
+  void unsettle(request_id id, stream_record& record) {
+    if (!record.replica)
+      return;
+    const auto found = by_replica.find(*record.replica);
+    record.replica.reset();
     found->second.erase(id);
     if (found->second.empty())
       by_replica.erase(found);
@@ -81,7 +85,8 @@ result<submission> hub::open(submission request, replica_id replica) {
 std::optional<token_chunk> hub::deliver(const token_chunk& chunk) {
   const auto found = impl_->streams.find(chunk.request);
   auto* request = found == impl_->streams.end() ? nullptr : &found->second.request;
-  if (request == nullptr || chunk.stream != request->sink.stream ||
+  const bool parked = request != nullptr && !found->second.replica;
+  if (request == nullptr || parked || chunk.stream != request->sink.stream ||
       chunk.attempt != request->attempt || chunk.offset != request->delivered.size()) {
     ++impl_->counters.dropped;
     return std::nullopt;
@@ -89,7 +94,10 @@ std::optional<token_chunk> hub::deliver(const token_chunk& chunk) {
   request->delivered.insert(request->delivered.end(), chunk.ids.begin(), chunk.ids.end());
   if (chunk.finish != finish_reason::none)
     impl_->erase(found);
-  return chunk;
+  auto next = chunk;
+  if (chunk.offset > 0)
+    next.cached_tokens = 0;
+  return next;
 }
 
 std::optional<token_chunk> hub::end(request_id id, finish_reason finish, error why) {
@@ -118,10 +126,26 @@ std::optional<submission> hub::resume(request_id id, replica_id replica) {
   const auto found = impl_->streams.find(id);
   if (found == impl_->streams.end())
     return std::nullopt;
+  auto& record = found->second;
+  if (record.replica) {
+    impl_->unsettle(id, record);
+    ++record.request.attempt;
+  }
+  impl_->settle(id, record, replica);
+  return record.request;
+}
+
+void hub::park(request_id id) {
+  const auto found = impl_->streams.find(id);
+  if (found == impl_->streams.end() || !found->second.replica)
+    return;
   impl_->unsettle(id, found->second);
-  impl_->settle(id, found->second, replica);
   ++found->second.request.attempt;
-  return found->second.request;
+}
+
+const submission* hub::journal(request_id id) const {
+  const auto found = impl_->streams.find(id);
+  return found == impl_->streams.end() ? nullptr : &found->second.request;
 }
 
 std::optional<replica_id> hub::replica_of(request_id id) const {

@@ -35,17 +35,23 @@ public:
   /// @errors busy: max_streams are open
   [[nodiscard]] result<submission> open(submission request, replica_id replica);
   /// The chunk as it is to be handed to the sink, or nothing when it must be dropped. A chunk with
-  /// a finish reason ends the stream.
+  /// a finish reason ends the stream. Only the first chunk of a stream says what was cached: later
+  /// attempts find other caches, and the usage that a client is told does not change.
   [[nodiscard]] std::optional<token_chunk> deliver(const token_chunk& chunk);
   /// Ends a stream from this side: its last chunk, which stands after every token delivered, or
   /// nothing when no such stream is open.
   [[nodiscard]] std::optional<token_chunk> end(request_id id, finish_reason finish, error why);
   /// Forgets a stream without a last chunk: its submission was refused, or its sink is gone.
   void close(request_id id);
+  /// Takes a stream from its replica, whose attempt ends with that. `resume` goes on with it.
+  void park(request_id id);
   /// The same request for another replica: next attempt, with the tokens delivered so far.
   /// Empty when no such stream is open.
   [[nodiscard]] std::optional<submission> resume(request_id id, replica_id replica);
-  /// The replica that serves a stream now.
+  /// The journal of a stream: its request with the current attempt and the tokens delivered. Null
+  /// when no such stream is open; valid until the next call that changes the hub.
+  [[nodiscard]] const submission* journal(request_id id) const;
+  /// The replica that serves a stream now; nothing while it is parked.
   [[nodiscard]] std::optional<replica_id> replica_of(request_id id) const;
   /// The open streams of a replica, in the order of their ids.
   [[nodiscard]] std::vector<request_id> streams_of(replica_id replica) const;

@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <iterator>
 #include <map>
 #include <set>
 #include <tuple>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -17,8 +15,11 @@ namespace {
 
 /// One replica as the router sees it.
 struct replica_row {
-  replica_id id{};
-  std::string model;
+  replica_facts facts;
+  std::uint32_t model = 0;
+  /// Its place among the depths of the cache view.
+  std::uint32_t member = 0;
+  bool draining = false;
   replica_load reported;
   /// Sent and ended since the report, which does not know of it.
   std::int64_t requests_since = 0;
@@ -28,41 +29,80 @@ struct replica_row {
     return std::max<std::int64_t>(0, std::int64_t{reported.running} + reported.waiting +
                                          requests_since);
   }
+  /// Tokens that its steps have to read or to compute for others.
+  [[nodiscard]] std::uint64_t busy_tokens() const {
+    return std::uint64_t{reported.used_blocks} * facts.block_size + reported.waiting_tokens +
+           tokens_since;
+  }
+};
+
+struct candidate {
+  const replica_row* row = nullptr;
+  /// Leading tokens of the request that are cached there; 0 unless the policy asked.
+  std::uint64_t cached_tokens = 0;
 };
 
 /// At least one replica, in the order of ids.
-using candidates = std::vector<const replica_row*>;
-using choice = const replica_row* (*)(const candidates& from, std::optional<replica_id> last);
+using candidates = std::vector<candidate>;
+using choice = const candidate& (*)(const candidates& from, std::optional<replica_id> last,
+                                    std::uint64_t tokens);
 
-const replica_row* next_in_turn(const candidates& from, std::optional<replica_id> last) {
-  const auto found =
-      std::ranges::find_if(from, [&](const replica_row* row) { return !last || row->id > *last; });
+const candidate& next_in_turn(const candidates& from, std::optional<replica_id> last,
+                              std::uint64_t) {
+  const auto found = std::ranges::find_if(
+      from, [&](const candidate& c) { return !last || c.row->facts.id > *last; });
   return found != from.end() ? *found : from.front();
+}
+
+/// The candidate of the least cost; among equals the next in turn.
+template <class Cost>
+const candidate& cheapest(const candidates& from, std::optional<replica_id> last, Cost cost) {
+  const candidate* best = nullptr;
+  auto best_cost = cost(from.front());
+  bool best_is_behind = false;
+  for (const auto& one : from) {
+    const auto its = cost(one);
+    const bool behind = !last || one.row->facts.id > *last;
+    if (best == nullptr || its < best_cost || (its == best_cost && behind && !best_is_behind)) {
+      best = &one;
+      best_cost = its;
+      best_is_behind = behind;
+    }
+  }
+  return *best;
 }
 
 /// The fewest requests; among equals the fewest prompt tokens on their way, then the most free
 /// blocks, then the next in turn.
-const replica_row* least_loaded(const candidates& from, std::optional<replica_id> last) {
-  const auto load = [](const replica_row* row) {
-    return std::tuple{row->requests(), row->tokens_since, ~row->reported.free_blocks};
-  };
-  const auto least = load(*std::ranges::min_element(from, {}, load));
-  candidates equal;
-  std::ranges::copy_if(from, std::back_inserter(equal),
-                       [&](const replica_row* row) { return load(row) == least; });
-  return next_in_turn(equal, last);
+const candidate& least_loaded(const candidates& from, std::optional<replica_id> last,
+                              std::uint64_t) {
+  return cheapest(from, last, [](const candidate& c) {
+    return std::tuple{c.row->requests(), c.row->tokens_since, ~c.row->reported.free_blocks};
+  });
+}
+
+/// The fewest tokens to compute and to read: those of the request that are not cached, those in the
+/// KV blocks of the requests that run there, and the prompts that wait; then the fewest requests.
+const candidate& prefix(const candidates& from, std::optional<replica_id> last,
+                        std::uint64_t tokens) {
+  return cheapest(from, last, [&](const candidate& c) {
+    return std::tuple{tokens - c.cached_tokens + c.row->busy_tokens(), c.row->requests()};
+  });
 }
 
 struct policy_row {
   routing_policy policy;
   std::string_view name;
   choice choose;
+  /// Whether the choice looks at what is cached.
+  bool wants_cache;
 };
 
 /// A new policy is one row and one function. In the order of the enumeration.
 constexpr std::array policies{
-    policy_row{routing_policy::round_robin, "round_robin", next_in_turn},
-    policy_row{routing_policy::least_loaded, "least_loaded", least_loaded},
+    policy_row{routing_policy::round_robin, "round_robin", next_in_turn, false},
+    policy_row{routing_policy::least_loaded, "least_loaded", least_loaded, false},
+    policy_row{routing_policy::prefix, "prefix", prefix, true},
 };
 
 const policy_row& row_of(routing_policy policy) {
@@ -74,30 +114,89 @@ const policy_row& row_of(routing_policy policy) {
 std::string_view to_string(routing_policy policy) noexcept { return row_of(policy).name; }
 
 struct replica_table::impl {
-  [[nodiscard]] replica_row* find(replica_id id) {
-    const auto found = rows.find(id);
-    return found == rows.end() ? nullptr : &found->second;
+  explicit impl(const options& how) : policy{row_of(how.policy)} {
+    if (policy.wants_cache)
+      cache.emplace(how.cache);
   }
 
-  routing_policy policy{};
-  std::map<replica_id, replica_row> rows;
-  std::set<std::string, std::less<>> models;
+  [[nodiscard]] replica_row* find(replica_id id) {
+    const auto found = std::ranges::lower_bound(rows, id, {}, id_of);
+    return found == rows.end() || found->facts.id != id ? nullptr : &*found;
+  }
+
+  [[nodiscard]] static replica_id id_of(const replica_row& row) { return row.facts.id; }
+
+  void gather(const placement& what, std::uint32_t model);
+  void look_up(prompt_hashes& hashes, time_point now);
+
+  const policy_row& policy;
+  /// In the order of ids.
+  std::vector<replica_row> rows;
+  std::map<std::string, std::uint32_t, std::less<>> models;
   /// The replica chosen last, of each model.
-  std::unordered_map<std::string, replica_id> last;
+  std::vector<std::optional<replica_id>> last;
+  std::optional<cache_view> cache;
+  /// Kept from choice to choice, so that one allocates nothing.
+  candidates from;
+  std::vector<std::uint32_t> depths;
 };
 
-replica_table::replica_table(routing_policy policy) : impl_{std::make_unique<impl>()} {
-  impl_->policy = policy;
+/// The replicas that can take the request; those of equal numerics alone if there are any.
+void replica_table::impl::gather(const placement& what, std::uint32_t model) {
+  from.clear();
+  for (const auto& row : rows) {
+    if (row.model != model || row.draining ||
+        std::ranges::find(what.except, row.facts.id) != what.except.end())
+      continue;
+    from.push_back({.row = &row, .cached_tokens = 0});
+  }
+  const auto other = [&](const candidate& c) { return c.row->facts.numerics != what.numerics; };
+  if (what.numerics && !std::ranges::all_of(from, other))
+    std::erase_if(from, other);
 }
+
+/// How much each candidate has cached: one look-up for all of a block size, which is one as a rule.
+void replica_table::impl::look_up(prompt_hashes& hashes, time_point now) {
+  std::uint32_t size = 0;
+  for (auto& one : from) {
+    const auto& facts = one.row->facts;
+    if (facts.block_size != size) {
+      size = facts.block_size;
+      depths.assign(cache->members(), 0);
+      cache->raise_depths(hashes.of(size), depths, now);
+    }
+    one.cached_tokens = std::uint64_t{depths[one.row->member]} * size;
+  }
+}
+
+replica_table::replica_table(options how) : impl_{std::make_unique<impl>(how)} {}
 
 replica_table::~replica_table() = default;
 
-void replica_table::add(replica_id replica, std::string model) {
-  impl_->models.insert(model);
-  impl_->rows[replica] = {.id = replica, .model = std::move(model), .reported = {}};
+void replica_table::add(replica_facts facts, time_point now) {
+  remove(facts.id);
+  const auto [model, fresh] =
+      impl_->models.try_emplace(facts.model, static_cast<std::uint32_t>(impl_->models.size()));
+  if (fresh)
+    impl_->last.emplace_back();
+  replica_row row{.facts = std::move(facts), .model = model->second, .reported = {}};
+  row.facts.block_size = std::max<std::uint32_t>(1, row.facts.block_size);
+  if (impl_->cache)
+    row.member = impl_->cache->add(row.facts.id, row.facts.incarnation, now);
+  const auto at = std::ranges::lower_bound(impl_->rows, row.facts.id, {}, impl::id_of);
+  impl_->rows.insert(at, std::move(row));
 }
 
-void replica_table::remove(replica_id replica) { impl_->rows.erase(replica); }
+void replica_table::remove(replica_id replica) {
+  std::erase_if(impl_->rows, [&](const replica_row& row) { return row.facts.id == replica; });
+  if (impl_->cache)
+    impl_->cache->remove(replica);
+}
+
+void replica_table::set_draining(replica_id replica) {
+  if (auto* row = impl_->find(replica); row != nullptr)
+    row->draining = true;
+}
 
 void replica_table::report(replica_id replica, const replica_load& load) {
   auto* row = impl_->find(replica);
@@ -108,12 +207,17 @@ void replica_table::report(replica_id replica, const replica_load& load) {
   row->tokens_since = 0;
 }
 
-void replica_table::sent(replica_id replica, std::uint32_t prompt_tokens) {
-  auto* row = impl_->find(replica);
+void replica_table::sent(const placement& what, const chosen_replica& where, time_point now) {
+  auto* row = impl_->find(where.id);
   if (row == nullptr)
     return;
   ++row->requests_since;
-  row->tokens_since += prompt_tokens;
+  row->tokens_since += what.hashes.tokens() - where.cached_tokens;
+  if (!impl_->cache)
+    return;
+  const auto hashes = what.hashes.of(row->facts.block_size);
+  const auto known = where.cached_tokens / row->facts.block_size;
+  impl_->cache->expect(where.id, hashes.subspan(std::min(known, hashes.size())), now);
 }
 
 void replica_table::ended(replica_id replica) {
@@ -121,24 +225,28 @@ void replica_table::ended(replica_id replica) {
     --row->requests_since;
 }
 
-std::optional<replica_id> replica_table::choose(std::string_view model) {
-  candidates from;
-  for (const auto& [id, row] : impl_->rows) {
-    if (row.model == model)
-      from.push_back(&row);
-  }
-  if (from.empty())
+std::optional<chosen_replica> replica_table::choose(const placement& what, time_point now) {
+  const auto model = impl_->models.find(what.model);
+  if (model == impl_->models.end())
     return std::nullopt;
-  const auto last = impl_->last.find(std::string{model});
-  const auto* chosen =
-      row_of(impl_->policy)
-          .choose(from, last == impl_->last.end() ? std::nullopt : std::optional{last->second});
-  impl_->last[chosen->model] = chosen->id;
-  return chosen->id;
+  impl_->gather(what, model->second);
+  if (impl_->from.empty())
+    return std::nullopt;
+  if (impl_->cache)
+    impl_->look_up(what.hashes, now);
+  auto& last = impl_->last[model->second];
+  const auto& best = impl_->policy.choose(impl_->from, last, what.hashes.tokens());
+  last = best.row->facts.id;
+  return chosen_replica{.id = best.row->facts.id, .cached_tokens = best.cached_tokens};
 }
 
-bool replica_table::knows(std::string_view model) const {
-  return impl_->models.find(model) != impl_->models.end();
+const replica_facts* replica_table::facts(replica_id replica) const {
+  const auto* row = impl_->find(replica);
+  return row == nullptr ? nullptr : &row->facts;
 }
+
+bool replica_table::knows(std::string_view model) const { return impl_->models.contains(model); }
+
+cache_view* replica_table::cache() noexcept { return impl_->cache ? &*impl_->cache : nullptr; }
 
 } // namespace troupe::engine

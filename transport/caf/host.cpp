@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 namespace troupe::net::seam {
@@ -64,13 +65,15 @@ host::peer_ref host::peer_at(const node_id& connection) const {
   return found == connected_.end() ? nullptr : found->second;
 }
 
+void host::connect(const address& where, connect_done done) {
+  const std::lock_guard guard{mutex_};
+  dials_.emplace(net_->dial(where), dialling{std::move(done), nullptr});
+}
+
 result<caf::node_id> host::connect(const address& where, std::chrono::milliseconds limit) {
-  auto waits = std::make_shared<connect_promise>();
+  const auto waits = std::make_shared<std::promise<result<caf::node_id>>>();
   auto answer = waits->get_future();
-  {
-    const std::lock_guard guard{mutex_};
-    dials_.emplace(net_->dial(where), dialling{waits, nullptr});
-  }
+  connect(where, [waits](const result<caf::node_id>& outcome) { waits->set_value(outcome); });
   if (answer.wait_for(limit) != std::future_status::ready)
     return fail(errc::timed_out, fmt::format("no answer from {}", to_string(where)));
   return answer.get();
@@ -78,7 +81,7 @@ result<caf::node_id> host::connect(const address& where, std::chrono::millisecon
 
 void host::dial_for(const peer_ref& wanted, const address& where) {
   const std::lock_guard guard{mutex_};
-  dials_.emplace(net_->dial(where), dialling{nullptr, wanted});
+  dials_.emplace(net_->dial(where), dialling{{}, wanted});
 }
 
 void host::disconnect(const caf::node_id& node) {
@@ -96,30 +99,74 @@ void host::unpublish(const std::string& name) {
   published_.erase(name);
 }
 
-result<published> host::lookup(const caf::node_id& at, const std::string& name,
-                               std::chrono::milliseconds limit) {
+std::uint64_t host::lookup(const caf::node_id& at, const std::string& name, lookup_done done) {
   const auto to = peer_of(at);
   const auto number = next_question_++;
-  auto waits = std::make_shared<lookup_promise>();
-  auto answer = waits->get_future();
   {
     const std::lock_guard guard{mutex_};
-    questions_.emplace(number, question{to, waits});
+    questions_.emplace(number, question{to, std::move(done)});
   }
   std::vector<char> stream;
   auto text = name;
+  result<void> sent;
   if (auto e = write(system_, stream, text))
-    return fail(errc::internal, system_.render(e));
-  auto sent = dispatch(*to, pack({.what = verb::lookup, .id = number}, {std::move(stream), {}}),
-                       pressure::insist);
-  if (sent && answer.wait_for(limit) != std::future_status::ready)
-    sent = fail(errc::timed_out, fmt::format("no answer to the lookup of '{}'", name));
-  const std::lock_guard guard{mutex_};
-  questions_.erase(number);
-  return sent ? answer.get() : fail(sent.error());
+    sent = fail(errc::internal, system_.render(e));
+  else
+    sent = dispatch(*to, pack({.what = verb::lookup, .id = number}, {std::move(stream), {}}),
+                    pressure::insist);
+  if (!sent)
+    if (const auto waiting = take_question(number))
+      waiting(fail(sent.error()));
+  return number;
 }
 
-void host::peer_up(const peer_facts& from) { introduce(from.id); }
+result<published> host::lookup(const caf::node_id& at, const std::string& name,
+                               std::chrono::milliseconds limit) {
+  const auto waits = std::make_shared<std::promise<result<published>>>();
+  auto answer = waits->get_future();
+  const auto number =
+      lookup(at, name, [waits](const result<published>& found) { waits->set_value(found); });
+  if (answer.wait_for(limit) != std::future_status::ready && take_question(number))
+    return fail(errc::timed_out, fmt::format("no answer to the lookup of '{}'", name));
+  return answer.get();
+}
+
+host::lookup_done host::take_question(std::uint64_t number) {
+  const std::lock_guard guard{mutex_};
+  auto asked = questions_.extract(number);
+  return asked.empty() ? lookup_done{} : std::move(asked.mapped().done);
+}
+
+void host::observe(std::function<void(const wire_event&)> user) {
+  const std::lock_guard guard{mutex_};
+  observer_ = std::move(user);
+}
+
+void host::tell(const wire_event& what) const {
+  std::function<void(const wire_event&)> user;
+  {
+    const std::lock_guard guard{mutex_};
+    user = observer_;
+  }
+  if (user)
+    user(what);
+}
+
+void host::heard_of(const known_node& other) {
+  tell({.what = wire_event::kind::heard,
+        .name = other.name,
+        .where = other.listens_at,
+        .node = {},
+        .why = {errc::none, ""}});
+}
+
+void host::peer_up(const peer_facts& from) {
+  {
+    const std::lock_guard guard{mutex_};
+    facts_.insert_or_assign(from.id, from);
+  }
+  introduce(from.id);
+}
 
 void host::dialed(dial_id dial, const address& where, const result<node_id>& outcome) {
   dialling what;
@@ -147,8 +194,8 @@ void host::dialed(dial_id dial, const address& where, const result<node_id>& out
 
 /// Tells whoever dialled how it went.
 void host::settle(const dialling& what, const result<caf::node_id>& outcome) {
-  if (what.waits != nullptr)
-    what.waits->set_value(outcome);
+  if (what.done)
+    what.done(outcome);
   // Nobody is there, or another node: the wanted one was started anew.
   const bool found = outcome && what.wanted != nullptr && *outcome == what.wanted->node();
   if (what.wanted != nullptr && !found && what.wanted->state() == peer_state::dialling)
@@ -156,7 +203,11 @@ void host::settle(const dialling& what, const result<caf::node_id>& outcome) {
 }
 
 void host::refused(const peer_facts& who, const error& why) {
-  log_warn("wire: node '{}' at {}: {}", who.name, to_string(who.listens_at), to_string(why));
+  tell({.what = wire_event::kind::refused,
+        .name = who.name,
+        .where = who.listens_at,
+        .node = {},
+        .why = why});
 }
 
 void host::peer_down(const peer_facts& from, const error& why) {
@@ -164,6 +215,7 @@ void host::peer_down(const peer_facts& from, const error& why) {
   std::vector<dialling> waiting;
   {
     const std::lock_guard guard{mutex_};
+    facts_.erase(from.id);
     if (const auto found = connected_.find(from.id); found != connected_.end()) {
       who = found->second;
       connected_.erase(found);
@@ -180,12 +232,17 @@ void host::peer_down(const peer_facts& from, const error& why) {
     places_.erase(who->node());
   }
   lost(who);
+  tell({.what = wire_event::kind::down,
+        .name = from.name,
+        .where = from.listens_at,
+        .node = who->node(),
+        .why = why});
 }
 
 /// Nobody will hear from this node: ends its proxies, and answers what waits for it.
 void host::lost(const peer_ref& who) {
   who->down();
-  std::vector<std::shared_ptr<lookup_promise>> waiting;
+  std::vector<lookup_done> waiting;
   {
     const std::lock_guard guard{mutex_};
     if (const auto at = peers_.find(who->node()); at != peers_.end() && at->second == who)
@@ -193,12 +250,12 @@ void host::lost(const peer_ref& who) {
     for (auto at = questions_.begin(); at != questions_.end();) {
       const bool hit = at->second.at == who;
       if (hit)
-        waiting.push_back(at->second.waits);
+        waiting.push_back(std::move(at->second.done));
       at = hit ? questions_.erase(at) : std::next(at);
     }
   }
-  for (const auto& waits : waiting)
-    waits->set_value(fail(errc::peer_down, "the node that was asked is gone"));
+  for (const auto& done : waiting)
+    done(fail(errc::peer_down, "the node that was asked is gone"));
   const auto why = caf::make_error(caf::exit_reason::remote_link_unreachable);
   for (const auto& open : who->take_requests()) {
     if (const auto from = caf::actor_cast<caf::strong_actor_ptr>(open.from))

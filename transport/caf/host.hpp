@@ -3,13 +3,14 @@
 #include "transport/caf/peer.hpp"
 #include "transport/caf/runner.hpp"
 #include "transport/caf/settings.hpp"
+#include "troupe/transport/caf.hpp"
 #include "troupe/transport/ucx.hpp"
 
 #include <caf/proxy_registry.hpp>
 
 #include <atomic>
 #include <deque>
-#include <future>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -47,12 +48,19 @@ public:
   void stop();
 
   [[nodiscard]] result<address> listen(const address& where);
+  using connect_done = std::function<void(const result<caf::node_id>&)>;
+  using lookup_done = std::function<void(const result<published>&)>;
+
+  void connect(const address& where, connect_done done);
   [[nodiscard]] result<caf::node_id> connect(const address& where, std::chrono::milliseconds limit);
   void disconnect(const caf::node_id& node);
   void publish(const std::string& name, published what);
   void unpublish(const std::string& name);
+  /// @return the number of the question, for give_up()
+  std::uint64_t lookup(const caf::node_id& at, const std::string& name, lookup_done done);
   [[nodiscard]] result<published> lookup(const caf::node_id& at, const std::string& name,
                                          std::chrono::milliseconds limit);
+  void observe(std::function<void(const wire_event&)> user);
   void run_inline(caf::actor_id who) { runner_.run_inline(who); }
   [[nodiscard]] std::vector<peer_stats> stats() const { return net_->stats(); }
   [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }
@@ -77,7 +85,7 @@ public:
   void drained(const node_id& /*to*/) override {}
   void dialed(dial_id dial, const address& where, const result<node_id>& outcome) override;
   void refused(const peer_facts& who, const error& why) override;
-  void heard_of(const known_node& /*other*/) override {}
+  void heard_of(const known_node& other) override;
 
   // proxy_registry::backend, called under the registry's mutex
   caf::strong_actor_ptr make_proxy(caf::node_id node, caf::actor_id actor) override;
@@ -85,16 +93,14 @@ public:
 
 private:
   using peer_ref = std::shared_ptr<peer>;
-  using connect_promise = std::promise<result<caf::node_id>>;
-  using lookup_promise = std::promise<result<published>>;
   /// Somebody waits in connect(), or a proxy waits for its node.
   struct dialling {
-    std::shared_ptr<connect_promise> waits;
+    connect_done done;
     peer_ref wanted;
   };
   struct question {
     peer_ref at;
-    std::shared_ptr<lookup_promise> waits;
+    lookup_done done;
   };
 
   [[nodiscard]] peer_ref peer_of(const caf::node_id& node);
@@ -121,6 +127,9 @@ private:
   [[nodiscard]] bool settle_exit(peer& from, const caf::message& what,
                                  const caf::strong_actor_ptr& dst);
   void introduce(const node_id& to);
+  void tell(const wire_event& what) const;
+  /// The question, which is then nobody's any more.
+  [[nodiscard]] lookup_done take_question(std::uint64_t number);
   [[nodiscard]] std::vector<char> place(caf::node_id node, address where);
 
   caf::actor_system& system_;
@@ -136,12 +145,15 @@ private:
   address listens_at_;
   std::unordered_map<caf::node_id, peer_ref> peers_;
   std::unordered_map<node_id, peer_ref> connected_;
+  /// What their hellos said.
+  std::unordered_map<node_id, peer_facts> facts_;
   /// Where nodes listen that were told about, themselves included.
   std::unordered_map<caf::node_id, address> places_;
   std::map<dial_id, dialling> dials_;
   /// Dials that succeeded, and whose node has not said yet who it is.
   std::unordered_map<node_id, std::vector<dialling>> awaiting_intro_;
   std::map<std::uint64_t, question> questions_;
+  std::function<void(const wire_event&)> observer_;
   std::map<std::string, published> published_;
   /// Remote actors whose end was told lately: what their links send now was said already.
   std::deque<std::pair<caf::node_id, caf::actor_id>> ended_;

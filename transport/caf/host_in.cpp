@@ -69,8 +69,11 @@ void host::on_intro(const node_id& from, const opened& in) {
   const auto who = peer_of(node);
   std::vector<node_id> others;
   std::vector<dialling> waiting;
+  std::string name;
   {
     const std::lock_guard guard{mutex_};
+    if (const auto facts = facts_.find(from); facts != facts_.end())
+      name = facts->second.name;
     if (where.port != 0)
       places_.insert_or_assign(node, where);
     for (const auto& [id, other] : connected_)
@@ -86,6 +89,12 @@ void host::on_intro(const node_id& from, const opened& in) {
   who->listens_at(where);
   if (!who->up(*net_, from))
     net_->close(from);
+  // Whoever dialled hears of it after everybody else.
+  tell({.what = wire_event::kind::up,
+        .name = std::move(name),
+        .where = where,
+        .node = node,
+        .why = {errc::none, ""}});
   for (const auto& what : waiting)
     settle(what, node);
 }
@@ -223,20 +232,15 @@ void host::on_lookup(peer& from, const opened& in) {
 void host::on_found(peer&, const opened& in) {
   published found;
   const auto broken = read(runner_, in.stream, found.who, found.type);
-  std::shared_ptr<lookup_promise> waits;
-  {
-    const std::lock_guard guard{mutex_};
-    if (auto asked = questions_.extract(in.outside.id); !asked.empty())
-      waits = std::move(asked.mapped().waits);
-  }
-  if (waits == nullptr)
+  const auto done = take_question(in.outside.id);
+  if (!done)
     return;
   if (broken)
-    waits->set_value(fail(errc::corrupt_data, system_.render(broken)));
+    done(fail(errc::corrupt_data, system_.render(broken)));
   else if (found.who == nullptr)
-    waits->set_value(fail(errc::not_found, "no actor is published under this name"));
+    done(fail(errc::not_found, "no actor is published under this name"));
   else
-    waits->set_value(std::move(found));
+    done(std::move(found));
 }
 
 void host::on_bounce(peer& from, const opened& in) {

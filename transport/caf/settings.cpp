@@ -46,6 +46,15 @@ result<std::vector<std::byte>> read_secret(const std::string& path) {
   return std::vector<std::byte>{bytes.begin(), bytes.end()};
 }
 
+std::vector<config_part> parts_of(const caf::actor_system_config& cfg) {
+  std::vector<config_part> out;
+  if (const auto all = caf::get_if<caf::config_value::dictionary>(&cfg, agree_on_key))
+    for (const auto& [name, hash] : *all)
+      if (const auto number = caf::get_if<std::int64_t>(&hash))
+        out.push_back({name, static_cast<std::uint64_t>(*number)});
+  return out;
+}
+
 } // namespace
 
 result<settings> read_settings(const caf::actor_system_config& cfg) {
@@ -63,6 +72,7 @@ result<settings> read_settings(const caf::actor_system_config& cfg) {
   out.types = type_table{cfg, check_types};
   if (check_types)
     node.self.types_hash = out.types.hash();
+  node.self.config = parts_of(cfg);
   node.timing.heartbeat = milliseconds_of(cfg, "wire.heartbeat-ms", node.timing.heartbeat);
   node.timing.dead_after = milliseconds_of(cfg, "wire.dead-after-ms", node.timing.dead_after);
   node.timing.dial_timeout = milliseconds_of(cfg, "wire.dial-timeout-ms", node.timing.dial_timeout);

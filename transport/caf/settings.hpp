@@ -16,6 +16,9 @@ struct settings {
   bool keep_all = false;
 };
 
+/// Where wire::agree_on() keeps its parts: a dictionary of hashes.
+inline constexpr auto agree_on_key = "wire.agree-on";
+
 /// @errors not_found, unauthorized, invalid_argument: the secret's file
 [[nodiscard]] result<settings> read_settings(const caf::actor_system_config& cfg);
 

@@ -76,6 +76,24 @@ caf::expected<caf::node_id> wire::connect(const address& where, std::chrono::mil
   return *node;
 }
 
+void wire::connect(const address& where, std::function<void(const result<caf::node_id>&)> done) {
+  if (host_ == nullptr)
+    return done(fail(failure_));
+  host_->connect(where, std::move(done));
+}
+
+void wire::observe(std::function<void(const wire_event&)> user) {
+  if (host_ != nullptr)
+    host_->observe(std::move(user));
+}
+
+void wire::agree_on(caf::actor_system_config& cfg, const std::vector<config_part>& parts) {
+  caf::config_value::dictionary all;
+  for (const auto& part : parts)
+    all.emplace(part.name, caf::config_value{static_cast<std::int64_t>(part.hash)});
+  caf::put(cfg.content, seam::agree_on_key, std::move(all));
+}
+
 void wire::disconnect(const caf::node_id& peer) {
   if (host_ != nullptr)
     host_->disconnect(peer);
@@ -103,6 +121,22 @@ caf::expected<caf::strong_actor_ptr> wire::lookup_impl(const caf::node_id& at,
   if (!system_.assignable(found->type, type))
     return to_caf_error({errc::conflict, "the actor '" + name + "' takes other messages"});
   return std::move(found->who);
+}
+
+void wire::lookup_impl(const caf::node_id& at, const std::string& name, std::set<std::string> type,
+                       std::function<void(const result<caf::strong_actor_ptr>&)> done) {
+  if (host_ == nullptr)
+    return done(fail(failure_));
+  host_->lookup(at, name,
+                [this, name, type = std::move(type),
+                 done = std::move(done)](const result<seam::published>& found) {
+                  if (!found)
+                    return done(fail(found.error()));
+                  if (!system_.assignable(found->type, type))
+                    return done(
+                        fail(errc::conflict, "the actor '" + name + "' takes other messages"));
+                  done(found->who);
+                });
 }
 
 void wire::run_inline(const caf::actor_addr& who) {

@@ -8,6 +8,8 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <mutex>
 #include <thread>
 
 using namespace troupe;
@@ -403,4 +405,65 @@ TEST_CASE("a chosen actor runs on the progress thread", "[net][caf]") {
   two.b.net.run_inline(two.served->address());
   for (std::int32_t i = 0; i < 200; ++i)
     REQUIRE(two.a.ask<std::int32_t>(two.remote, echo_atom::value, i) == i);
+}
+
+TEST_CASE("what happens to peers is told in its order", "[net][caf]") {
+  program b{[] {
+    program_config c;
+    caf::put(c.content, "wire.name", std::string{"b"});
+    return c;
+  }()};
+  const auto where = b.listen();
+  std::mutex mutex;
+  std::vector<std::string> told;
+  const auto count = [&] {
+    const std::lock_guard guard{mutex};
+    return told.size();
+  };
+  std::promise<result<caf::node_id>> connected;
+  std::promise<result<caf::actor>> found;
+  program a;
+  {
+    a.net.observe([&](const wire_event& what) {
+      const std::lock_guard guard{mutex};
+      const bool up = what.what == wire_event::kind::up;
+      told.push_back((up ? "up " : "down ") + what.name + " " +
+                     std::string{to_string(what.why.code)});
+    });
+    a.net.connect(where, [&](const result<caf::node_id>& node) {
+      // It is told before the one who dialled is.
+      CHECK(count() == 1);
+      connected.set_value(node);
+    });
+    const auto node = connected.get_future().get();
+    REQUIRE(node);
+    a.net.lookup<caf::actor>(*node, "nobody",
+                             [&](const result<caf::actor>& actor) { found.set_value(actor); });
+    const auto actor = found.get_future().get();
+    REQUIRE_FALSE(actor);
+    CHECK(actor.error().code == errc::not_found);
+    b.net.disconnect(a.sys.node());
+    for (int i = 0; i < 1000 && count() < 2; ++i)
+      std::this_thread::sleep_for(5ms);
+    a.net.observe({});
+  }
+  CHECK(told == std::vector<std::string>{"up b none", "down b draining"});
+}
+
+TEST_CASE("nodes agree on the parts of their configuration, clients have none", "[net][caf]") {
+  const auto with = [](const std::vector<config_part>& parts) {
+    program_config c;
+    wire::agree_on(c, parts);
+    return c;
+  };
+  program b{with({{"models.bard", ~std::uint64_t{0}}, {"routing", 2}})};
+  const auto where = b.listen();
+  program same{with({{"models.bard", ~std::uint64_t{0}}, {"routing", 2}})};
+  CHECK(same.net.connect(where));
+  program other{with({{"models.bard", 1}, {"routing", 2}})};
+  const auto refused = other.net.connect(where);
+  REQUIRE_FALSE(refused);
+  CHECK(other.sys.render(refused.error()).find("in: models.bard;") != std::string::npos);
+  program client;
+  CHECK(client.net.connect(where));
 }

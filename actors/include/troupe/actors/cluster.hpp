@@ -43,8 +43,9 @@ public:
   cluster& operator=(cluster&&) noexcept;
   ~cluster();
 
-  /// The typed handle of the router in this process. Should the router die, its streams end with it
-  /// and this becomes the handle of the next one: an actor that waits for tokens monitors it.
+  /// The typed handle of the router in this process, null in one that is no front. Should the
+  /// router die, its streams end with it and this becomes the handle of the next one: an actor that
+  /// waits for tokens monitors it.
   [[nodiscard]] router_actor router() const;
   /// Waits until every model is ready, or one has failed for good.
   /// @errors what the failed model says; timed_out
@@ -52,6 +53,10 @@ public:
   /// False once the node has ended, by stop() or by its death, which nothing in this process mends:
   /// every stream has ended then, and one ends the process or starts the cluster anew.
   [[nodiscard]] bool alive() const;
+  /// Why it ended by itself: other nodes have declared it dead, or it just died.
+  [[nodiscard]] error why_ended() const;
+  /// True once an order has emptied the node and wants the process to end: call stop().
+  [[nodiscard]] bool drained() const;
   /// The port that the HTTP edge listens on, 0 without one.
   [[nodiscard]] std::uint16_t http_port() const;
   /// One line per actor and model, as `troupe up` prints it.
@@ -70,9 +75,18 @@ private:
   std::unique_ptr<impl> impl_;
 };
 
+/// Prepares the configuration of an actor system for the node `node` of `config` (empty: its only
+/// one): when the node has an address, the system will load troupe::net::wire with the cluster's
+/// secret and settings. Call it before the system is made.
+/// @errors not_found: no such node
+[[nodiscard]] result<void> add_wire(caf::actor_system_config& system,
+                                    const config::cluster_config& config, const std::string& node);
+
 /// Starts the node of `config` in `system`: spawns the cast and returns at once; models load behind
-/// it. The configuration of the system must have had add_messages().
-/// @errors io_failure: a port in use (named); not_found: no such node; whatever config says
+/// it. The configuration of the system must have had add_messages(), and add_wire() when the node
+/// has an address; the other nodes of the file are then dialled until they answer.
+/// @errors io_failure: a port in use (named); not_found: no such node; unauthorized: the secret's
+/// file; whatever config says
 [[nodiscard]] result<cluster> start_cluster(caf::actor_system& system,
                                             const config::cluster_config& config,
                                             start_options options = {});

@@ -40,7 +40,7 @@ struct replica_status {
   std::string model;
   replica_id replica{};
   std::string node;
-  /// "loading", "ready", "failed" or "restarting".
+  /// "loading", "ready", "failed", "restarting" or "draining"; "down" with its node.
   std::string state;
   std::uint32_t running = 0;
   std::uint32_t waiting = 0;
@@ -57,10 +57,21 @@ TROUPE_INSPECT(replica_status, model, replica, node, state, running, waiting, bl
 struct node_status {
   std::string name;
   std::string address;
+  /// "up", "draining" or "drained"; of others also "connecting", "down" or "refused".
   std::string state;
+  /// Why it is down or refused, or what else is amiss.
+  std::string note;
   std::uint64_t uptime_s = 0;
+  /// Seconds that it has been in this state.
+  std::uint64_t since_s = 0;
+  /// The wire to it; empty and 0 for the node that answers.
+  std::string lanes;
+  std::uint64_t round_trip_us = 0;
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t bytes_received = 0;
 };
-TROUPE_INSPECT(node_status, name, address, state, uptime_s)
+TROUPE_INSPECT(node_status, name, address, state, note, uptime_s, since_s, lanes, round_trip_us,
+               bytes_sent, bytes_received)
 
 struct cluster_status {
   std::string cluster;
@@ -103,6 +114,10 @@ CAF_ADD_TYPE_ID(troupe_api, (troupe::actors::router_actor))
 CAF_END_TYPE_ID_BLOCK(troupe_api)
 
 namespace troupe::actors {
+
+/// The name under which a front process with an address publishes its router on the wire: connect()
+/// to the node, then lookup<router_actor>(node, router_name).
+inline constexpr auto router_name = "troupe.router";
 
 /// Registers every message of Troupe. Call it in the constructor of one's actor_system_config.
 void add_messages(caf::actor_system_config& config);

@@ -81,6 +81,17 @@ struct serving_limits {
   setting<std::chrono::milliseconds> shutdown_deadline{std::chrono::seconds{30}, {}};
 };
 
+/// How nodes talk to each other; see troupe/transport/caf.hpp. Each node may say its own.
+struct wire_settings {
+  /// Silence after which a node says that it lives.
+  setting<std::chrono::milliseconds> heartbeat{std::chrono::milliseconds{200}, {}};
+  /// Silence after which a node is declared dead; at least twice the heartbeat.
+  setting<std::chrono::milliseconds> dead_after{std::chrono::seconds{1}, {}};
+  /// UCX's transports and network devices; empty leaves the devices to UCX.
+  setting<std::string> transports{"posix,cma,tcp", {}};
+  setting<std::string> devices;
+};
+
 /// Everything that one cluster file says, completed. A value: nothing changes it after loading.
 struct cluster_config {
   std::filesystem::path file;
@@ -90,6 +101,7 @@ struct cluster_config {
   setting<troupe::log_level> log_level{troupe::log_level::info, {}};
   setting<routing_policy> routing{routing_policy::least_loaded, {}};
   serving_limits limits;
+  wire_settings wire;
   /// Threads of CPU ranks unless a model says otherwise; the machine's by default.
   setting<std::uint32_t> cpu_threads{1, {}};
   /// At least one.

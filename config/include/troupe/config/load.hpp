@@ -30,6 +30,8 @@ struct load_options {
   /// Only names that begin with TROUPE_ are read; see `process_environment`.
   std::map<std::string, std::string> environment;
   build_capabilities capabilities;
+  /// A secret_file that does not exist is no mistake: whoever loads makes it.
+  bool will_make_secret = false;
   /// 0 asks the machine.
   std::uint32_t hardware_threads = 0;
 };

@@ -6,6 +6,8 @@
 #include <caf/all.hpp>
 
 #include <chrono>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -28,6 +30,28 @@ namespace troupe::net {
 namespace seam {
 class host;
 }
+
+/// What happened to a peer; see wire::observe().
+struct wire_event {
+  enum class kind : std::uint8_t {
+    /// Connected: it has said who it is, and messages go both ways.
+    up,
+    /// The end of a connection; `why` is errc::draining when it was agreed on.
+    down,
+    /// A hello was refused, here or there. peer_down: one of the two had declared the other dead.
+    refused,
+    /// Another peer knows this node.
+    heard,
+  };
+  kind what = kind::up;
+  /// As the peer calls itself; empty when that is not known.
+  std::string name;
+  /// Where it listens; port 0 when it does not.
+  address where;
+  /// With up and down.
+  caf::node_id node;
+  error why;
+};
 
 /// The module. Settings are read from the group "wire" of the configuration, from its file or by
 /// `caf::put(cfg.content, "wire.name", name)`:
@@ -62,6 +86,10 @@ public:
   /// The module of a system that has loaded it. @pre loaded
   [[nodiscard]] static wire& of(caf::actor_system& sys);
 
+  /// Parts of a configuration that all nodes must agree on, by name; a refusal says which differ. A
+  /// node that names none agrees with all. Call it before the actor system is made.
+  static void agree_on(caf::actor_system_config& cfg, const std::vector<config_part>& parts);
+
   explicit wire(caf::actor_system& sys);
   ~wire() override;
 
@@ -72,6 +100,8 @@ public:
   /// @errors what the two ends could not agree on, or errc::peer_down, timed_out, not_found
   [[nodiscard]] caf::expected<caf::node_id>
   connect(const address& where, std::chrono::milliseconds limit = std::chrono::seconds{10});
+  /// The same without waiting: `done` is called once, on the progress thread, and must not block.
+  void connect(const address& where, std::function<void(const result<caf::node_id>&)> done);
   /// Ends a connection once all that was sent has been delivered.
   void disconnect(const caf::node_id& peer);
 
@@ -93,6 +123,23 @@ public:
       return std::move(found.error());
     return caf::actor_cast<Handle>(std::move(*found));
   }
+
+  /// The same without waiting: `done` is called once, on the progress thread, unless the question
+  /// cannot even be sent, and must not block.
+  template <class Handle = caf::actor>
+  void lookup(const caf::node_id& at, const std::string& name,
+              std::function<void(const result<Handle>&)> done) {
+    lookup_impl(at, name, system_.message_types<Handle>(),
+                [done = std::move(done)](const result<caf::strong_actor_ptr>& found) {
+                  done(found.map([](caf::strong_actor_ptr who) {
+                    return caf::actor_cast<Handle>(std::move(who));
+                  }));
+                });
+  }
+
+  /// Tells `user` from now on what happens to peers; an empty function ends that. Called on the
+  /// progress thread: it must not block.
+  void observe(std::function<void(const wire_event&)> user);
 
   /// From now on a message from the wire runs this actor at once on the progress thread, if it was
   /// idle. For actors whose handlers are short and never block: all peers wait meanwhile.
@@ -117,6 +164,8 @@ private:
                                                                  const std::string& name,
                                                                  const std::set<std::string>& type,
                                                                  std::chrono::milliseconds limit);
+  void lookup_impl(const caf::node_id& at, const std::string& name, std::set<std::string> type,
+                   std::function<void(const result<caf::strong_actor_ptr>&)> done);
 
   caf::actor_system& system_;
   std::unique_ptr<seam::host> host_;

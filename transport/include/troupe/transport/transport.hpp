@@ -41,7 +41,7 @@ struct identity {
   std::string name;
   /// The hash of the table of message types; 0 agrees with 0 alone.
   std::uint64_t types_hash = 0;
-  /// At most 64 parts.
+  /// At most 64 parts. None at all agree with any: those of a client.
   std::vector<config_part> config;
   /// The cluster's secret. Both ends prove that they know it (HMAC-SHA-256, challenge and response)
   /// and never send it. Empty: no secret, and then listen() takes loopback addresses alone.

@@ -1,0 +1,75 @@
+#include "actors/edge/kserve/failure.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <utility>
+
+namespace troupe::actors::kserve {
+
+namespace {
+
+failure_code code_of(errc code) {
+  switch (code) {
+  case errc::invalid_argument:
+  case errc::bad_shape:
+  case errc::conflict:
+  case errc::limit_exceeded:
+  case errc::corrupt_data:
+  case errc::unauthorized:
+    return failure_code::invalid_arg;
+  case errc::unsupported:
+    return failure_code::unsupported;
+  case errc::not_found:
+    return failure_code::not_found;
+  case errc::busy:
+  case errc::pool_exhausted:
+  case errc::draining:
+  case errc::peer_down:
+  case errc::out_of_memory:
+  case errc::timed_out:
+    return failure_code::unavailable;
+  case errc::cancelled:
+    return failure_code::cancelled;
+  case errc::none:
+  case errc::io_failure:
+  case errc::internal:
+    break;
+  }
+  return failure_code::internal;
+}
+
+} // namespace
+
+tl::unexpected<failure> refuse(failure_code code, std::string text) {
+  return tl::unexpected<failure>(failure{code, std::move(text)});
+}
+
+tl::unexpected<failure> refuse(std::string text) {
+  return refuse(failure_code::invalid_arg, std::move(text));
+}
+
+failure to_failure(const error& why) {
+  return {code_of(why.code), why.note.empty() ? std::string{to_string(why.code)} : why.note};
+}
+
+unsigned http_status(failure_code code) {
+  switch (code) {
+  case failure_code::internal:
+    return 500;
+  case failure_code::not_found:
+    return 404;
+  case failure_code::unavailable:
+    return 503;
+  case failure_code::unsupported:
+    return 501;
+  default:
+    return 400;
+  }
+}
+
+std::string error_json(std::string_view text) {
+  using json = nlohmann::ordered_json;
+  return json{{"error", text}}.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+} // namespace troupe::actors::kserve

@@ -1,0 +1,80 @@
+#include "actors/edge/kserve/service.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace troupe::actors::kserve {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr std::chrono::seconds ready_window{30};
+
+} // namespace
+
+service::service(std::shared_ptr<front_desk> desk, std::shared_ptr<metrics> numbers)
+    : desk_{std::move(desk)}, numbers_{std::move(numbers)}, counts_{std::make_shared<statistics>(
+                                                                numbers_)} {}
+
+std::string service::server_json() const {
+  return json{
+      {"name", server_name},
+      {"version", server_version},
+      {"extensions",
+       {"classification", "sequence", "model_repository", "model_repository(unload_dependents)",
+        "schedule_policy", "model_configuration", "system_shared_memory", "cuda_shared_memory",
+        "binary_tensor_data", "parameters", "statistics", "trace", "logging"}}}
+      .dump();
+}
+
+bool service::ready() const { return desk_->ready(std::chrono::steady_clock::now(), ready_window); }
+
+bool service::model_ready(std::string_view model, std::string_view version) const {
+  return find_ready(*desk_->view(), model, version).has_value();
+}
+
+outcome<std::string> service::metadata(std::string_view model, std::string_view version) const {
+  return find_version(*desk_->view(), model, version).map(metadata_json);
+}
+
+outcome<std::string> service::config(std::string_view model, std::string_view version) const {
+  return find_version(*desk_->view(), model, version).map(config_json);
+}
+
+outcome<std::string> service::statistics_json(std::string_view model,
+                                              std::string_view version) const {
+  const auto view = desk_->view();
+  std::vector<statistics::key> keys;
+  if (!model.empty()) {
+    const auto found = find_version(*view, model, version);
+    if (!found)
+      return tl::unexpected<failure>(found.error());
+    keys.emplace_back(found->name, found->version);
+  } else {
+    for (const auto& m : view->models)
+      keys.emplace_back(m.name, std::to_string(m.version));
+  }
+  return counts_->json(keys);
+}
+
+std::string service::index(bool ready_only) const {
+  auto all = json::array();
+  for (const auto& entry : desk_->view()->models) {
+    const auto m = view_of(entry);
+    if (!ready_only || m.state == "READY")
+      all.push_back(
+          {{"name", m.name}, {"version", m.version}, {"state", m.state}, {"reason", m.reason}});
+  }
+  return all.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+outcome<void> service::refuse_control() {
+  return refuse(failure_code::unavailable,
+                "explicit model load / unload is not allowed if polling is enabled");
+}
+
+} // namespace troupe::actors::kserve

@@ -1,0 +1,138 @@
+#include "actors/edge/kserve/text_request.hpp"
+
+#include "actors/edge/kserve/sampling.hpp"
+#include "engine/text/utf8.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace troupe::actors::kserve {
+
+namespace {
+
+constexpr std::string_view prefix = "Error generating stream: ";
+
+const tensor* find_input(const infer_request& request, std::string_view name) {
+  for (const auto& t : request.inputs)
+    if (t.name == name)
+      return &t;
+  return nullptr;
+}
+
+std::optional<bool> truth_of(const infer_request& request, std::string_view name) {
+  const auto* t = find_input(request, name);
+  if (t == nullptr || t->data.empty())
+    return std::nullopt;
+  return t->data[0] != 0;
+}
+
+tl::unexpected<failure> refuse_generation(failure_code code, std::string_view text) {
+  return refuse(code, std::string{prefix} + std::string{text});
+}
+
+/// Inputs that are declared, so that clients of the vLLM backend find them, and not served.
+outcome<void> refuse_unserved(const infer_request& request, const model_view& model) {
+  if (find_input(request, "embedding_request") != nullptr)
+    return refuse_generation(failure_code::internal,
+                             fmt::format("Model {} does not support 'embed' request", model.name));
+  if (find_input(request, "image") != nullptr)
+    return refuse_generation(failure_code::internal,
+                             fmt::format("Model {} does not support the input 'image'; leave it "
+                                         "out",
+                                         model.name));
+  for (const std::string_view name : {"return_logprobs", "return_cumulative_logprob"})
+    if (truth_of(request, name).value_or(false))
+      return refuse_generation(failure_code::internal,
+                               fmt::format("Model {} does not support the input '{}' yet; leave "
+                                           "it out, or set it to false",
+                                           model.name, name));
+  return {};
+}
+
+outcome<std::string> prompt_of(const infer_request& request) {
+  const auto* text = find_input(request, "text_input");
+  std::string prompt{elements_of(*text).at(0)};
+  const auto bad = engine::text::find_invalid_utf8(prompt);
+  if (bad < prompt.size())
+    return refuse_generation(failure_code::invalid_arg,
+                             fmt::format("the input 'text_input' is not UTF-8: byte {} begins no "
+                                         "character",
+                                         bad));
+  return prompt;
+}
+
+outcome<void> read_sampling(const infer_request& request, inference_request& out) {
+  const auto* text = find_input(request, "sampling_parameters");
+  // The input replaces the parameters of the request; the two are not merged.
+  return text != nullptr ? read_sampling_text(elements_of(*text).at(0), out)
+                         : read_sampling_parameters(request.parameters, out);
+}
+
+tensor text_tensor(std::string name, std::string_view element) {
+  tensor t{.name = std::move(name), .type = datatype::bytes, .shape = {1}};
+  append_element(t.data, element);
+  return t;
+}
+
+tensor count_tensor(std::string name, std::uint32_t count) {
+  tensor t{.name = std::move(name), .type = datatype::uint32, .shape = {1}};
+  append_number(t.data, count);
+  return t;
+}
+
+std::string_view finish_text(engine::finish_reason reason) {
+  return reason == engine::finish_reason::none ? "None" : engine::to_string(reason);
+}
+
+} // namespace
+
+outcome<text_request> to_text_request(const infer_request& request, const model_view& model) {
+  if (auto good = refuse_unserved(request, model); !good)
+    return tl::unexpected(std::move(good.error()));
+  text_request made;
+  made.stream = truth_of(request, "stream").value_or(false);
+  const auto exclude = truth_of(request, "exclude_input_in_output");
+  if (made.stream && exclude && !*exclude)
+    return refuse_generation(failure_code::internal,
+                             "When streaming, `exclude_input_in_output` = False is not allowed.");
+  made.exclude_input = exclude.value_or(made.stream);
+  made.finish_reason = truth_of(request, "return_finish_reason").value_or(false);
+  made.num_input_tokens = truth_of(request, "return_num_input_tokens").value_or(false);
+  made.num_output_tokens = truth_of(request, "return_num_output_tokens").value_or(false);
+  for (const auto& out : request.outputs)
+    made.outputs.push_back(out.name);
+  auto prompt = prompt_of(request);
+  if (!prompt)
+    return tl::unexpected(std::move(prompt.error()));
+  made.request.model = model.name;
+  made.request.prompt_text = std::move(*prompt);
+  made.request.arrival = request.arrival;
+  if (auto read = read_sampling(request, made.request); !read)
+    return tl::unexpected(std::move(read.error()));
+  if (auto read = read_protocol_parameters(request.parameters, made.request); !read)
+    return tl::unexpected(std::move(read.error()));
+  return made;
+}
+
+std::vector<tensor> text_outputs(const text_request& request, const response_part& part) {
+  const auto wanted = [&](std::string_view name) {
+    return request.outputs.empty() ||
+           std::find(request.outputs.begin(), request.outputs.end(), name) != request.outputs.end();
+  };
+  std::vector<tensor> all;
+  if (wanted("text_output"))
+    all.push_back(text_tensor("text_output", request.exclude_input
+                                                 ? part.text
+                                                 : *request.request.prompt_text + part.text));
+  if (request.finish_reason && wanted("finish_reason"))
+    all.push_back(text_tensor("finish_reason", finish_text(part.finish)));
+  if (request.num_input_tokens && wanted("num_input_tokens"))
+    all.push_back(count_tensor("num_input_tokens", part.counts.prompt_tokens));
+  if (request.num_output_tokens && wanted("num_output_tokens"))
+    all.push_back(count_tensor("num_output_tokens", part.tokens));
+  return all;
+}
+
+} // namespace troupe::actors::kserve

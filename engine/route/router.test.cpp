@@ -1,0 +1,780 @@
+#include "engine/route/router.hpp"
+
+#include "troupe/base/prng.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <set>
+
+using namespace troupe;
+using namespace troupe::engine;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr time_point start{};
+const error gone{errc::peer_down, "the worker stopped"};
+
+replica_facts facts(std::uint32_t id, std::uint64_t numerics = 1) {
+  return {.id = replica_id{id},
+          .model = "bard",
+          .node = "",
+          .numerics = numerics,
+          .batch_invariant = true,
+          .block_size = 4,
+          .incarnation = 1};
+}
+
+submission a_request(std::chrono::milliseconds timeout = 0ms) {
+  submission made;
+  made.model = "bard";
+  made.prompt = {1, 2, 3, 4, 5, 6};
+  made.timeout = timeout;
+  made.priority = -3;
+  made.cache_salt = "salt";
+  made.sampling.seed = 77;
+  return made;
+}
+
+/// A router of replicas 1 and 2, with what it wants sent.
+struct desk {
+  explicit desk(router_config config = {.hub = hub_id{1}}) : core{config} {
+    core.replica_up(facts(1), now);
+    core.replica_up(facts(2), now);
+    act();
+  }
+
+  router_actions act() {
+    auto actions = core.take_actions();
+    for (const auto& d : actions.dispatches)
+      sent[d.request.id] = d;
+    return actions;
+  }
+
+  /// Submits; the replica has not answered yet.
+  request_id open(std::chrono::milliseconds timeout = 0ms) {
+    const auto id = core.submit(a_request(timeout), now);
+    REQUIRE(id);
+    act();
+    return *id;
+  }
+
+  void accept(request_id id) {
+    core.accepted(id, sent.at(id).replica, sent.at(id).request.attempt, now);
+  }
+
+  void refuse(request_id id, errc code) {
+    core.rejected(id, sent.at(id).replica, sent.at(id).request.attempt, {code, "no"}, now);
+  }
+
+  request_id open_and_accept(std::chrono::milliseconds timeout = 0ms) {
+    const auto id = open(timeout);
+    accept(id);
+    act();
+    return id;
+  }
+
+  void give(request_id id, std::vector<token_id> ids, finish_reason finish = finish_reason::none) {
+    const auto& at = sent.at(id);
+    token_chunk chunk{.request = id,
+                      .stream = at.request.sink.stream,
+                      .attempt = at.request.attempt,
+                      .offset = offset[id],
+                      .ids = std::move(ids),
+                      .finish = finish,
+                      .note = ""};
+    offset[id] += static_cast<std::uint32_t>(chunk.ids.size());
+    core.tokens({at.replica, {std::move(chunk)}}, now);
+  }
+
+  void down(replica_id replica, end_cause cause = end_cause::died) {
+    core.replica_down(replica, gone, cause, now);
+  }
+
+  router core;
+  time_point now = start;
+  std::map<request_id, router_actions::dispatch> sent;
+  std::map<request_id, std::uint32_t> offset;
+};
+
+} // namespace
+
+TEST_CASE("a submission is dispatched, accepted and answered once", "[route][router]") {
+  desk d;
+  const auto id = d.open();
+  CHECK(d.sent.at(id).replica == replica_id{1});
+  CHECK(d.sent.at(id).request.attempt == 1);
+  d.accept(id);
+  d.accept(id);
+  auto actions = d.act();
+  REQUIRE(actions.verdicts.size() == 1);
+  CHECK(actions.verdicts[0].id == id);
+  CHECK(actions.verdicts[0].outcome == replica_id{1});
+  d.give(id, {10, 11});
+  d.give(id, {12}, finish_reason::stop);
+  actions = d.act();
+  REQUIRE(actions.deliveries.size() == 2);
+  CHECK(actions.deliveries[1].finish == finish_reason::stop);
+  CHECK(d.core.stats().hub.open == 0);
+}
+
+TEST_CASE("refusals at the door have their reasons", "[route][router]") {
+  desk d{{.hub = hub_id{1}, .max_streams = 1}};
+  auto unknown = a_request();
+  unknown.model = "hamlet";
+  CHECK(d.core.submit(unknown, start).error().code == errc::not_found);
+  (void)d.open();
+  CHECK(d.core.submit(a_request(), start).error().code == errc::busy);
+  d.down(replica_id{1});
+  d.down(replica_id{2});
+  CHECK(d.core.submit(a_request(), start).error().code == errc::busy);
+  CHECK(d.core.drain() == 1);
+  CHECK(d.core.submit(a_request(), start).error().code == errc::draining);
+}
+
+TEST_CASE("a busy replica is passed over, and only when all are busy is the request refused",
+          "[route][router]") {
+  desk d;
+  const auto id = d.open();
+  d.refuse(id, errc::busy);
+  auto actions = d.act();
+  REQUIRE(actions.dispatches.size() == 1);
+  CHECK(actions.dispatches[0].replica == replica_id{2});
+  CHECK(actions.dispatches[0].request.attempt == 2);
+  CHECK(actions.verdicts.empty());
+  d.core.accepted(id, replica_id{1}, 1, start); // what the first one says does not count any more
+  CHECK(d.act().verdicts.empty());
+  d.refuse(id, errc::busy);
+  actions = d.act();
+  CHECK(actions.dispatches.empty());
+  REQUIRE(actions.verdicts.size() == 1);
+  CHECK(actions.verdicts[0].outcome.error().code == errc::busy);
+  CHECK(actions.deliveries.empty());
+  CHECK(d.core.stats().hub.open == 0);
+  CHECK(d.core.stats().migrations_exact == 0);
+}
+
+TEST_CASE("an error of the request itself is not tried elsewhere", "[route][router]") {
+  desk d;
+  const auto id = d.open();
+  d.refuse(id, errc::invalid_argument);
+  const auto actions = d.act();
+  CHECK(actions.dispatches.empty());
+  CHECK(actions.verdicts.at(0).outcome.error().code == errc::invalid_argument);
+}
+
+TEST_CASE("a stream goes on elsewhere when its replica dies", "[route][router]") {
+  desk d;
+  const auto id = d.open_and_accept();
+  d.give(id, {10, 11});
+  d.act();
+  d.down(replica_id{1});
+  auto actions = d.act();
+  REQUIRE(actions.dispatches.size() == 1);
+  CHECK(actions.cancels.size() == 1); // it may only be slow
+  CHECK(actions.deliveries.empty());
+  const auto& again = actions.dispatches[0].request;
+  CHECK(actions.dispatches[0].replica == replica_id{2});
+  CHECK(again.attempt == 2);
+  CHECK(again.delivered == std::vector<token_id>{10, 11});
+  CHECK(again.prompt == a_request().prompt);
+  CHECK(again.priority == -3);
+  CHECK(again.cache_salt == "salt");
+  CHECK(again.sampling == a_request().sampling);
+  // The old replica was only slow: nothing it says counts.
+  const token_chunk late{.request = id,
+                         .stream = again.sink.stream,
+                         .attempt = 1,
+                         .offset = 2,
+                         .ids = {99},
+                         .note = ""};
+  d.core.tokens({replica_id{1}, {late}}, start);
+  CHECK(d.act().deliveries.empty());
+  d.accept(id);
+  CHECK(d.act().verdicts.empty()); // the submitter knows already
+  CHECK(d.core.stats().migrations_exact == 1);
+  d.give(id, {12}, finish_reason::length);
+  CHECK(d.act().deliveries.at(0).ids == std::vector<token_id>{12});
+}
+
+TEST_CASE("a stream that was not accepted yet is resubmitted too", "[route][router]") {
+  desk d;
+  const auto id = d.open();
+  d.refuse(id, errc::peer_down); // the death itself follows
+  CHECK(d.act().verdicts.empty());
+  d.down(replica_id{1});
+  CHECK(d.act().dispatches.at(0).replica == replica_id{2});
+  d.accept(id);
+  CHECK(d.act().verdicts.at(0).outcome == replica_id{2});
+}
+
+TEST_CASE("equal numerics are preferred, and what is not exact is counted", "[route][router]") {
+  desk d;
+  d.core.replica_up(facts(3, 2), start);
+  d.core.replica_up(facts(4, 1), start);
+  d.core.load(replica_id{4}, {.running = 60});
+  const auto id = d.open_and_accept();
+  REQUIRE(d.sent.at(id).replica == replica_id{1});
+  d.give(id, {10});
+  d.core.load(replica_id{2}, {.running = 70});
+  d.down(replica_id{1});
+  d.act();
+  CHECK(d.sent.at(id).replica == replica_id{4});
+  d.accept(id);
+  d.down(replica_id{4});
+  d.act();
+  CHECK(d.sent.at(id).replica == replica_id{2});
+  d.accept(id);
+  d.give(id, {11});
+  d.down(replica_id{2});
+  d.act();
+  CHECK(d.sent.at(id).replica == replica_id{3});
+  CHECK(d.core.stats().migrations_exact == 2);
+  CHECK(d.core.stats().migrations_inexact == 0);
+  d.accept(id);
+  CHECK(d.core.stats().migrations_inexact == 1);
+}
+
+TEST_CASE("numerics that are not batch-invariant are never exact", "[route][router]") {
+  desk d{{.hub = hub_id{1}}};
+  d.down(replica_id{1});
+  d.down(replica_id{2});
+  auto loose = facts(5);
+  loose.batch_invariant = false;
+  d.core.replica_up(loose, start);
+  const auto id = d.open_and_accept();
+  d.give(id, {10});
+  loose.id = replica_id{6};
+  d.core.replica_up(loose, start);
+  d.down(replica_id{5});
+  d.act();
+  d.accept(id);
+  CHECK(d.core.stats().migrations_inexact == 1);
+  // Without a token sent nobody can tell.
+  const auto fresh = d.open_and_accept();
+  loose.id = replica_id{7};
+  d.core.replica_up(loose, start);
+  d.give(id, {11});
+  d.down(replica_id{6});
+  d.act();
+  d.accept(id);
+  d.accept(fresh);
+  CHECK(d.core.stats().migrations_inexact == 2);
+  CHECK(d.core.stats().migrations_exact == 1);
+}
+
+TEST_CASE("without a replica a stream waits for one, and not for ever", "[route][router]") {
+  desk d{{.hub = hub_id{1}, .resume_limit = 30s}};
+  const auto id = d.open_and_accept();
+  const auto other = d.open();
+  d.give(id, {10});
+  d.down(replica_id{1});
+  auto actions = d.act();
+  CHECK(actions.deliveries.size() == 1);
+  d.accept(id);
+  d.down(replica_id{2});
+  actions = d.act();
+  CHECK(d.core.stats().parked == 2);
+  CHECK(actions.verdicts.empty());
+  CHECK(d.core.next_deadline() == start + 30s);
+  SECTION("the same replica comes back") {
+    d.now += 29s;
+    d.core.expire(d.now);
+    auto back = facts(1);
+    back.incarnation = 2;
+    d.core.replica_up(back, d.now);
+    actions = d.act();
+    CHECK(actions.dispatches.size() == 2);
+    CHECK(d.core.stats().parked == 0);
+    CHECK_FALSE(d.core.next_deadline());
+    CHECK(d.sent.at(id).request.delivered == std::vector<token_id>{10});
+  }
+  SECTION("nobody comes") {
+    d.now += 30s;
+    d.core.expire(d.now);
+    actions = d.act();
+    REQUIRE(actions.deliveries.size() == 1);
+    CHECK(actions.deliveries[0].finish == finish_reason::error);
+    CHECK(actions.deliveries[0].why == errc::peer_down);
+    CHECK(actions.deliveries[0].offset == 1);
+    CHECK(actions.deliveries[0].note.find("30 s") != std::string::npos);
+    REQUIRE(actions.verdicts.size() == 1);
+    CHECK(actions.verdicts[0].id == other);
+    CHECK(actions.verdicts[0].outcome.error().code == errc::peer_down);
+    CHECK(d.core.stats().hub.open == 0);
+  }
+}
+
+TEST_CASE("a stream that lost its replica waits for a busy one", "[route][router]") {
+  desk d{{.hub = hub_id{1}, .resume_limit = 30s, .busy_retry = 50ms}};
+  const auto id = d.open_and_accept();
+  d.give(id, {10});
+  d.down(replica_id{1});
+  d.act();
+  d.refuse(id, errc::busy);
+  CHECK(d.act().dispatches.empty());
+  CHECK(d.core.next_deadline() == start + 50ms);
+  d.now += 50ms;
+  d.core.expire(d.now);
+  CHECK(d.act().dispatches.at(0).replica == replica_id{2});
+  d.accept(id);
+  CHECK(d.core.stats().migrations_exact == 1);
+  CHECK_FALSE(d.core.next_deadline());
+}
+
+TEST_CASE("what is left of the time-out travels, not the whole again", "[route][router]") {
+  desk d;
+  const auto id = d.open_and_accept(10s);
+  CHECK(d.sent.at(id).request.timeout == 10s);
+  d.now += 4s;
+  d.down(replica_id{1});
+  d.act();
+  CHECK(d.sent.at(id).request.timeout == 6s);
+  d.accept(id);
+  d.down(replica_id{2});
+  CHECK(d.core.next_deadline() == start + 10s);
+  d.now = start + 10s;
+  d.core.expire(d.now);
+  const auto actions = d.act();
+  CHECK(actions.deliveries.at(0).why == errc::timed_out);
+}
+
+TEST_CASE("a request that three replicas in a row died of is refused", "[route][router]") {
+  desk d;
+  d.core.replica_up(facts(3), start);
+  d.core.replica_up(facts(4), start);
+  const auto poison = d.open_and_accept();
+  const bool progress = GENERATE(false, true);
+  d.give(poison, {10});
+  for (std::uint32_t id = 1; id <= 3; ++id) {
+    d.down(replica_id{id});
+    d.act();
+    CHECK(d.sent.at(poison).replica == replica_id{id == 3 && !progress ? 3 : id + 1});
+    if (id < 3)
+      d.accept(poison);
+    if (id == 2 && progress)
+      d.give(poison, {11});
+  }
+  CHECK(d.core.stats().poisoned == (progress ? 0 : 1));
+  CHECK(d.core.stats().hub.open == (progress ? 1 : 0));
+}
+
+TEST_CASE("a front that loses all replicas at once takes no request for poison",
+          "[route][router]") {
+  desk d;
+  d.core.replica_up(facts(3), start);
+  d.core.replica_up(facts(4), start);
+  const auto id = d.open_and_accept();
+  d.give(id, {10});
+  // One after the other is found to be gone, each before it answered.
+  for (std::uint32_t replica = 1; replica <= 4; ++replica) {
+    d.down(replica_id{replica});
+    d.act();
+  }
+  CHECK(d.core.stats().poisoned == 0);
+  CHECK(d.core.stats().parked == 1);
+  REQUIRE(d.core.next_deadline() == start + 500ms);
+  d.now += 500ms;
+  d.core.expire(d.now);
+  CHECK(d.act().dispatches.empty());
+  d.core.replica_up(facts(2), d.now);
+  REQUIRE(d.act().dispatches.size() == 1);
+  CHECK(d.sent.at(id).request.delivered == std::vector<token_id>{10});
+  // One that dies in earnest still counts.
+  d.accept(id);
+  d.down(replica_id{2});
+  CHECK(d.core.stats().poisoned == 1);
+}
+
+TEST_CASE("the refusal of a poisonous request says why", "[route][router]") {
+  desk d{{.hub = hub_id{1}, .deaths_max = 1}};
+  const auto id = d.open();
+  d.down(replica_id{1});
+  const auto actions = d.act();
+  REQUIRE(actions.verdicts.size() == 1);
+  CHECK(actions.verdicts[0].id == id);
+  CHECK(actions.verdicts[0].outcome.error().code == errc::limit_exceeded);
+  CHECK(actions.verdicts[0].outcome.error().note.find(gone.note) != std::string::npos);
+}
+
+TEST_CASE("a drained replica gets nothing new and its streams move", "[route][router]") {
+  desk d;
+  const auto id = d.open_and_accept();
+  d.give(id, {10});
+  d.core.replica_draining(replica_id{1});
+  for (int i = 0; i < 3; ++i)
+    CHECK(d.sent.at(d.open()).replica == replica_id{2});
+  d.give(id, {11});
+  d.act();
+  for (int i = 0; i < 5; ++i) // a drain is nobody's death
+    d.core.replica_down(replica_id{1}, {errc::draining, "drained"}, end_cause::draining, start);
+  auto actions = d.act();
+  REQUIRE(actions.dispatches.size() == 1);
+  CHECK(actions.cancels.at(0).replica == replica_id{1});
+  CHECK(actions.dispatches[0].request.delivered == std::vector<token_id>{10, 11});
+  CHECK(d.core.stats().poisoned == 0);
+}
+
+TEST_CASE("a stream cancelled while it moves ends", "[route][router]") {
+  desk d;
+  const auto id = d.open_and_accept();
+  d.give(id, {10});
+  SECTION("while parked") {
+    d.down(replica_id{1});
+    d.down(replica_id{2});
+    d.act();
+    d.core.cancel(id, start);
+    const auto actions = d.act();
+    CHECK(actions.deliveries.at(0).finish == finish_reason::abort);
+    CHECK(actions.cancels.empty());
+  }
+  SECTION("before its replica dies") {
+    d.core.cancel(id, start);
+    CHECK(d.act().cancels.at(0).replica == replica_id{1});
+    d.down(replica_id{1});
+    const auto actions = d.act();
+    CHECK(actions.deliveries.at(0).finish == finish_reason::abort);
+    CHECK(actions.dispatches.empty());
+  }
+  SECTION("while the next replica is asked") {
+    d.down(replica_id{1});
+    d.act();
+    d.core.cancel(id, start);
+    CHECK(d.act().cancels.at(0).replica == replica_id{2});
+    d.refuse(id, errc::busy);
+    CHECK(d.act().deliveries.at(0).finish == finish_reason::abort);
+  }
+  CHECK(d.core.stats().hub.open == 0);
+}
+
+TEST_CASE("a forgotten stream is cancelled and never heard of again", "[route][router]") {
+  desk d;
+  const auto id = d.open_and_accept();
+  d.core.forget(id);
+  CHECK(d.act().cancels.size() == 1);
+  d.give(id, {10});
+  d.accept(id);
+  d.core.cancel(id, start);
+  d.core.forget(id);
+  d.down(replica_id{1});
+  const auto actions = d.act();
+  CHECK(actions.cancels.empty());
+  CHECK(actions.deliveries.empty());
+  CHECK(actions.verdicts.empty());
+}
+
+TEST_CASE("the usage of a moved stream stays what the client was told", "[route][router]") {
+  desk d;
+  const auto id = d.open_and_accept();
+  token_chunk first{.request = id,
+                    .stream = d.sent.at(id).request.sink.stream,
+                    .attempt = 1,
+                    .offset = 0,
+                    .ids = {10},
+                    .cached_tokens = 4,
+                    .note = ""};
+  d.core.tokens({replica_id{1}, {first}}, start);
+  CHECK(d.act().deliveries.at(0).cached_tokens == 4);
+  d.down(replica_id{1});
+  d.act();
+  first.attempt = 2;
+  first.offset = 1;
+  first.cached_tokens = 0;
+  d.core.tokens({replica_id{2}, {first}}, start);
+  first.offset = 2;
+  first.cached_tokens = 5;
+  d.core.tokens({replica_id{2}, {first}}, start);
+  for (const auto& chunk : d.act().deliveries)
+    CHECK(chunk.cached_tokens == 0);
+}
+
+TEST_CASE("a restart without a death told is one", "[route][router]") {
+  desk d;
+  const auto id = d.open_and_accept();
+  d.core.replica_up(facts(1), start); // the same life again: nothing happened
+  CHECK(d.act().dispatches.empty());
+  auto back = facts(1);
+  back.incarnation = 2;
+  d.core.replica_up(back, start);
+  CHECK(d.act().dispatches.at(0).request.id == id);
+}
+
+TEST_CASE("cut ends every stream", "[route][router]") {
+  desk d;
+  (void)d.open();
+  const auto id = d.open_and_accept();
+  d.give(id, {10});
+  d.act();
+  CHECK(d.core.cut_all() == 2);
+  const auto actions = d.act();
+  CHECK(actions.cancels.size() == 2);
+  CHECK(actions.verdicts.at(0).outcome.error().code == errc::draining);
+  CHECK(actions.deliveries.at(0).finish == finish_reason::abort);
+  CHECK(actions.deliveries.at(0).offset == 1);
+  CHECK(d.core.stats().hub.open == 0);
+}
+
+TEST_CASE("the prefix policy learns from events and asks for snapshots", "[route][router]") {
+  router core{{.hub = hub_id{1}, .policy = routing_policy::prefix, .hash_key = 5}};
+  core.replica_up(facts(1), start);
+  core.replica_up(facts(2), start);
+  CHECK(core.take_actions().snapshots == std::vector{replica_id{1}, replica_id{2}});
+  const auto request = a_request();
+  const auto hash = block_hasher{5}({}, std::span{request.prompt}.first(4), request.cache_salt);
+  core.kv_events({.replica = replica_id{2},
+                  .incarnation = 1,
+                  .through = 8,
+                  .snapshot = true,
+                  .stored = {hash},
+                  .events = {}},
+                 start);
+  REQUIRE(core.submit(request, start));
+  CHECK(core.take_actions().dispatches.at(0).replica == replica_id{2});
+  CHECK(core.stats().prompt_tokens_matched == 4);
+  core.kv_events({.replica = replica_id{2},
+                  .incarnation = 1,
+                  .through = 12,
+                  .stored = {},
+                  .events = {{.number = 12, .hash = hash, .parent = {}}}},
+                 start);
+  CHECK(core.take_actions().snapshots == std::vector{replica_id{2}});
+  CHECK(core.stats().index_gaps == 1);
+}
+
+namespace {
+
+/// Replicas that answer with a function of the prompt and the position, die, come back, refuse and
+/// dawdle; a wire that keeps order in each direction of each pair and delays at will.
+class rough_cluster {
+public:
+  explicit rough_cluster(std::uint64_t seed)
+      : random_{seed}, core_{{.hub = hub_id{1},
+                              .policy = static_cast<routing_policy>(random_.below(3)),
+                              .max_streams = 40,
+                              .deaths_max = 1000}} {
+    for (std::uint32_t i = 0; i < 4; ++i)
+      rise(replica_id{i});
+  }
+
+  void step(bool faults) {
+    now_ += std::chrono::milliseconds{random_.below(30)};
+    const auto dice = random_.below(100);
+    const replica_id any{static_cast<std::uint32_t>(random_.below(4))};
+    if (dice < 15)
+      submit();
+    else if (dice < 17 && !open_.empty())
+      cancel();
+    else if (dice < 20 && faults)
+      fall(any);
+    else if (dice < 24 && !lives_[any].up)
+      rise(any);
+    else if (dice < 60)
+      serve(any);
+    else
+      carry(any);
+    core_.expire(now_);
+    act();
+  }
+
+  void settle() {
+    for (std::uint32_t i = 0; i < 4; ++i)
+      if (!lives_[replica_id{i}].up)
+        rise(replica_id{i});
+    for (int i = 0; i < 30'000 && !open_.empty(); ++i) {
+      now_ += 5ms;
+      const replica_id any{static_cast<std::uint32_t>(random_.below(4))};
+      random_.below(2) == 0 ? serve(any) : carry(any);
+      core_.expire(now_);
+      act();
+    }
+    REQUIRE(open_.empty());
+    REQUIRE(core_.stats().hub.open == 0);
+    REQUIRE(core_.stats().parked == 0);
+  }
+
+  std::uint64_t completed = 0;
+  std::uint64_t refused = 0;
+  [[nodiscard]] router_stats stats() const { return core_.stats(); }
+
+private:
+  struct job {
+    submission request;
+    std::uint32_t next = 0;
+  };
+  struct life {
+    bool up = false;
+    std::uint64_t incarnation = 0;
+    std::map<request_id, job> jobs;
+    /// What the replica has sent and the router has not received.
+    std::deque<std::function<void()>> mail;
+  };
+  struct watched {
+    submission request;
+    std::vector<token_id> seen;
+    bool answered = false;
+  };
+
+  static token_id truth(const submission& request, std::size_t position) {
+    return static_cast<token_id>(request.prompt[0] * 31 + static_cast<token_id>(position));
+  }
+
+  void submit() {
+    auto request = a_request();
+    request.prompt.assign(1 + random_.below(40), static_cast<token_id>(random_.below(9)));
+    request.sampling.max_tokens = static_cast<std::uint32_t>(1 + random_.below(12));
+    if (const auto id = core_.submit(request, now_))
+      open_[*id].request = request;
+  }
+
+  void cancel() {
+    auto victim = open_.begin();
+    std::advance(victim, static_cast<std::ptrdiff_t>(random_.below(open_.size())));
+    core_.cancel(victim->first, now_);
+  }
+
+  void rise(replica_id id) {
+    auto& its = lives_[id];
+    its = {.up = true, .incarnation = its.incarnation + 1, .jobs = {}, .mail = {}};
+    auto known = facts(value(id), value(id) % 2);
+    known.incarnation = its.incarnation;
+    core_.replica_up(known, now_);
+  }
+
+  /// Dead for the router; whether it really is, only the replica knows: its mail may still come.
+  void fall(replica_id id) {
+    auto& its = lives_[id];
+    its.up = false;
+    if (random_.below(2) == 0)
+      its.jobs.clear();
+    core_.replica_down(id, gone, random_.below(4) == 0 ? end_cause::draining : end_cause::died,
+                       now_);
+  }
+
+  void serve(replica_id id) {
+    auto& its = lives_[id];
+    token_batch batch{.replica = id, .chunks = {}};
+    for (auto& [request, job] : its.jobs)
+      batch.chunks.push_back(next_chunk(job));
+    std::erase_if(its.jobs, [](const auto& entry) {
+      return entry.second.next >= entry.second.request.sampling.max_tokens;
+    });
+    its.mail.push_back([this, batch] { core_.tokens(batch, now_); });
+  }
+
+  token_chunk next_chunk(job& job) {
+    token_chunk chunk{.request = job.request.id,
+                      .stream = job.request.sink.stream,
+                      .attempt = job.request.attempt,
+                      .offset = job.next,
+                      .ids = {truth(job.request, job.next)},
+                      .note = ""};
+    if (++job.next == job.request.sampling.max_tokens)
+      chunk.finish = finish_reason::length;
+    return chunk;
+  }
+
+  void carry(replica_id id) {
+    auto& mail = lives_[id].mail;
+    if (mail.empty())
+      return;
+    const auto message = std::move(mail.front());
+    mail.pop_front();
+    message();
+  }
+
+  void act() {
+    auto actions = core_.take_actions();
+    for (const auto& cancel : actions.cancels)
+      drop(cancel);
+    for (auto& dispatch : actions.dispatches)
+      take(dispatch);
+    for (const auto& verdict : actions.verdicts)
+      note(verdict);
+    for (const auto& chunk : actions.deliveries)
+      note(chunk);
+  }
+
+  void drop(const router_actions::cancel& cancel) {
+    auto& its = lives_[cancel.replica];
+    const auto job = its.jobs.find(cancel.id);
+    if (job == its.jobs.end())
+      return;
+    auto last = next_chunk(job->second);
+    last.ids.clear();
+    last.finish = finish_reason::abort;
+    its.jobs.erase(job);
+    its.mail.push_back([this, last, id = cancel.replica] { core_.tokens({id, {last}}, now_); });
+  }
+
+  void take(router_actions::dispatch& dispatch) {
+    auto& its = lives_[dispatch.replica];
+    REQUIRE(its.up);
+    const auto id = dispatch.request.id;
+    const auto attempt = dispatch.request.attempt;
+    REQUIRE(dispatch.request.delivered == open_.at(id).seen);
+    if (random_.below(8) == 0) {
+      its.mail.push_back([this, id, attempt, at = dispatch.replica] {
+        core_.rejected(id, at, attempt, {errc::busy, "full"}, now_);
+      });
+      return;
+    }
+    const auto next = static_cast<std::uint32_t>(dispatch.request.delivered.size());
+    its.jobs[id] = {std::move(dispatch.request), next};
+    its.mail.push_back(
+        [this, id, attempt, at = dispatch.replica] { core_.accepted(id, at, attempt, now_); });
+  }
+
+  void note(const router_actions::verdict& verdict) {
+    auto& stream = open_.at(verdict.id);
+    REQUIRE_FALSE(stream.answered);
+    stream.answered = true;
+    if (verdict.outcome)
+      return;
+    open_.erase(verdict.id);
+    ++refused;
+  }
+
+  void note(const token_chunk& chunk) {
+    auto& stream = open_.at(chunk.request);
+    REQUIRE(stream.answered);
+    for (const auto token : chunk.ids) {
+      REQUIRE(token == truth(stream.request, stream.seen.size()));
+      stream.seen.push_back(token);
+    }
+    if (chunk.finish == finish_reason::none)
+      return;
+    REQUIRE(chunk.finish != finish_reason::error);
+    if (chunk.finish == finish_reason::length)
+      REQUIRE(stream.seen.size() == stream.request.sampling.max_tokens);
+    open_.erase(chunk.request);
+    ++completed;
+  }
+
+  splitmix64 random_;
+  time_point now_ = start;
+  router core_;
+  std::map<replica_id, life> lives_;
+  std::map<request_id, watched> open_;
+};
+
+} // namespace
+
+TEST_CASE("whatever replicas do, each stream ends once with its own tokens",
+          "[route][router][property]") {
+  std::uint64_t completed = 0;
+  std::uint64_t migrations = 0;
+  for (std::uint64_t seed = 1; seed <= 80; ++seed) {
+    INFO("seed " << seed);
+    rough_cluster cluster{seed};
+    for (int i = 0; i < 1500; ++i)
+      cluster.step(true);
+    cluster.settle();
+    completed += cluster.completed;
+    migrations += cluster.stats().migrations_exact + cluster.stats().migrations_inexact;
+  }
+  CHECK(completed > 5000);
+  CHECK(migrations > 1000);
+}

@@ -1,0 +1,151 @@
+"""A cluster of several processes on this machine, each `troupe up FILE --node NAME`."""
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+import httpx
+
+from troupe_process import PATIENCE_S, ROOT, TROUPE, clean_environment, eventually
+
+
+def free_ports(count):
+    """Ports that nobody listens at now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+
+
+class Process:
+    """`troupe up` with its output."""
+
+    def __init__(self, file, *arguments):
+        command = [TROUPE, "up", str(file), "--log-level", "warn", *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        text=True, env=clean_environment())
+        self.output, self.complaints = [], []
+        for stream, lines in ((self.process.stdout, self.output),
+                              (self.process.stderr, self.complaints)):
+            threading.Thread(target=self._collect, args=(stream, lines), daemon=True).start()
+
+    @staticmethod
+    def _collect(stream, lines):
+        for line in stream:
+            lines.append(line)
+
+    def find(self, pattern, lines=None):
+        for line in list(self.output if lines is None else lines):
+            found = re.search(pattern, line)
+            if found:
+                return found
+        assert self.process.poll() is None, "ended early: " + "".join(self.output + self.complaints)
+        return None
+
+    def complained(self, pattern):
+        return any(re.search(pattern, line) for line in list(self.complaints))
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+
+    def wait(self, limit_s=PATIENCE_S):
+        return self.process.wait(limit_s)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        text = "".join(self.complaints)
+        assert "AddressSanitizer" not in text and "runtime error" not in text, text
+
+
+class Globe:
+    """A front and two stages with a replica of bard each; a context manager that starts all three."""
+
+    def __init__(self, folder, stages=2, **keys):
+        self.folder = folder
+        self.ports = free_ports(stages + 2)
+        self.secret = folder / "globe.secret"
+        self.secret.write_text("not for strangers\n" * 2)
+        self.secret.chmod(0o600)
+        self.stages = stages
+        self.keys = keys
+        self.file = self.write("cluster.json")
+        self.nodes = {}
+        self.url = None
+
+    def node(self, index):
+        """What the file says of a node; 0 is the front."""
+        made = {"name": f"stage{index}" if index else "front", "devices": ["cpu"] if index else [],
+                "address": f"127.0.0.1:{self.ports[index]}"}
+        if index == 0:
+            made.update(router=True, edges={"http": {"port": 0}})
+        return made
+
+    def write(self, name, stages=None, **keys):
+        stages = stages or self.stages
+        file = self.folder / name
+        file.write_text(json.dumps({
+            "cluster": "globe", "secret_file": self.secret.name,
+            "model_repository": str(ROOT / "examples/models"),
+            # Sanitizers on a busy machine are slower than any node that lives.
+            "wire": {"dead_after_s": 3},
+            "nodes": [self.node(i) for i in range(stages + 1)],
+            "models": {"bard": {"instances": stages, "cpu_threads": 1}}, **self.keys, **keys}))
+        return file
+
+    def start(self, name, file=None, *arguments):
+        self.nodes[name] = Process(file or self.file, "--node", name, *arguments)
+        return self.nodes[name]
+
+    def __enter__(self):
+        try:
+            for i in range(self.stages + 1):
+                self.start(self.node(i)["name"])
+            front = self.nodes["front"]
+            self.url = eventually(lambda: front.find(r"http://[0-9.]+:\d+"), "an address").group(0)
+            for name, process in self.nodes.items():
+                eventually(lambda p=process: p.find("^ready"), f"{name} is ready")
+            eventually(lambda: self.states("replicas") == ["ready"] * self.stages, "all are ready")
+        except BaseException:
+            for process in self.nodes.values():
+                process.process.kill()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in self.nodes.values():
+            process.stop()
+
+    def status(self):
+        return httpx.get(self.url + "/troupe/v1/status", timeout=PATIENCE_S).json()
+
+    def states(self, what):
+        return [row["state"] for row in self.status()[what]]
+
+    def seen(self, name):
+        """The row of a node as the front shows it, or an empty one."""
+        return next((n for n in self.status()["nodes"] if n["name"] == name), {"state": "unknown"})
+
+    def replica_on(self, name):
+        return next((r for r in self.status()["replicas"] if r["node"] == name), {"state": "unknown"})
+
+    def body(self, **fields):
+        return {"model": "bard", "prompt": "ROMEO:", **fields}
+
+    def complete(self, **fields):
+        return httpx.post(self.url + "/v1/completions", json=self.body(**fields), timeout=PATIENCE_S)
+
+    def stream(self, **fields):
+        return httpx.stream("POST", self.url + "/v1/completions", timeout=PATIENCE_S,
+                            json=self.body(stream=True, **fields))
