@@ -64,7 +64,9 @@ struct tile_loader {
   __device__ void bring(std::uint32_t to, const void* cached, int start) {
     const kv_cache& cache = view.args.cache;
     const int stored = view.stored();
-#pragma unroll
+    // A single warp has so many copies that their addresses would not fit its registers.
+    constexpr int unrolled = Threads == 32 ? 1 : tile / group_positions;
+#pragma unroll unrolled
     for (int g = 0; g < tile / group_positions; ++g) {
       const int first = start + g * group_positions;
       const std::int64_t block =
@@ -346,13 +348,13 @@ __device__ void walk_all(warp_rows<Dim>& rows, tile_loader<Dim, Threads, Stages>
 }
 
 template <int Dim, int Stages>
-inline constexpr int tiles_bytes = Stages * 2 * tile * Dim * 2;
+inline constexpr int tiles_bytes = Stages * 2 * tile* Dim * 2;
 template <int Dim, int Threads, int Stages>
 inline constexpr int shared_bytes =
-    tiles_bytes<Dim, Stages> + Threads * warp_rows<Dim>::total_floats * 4;
+    tiles_bytes<Dim, Stages> + Threads* warp_rows<Dim>::total_floats * 4;
 
 template <int Dim>
-__global__ void __launch_bounds__(128) prefill_kernel(attention_args args) {
+__global__ void __launch_bounds__(128) prefill_kernel(const __grid_constant__ attention_args args) {
   extern __shared__ __align__(128) unsigned char memory[];
   let_next_begin();
   const item_view<Dim> view{args, args.prefill[blockIdx.x], static_cast<int>(blockIdx.y)};
@@ -366,7 +368,7 @@ __global__ void __launch_bounds__(128) prefill_kernel(attention_args args) {
 }
 
 template <int Dim, int Stages>
-__global__ void __launch_bounds__(32) decode_kernel(attention_args args) {
+__global__ void __launch_bounds__(32) decode_kernel(const __grid_constant__ attention_args args) {
   extern __shared__ __align__(128) unsigned char memory[];
   let_next_begin();
   const int work = *args.decode_count * args.cache.kv_heads;
@@ -387,8 +389,7 @@ __global__ void __launch_bounds__(32) decode_kernel(attention_args args) {
     rows.load(view, 0);
     const int last = view.position(decode_tile_rows - 1);
     if (item.split < 0) {
-      walk_all(rows, loader, last,
-               reinterpret_cast<float*>(memory + tiles_bytes<Dim, Stages>));
+      walk_all(rows, loader, last, reinterpret_cast<float*>(memory + tiles_bytes<Dim, Stages>));
     } else {
       const int first = item.split * split_positions;
       walk_split(rows, loader, first, min(first + split_positions, last + 1));
@@ -403,7 +404,7 @@ __global__ void __launch_bounds__(32) decode_kernel(attention_args args) {
 
 /// Joins the splits of one tile and KV head in their order.
 template <int Dim>
-__global__ void __launch_bounds__(128) join_kernel(attention_args args) {
+__global__ void __launch_bounds__(128) join_kernel(const __grid_constant__ attention_args args) {
   let_next_begin();
   wait_for_before();
   if (static_cast<int>(blockIdx.x) >= *args.join_count)

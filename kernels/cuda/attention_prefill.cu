@@ -1,8 +1,8 @@
 // Attention of prompts on the tensor cores, for speed: a block of four warps takes 128 rows, each
-// warp 32 of them, so that a fragment of K or V that is read from shared memory serves two products.
-// Q stays in shared memory, K and V come two tiles deep. One online softmax over all tiles: the bits
-// are not those of attention_items.cu, which deterministic mode takes.
-// Roofline: mma.sync; 256 of them and 40 KiB of shared memory per warp and tile.
+// warp 32 of them, so that a fragment of K or V that is read from shared memory serves two
+// products. Q stays in shared memory, K and V come two tiles deep. One online softmax over all
+// tiles: the bits are not those of attention_items.cu, which deterministic mode takes. Roofline:
+// mma.sync; 256 of them and 40 KiB of shared memory per warp and tile.
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
 
@@ -31,9 +31,9 @@ struct wide_loader {
 
   __device__ std::int64_t lane_block(int first) const {
     const int at = first + static_cast<int>(threadIdx.x) % 32 * group_positions;
-    return at < view.stored() ? view.args.block_tables[view.sequence.table_begin +
-                                                       at / view.args.cache.block_size]
-                              : 0;
+    return at < view.stored()
+               ? view.args.block_tables[view.sequence.table_begin + at / view.args.cache.block_size]
+               : 0;
   }
 
   /// Starts the copies of K and V for the tile at `start`; positions that are not stored become
@@ -85,20 +85,16 @@ template <int Dim>
 struct wide_rows {
   float acc[2][Dim / 8][4];
   row_total at[2][2];
-  int position[2][2];
 
-  __device__ void begin(const item_view<Dim>& view, int first_row) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+  __device__ void begin() {
 #pragma unroll
     for (int t = 0; t < 2; ++t) {
 #pragma unroll
       for (int i = 0; i < Dim / 8 * 4; ++i)
         acc[t][i / 4][i % 4] = 0;
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
+      for (int h = 0; h < 2; ++h)
         at[t][h] = {-INFINITY, 0};
-        position[t][h] = view.position(first_row + 16 * t + lane / 4 + 8 * h);
-      }
     }
   }
 
@@ -131,16 +127,19 @@ struct wide_rows {
 
   /// Turns scores into probabilities of the running softmax and rescales what is there.
   template <bool Masked>
-  __device__ void soften(float (&s)[2][8][4], int start, float scale_log2) {
+  __device__ void soften(float (&s)[2][8][4], const item_view<Dim>& view, int first_row, int start,
+                         float scale_log2) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
       const int t = r / 2, h = r % 2;
+      const int seen =
+          Masked ? view.position(first_row + 16 * t + lane / 4 + 8 * h) - start - lane % 4 * 2 : 0;
       float greatest = -INFINITY;
 #pragma unroll
       for (int i = 0; i < 16; ++i) {
         float& x = s[t][i / 2][2 * h + i % 2];
-        if (Masked && start + i / 2 * 8 + lane % 4 * 2 + i % 2 > position[t][h])
+        if (Masked && i / 2 * 8 + i % 2 > seen)
           x = -INFINITY;
         greatest = fmaxf(greatest, x);
       }
@@ -227,7 +226,7 @@ __global__ void __launch_bounds__(threads, 2)
   const int end = view.position(wide_tile_rows - 1) + 1;
   const float scale_log2 = args.scale * 1.44269504F;
   wide_rows<Dim> rows;
-  rows.begin(view, first_row);
+  rows.begin();
   wait_for_before();
   loader.bring_queries(q);
   loader.bring(tiles, tiles + tile_bytes, 0);
@@ -243,9 +242,9 @@ __global__ void __launch_bounds__(threads, 2)
     float s[2][8][4];
     rows.score(s, q, first_row, at);
     if (start >= masked_from)
-      rows.template soften<true>(s, start, scale_log2);
+      rows.template soften<true>(s, view, first_row, start, scale_log2);
     else
-      rows.template soften<false>(s, start, scale_log2);
+      rows.template soften<false>(s, view, first_row, start, scale_log2);
     rows.weigh(s, at + tile_bytes);
     __syncthreads();
     at = other;
@@ -258,11 +257,11 @@ result<void> launch(const attention_args& args, cudaStream_t stream) {
   constexpr int bytes = (4 * tile + wide_tile_rows) * Dim * 2;
   cudaFuncSetAttribute(attention_prefill_kernel<Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                        bytes);
-  launch_early(attention_prefill_kernel<Dim>,
-               {dim3(static_cast<unsigned>(args.prefill_items),
-                     static_cast<unsigned>(args.cache.kv_heads)),
-                threads, bytes, stream},
-               args);
+  launch_early(
+      attention_prefill_kernel<Dim>,
+      {dim3(static_cast<unsigned>(args.prefill_items), static_cast<unsigned>(args.cache.kv_heads)),
+       threads, bytes, stream},
+      args);
   return launched("attention of prompts");
 }
 

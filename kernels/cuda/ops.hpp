@@ -247,8 +247,8 @@ struct attention_args {
 /// Causal attention of each row over its sequence's positions [0, its own]. Online softmax over
 /// tiles of 64 positions counted from 0; every 256 positions (a split) the running result is
 /// joined to the total, in the order of splits, whether one walk makes all splits or each is made
-/// on its own. So prefill, chunk and decode give the same bits; items of 128 rows have no splits and
-/// bits of their own.
+/// on its own. So prefill, chunk and decode give the same bits; items of 128 rows have no splits
+/// and bits of their own.
 /// @pre    rope_store() of all these rows is ahead on the same stream
 /// @errors bad_shape, unsupported
 /// @async  enqueues on `stream`

@@ -24,12 +24,12 @@
 //
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
-//              less_ahead,skinny,narrow,gate_in_product]
+//              less_ahead,skinny,narrow,gate_in_product,many_warps]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64]
 //
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
-// kernels/cuda left out, then one after the other taken, each on a model loaded anew. --fetch does
-// so for how many megabytes of weights small kernels bring to L2.
+// kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
+// all, and all but one.
 namespace {
 
 using namespace troupe;
@@ -193,6 +193,38 @@ double prefill(executor& run, std::uint32_t size) {
   return median(times);
 }
 
+/// Steps full of prompts of `size` tokens, one ahead in work: seconds of a step, and of the host.
+decode_times full_prefill(executor& run, std::uint32_t size) {
+  constexpr std::uint32_t step_tokens = 8192;
+  run.reset();
+  test::step_driver drive{run};
+  std::vector<double> times, host;
+  std::optional<step_id> before;
+  auto mark = steady::now();
+  const std::uint32_t together = std::max(1U, step_tokens / size);
+  for (std::uint32_t step = 0; step < 6; ++step) {
+    for (std::uint32_t i = 0; i < together; ++i) {
+      const request_id id{step * together + i + 1};
+      drive.add(id, prompt(size, step * together + i), test::sampling_at(),
+                test::blocks_for(size + 1, 16, (step % 2 * together + i) * (size / 16 + 1)));
+      drive.row(id, 0, size, true);
+    }
+    const step_batch next = drive.take();
+    const auto begin = steady::now();
+    begin_step(run, next);
+    host.push_back(seconds_since(begin));
+    if (before) {
+      must(run.collect(*before));
+      times.push_back(seconds_since(mark));
+      mark = steady::now();
+    }
+    before = next.id;
+  }
+  must(run.collect(*before));
+  times.erase(times.begin());
+  return {median(times), 0, median(host)};
+}
+
 std::vector<std::uint32_t> numbers(const std::string& text) {
   std::vector<std::uint32_t> found;
   for (std::size_t at = 0; at < text.size();) {
@@ -223,8 +255,7 @@ settings parse(int argc, char** argv) {
     else if (option == "--each") {
       s.ladder = numbers(given);
       s.each = true;
-    }
-    else if (option == "--without" && leave_out(given))
+    } else if (option == "--without" && leave_out(given))
       fmt::print("without {}:\n", given);
     else {
       fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
@@ -260,6 +291,14 @@ void report(cuda::cuda_executor& run, const settings& s, double floor) {
     const double time = prefill(run, size);
     fmt::print("{} prefill {:5}: {:.2f} ms to the first token, {:.0f} tokens/s{}\n", s.model, size,
                time * 1e3, size / time, beside(peer.prefill, size, time));
+    std::fflush(stdout);
+  }
+  for (const std::uint32_t size : {2048U, 8192U}) {
+    if (std::find(s.prefills.begin(), s.prefills.end(), size) == s.prefills.end())
+      continue;
+    const decode_times t = full_prefill(run, size);
+    fmt::print("{} full steps of prompts of {}: {:.2f} ms, {:.0f} tokens/s; host {:.2f} ms\n",
+               s.model, size, t.step * 1e3, 8192 / t.step, t.host * 1e3);
     std::fflush(stdout);
   }
 }

@@ -235,10 +235,10 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
     forward_batch batch;
     batch.rows = rows;
     // A norm for whatever small kernel stands behind the product.
-    kernels::cuda::matmul_follower behind{[&] { return norm(last_norm_, &delta_, batch, nullptr, on); }};
+    kernels::cuda::matmul_follower behind{
+        [&] { return norm(last_norm_, &delta_, batch, nullptr, on); }};
     if (i == 2)
-      behind = {[&] { return silu(rows, on); },
-                kernels::cuda::shortcuts_taken().gate_in_product};
+      behind = {[&] { return silu(rows, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
     if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }
