@@ -1,8 +1,9 @@
 // Where a process spends the GPU's time, without a profiler on the machine: CUDA loads this library
 // into any program (CUDA_INJECTION64_PATH), and it asks CUPTI for every kernel and for slow calls.
-// At the end it prints, for each CUDA graph that was replayed often and for the last kernels outside
-// of graphs, what each kind of kernel took and what passed between the kernel before it and its begin.
-//   g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include profile.cpp -o profile.so
+// At the end it prints, for each CUDA graph that was replayed often and for the last kernels
+// outside of graphs, what each kind of kernel took and what passed between the kernel before it and
+// its begin.
+//   g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include cuda_profile.cpp -o profile.so
 #include <cupti.h>
 #include <dlfcn.h>
 
@@ -70,7 +71,8 @@ void print_kinds(std::uint32_t graph, std::vector<span> all) {
   double total = 0, between = 0;
   for (std::size_t i = 1; i < all.size(); ++i) {
     kind& one = kinds[all[i].name.substr(0, 110)];
-    const double gap = (static_cast<double>(all[i].begin) - static_cast<double>(all[i - 1].end)) / 1e3;
+    const double gap =
+        (static_cast<double>(all[i].begin) - static_cast<double>(all[i - 1].end)) / 1e3;
     ++one.count;
     one.took += static_cast<double>(all[i].end - all[i].begin) / 1e3;
     total += static_cast<double>(all[i].end - all[i].begin) / 1e3;
@@ -80,13 +82,15 @@ void print_kinds(std::uint32_t graph, std::vector<span> all) {
       between += gap;
     }
   }
-  std::printf("profile: graph %u: %zu kernels, %.0f us in them, %.0f us between\n", graph, all.size(), total, between);
+  std::printf("profile: graph %u: %zu kernels, %.0f us in them, %.0f us between\n", graph,
+              all.size(), total, between);
   std::vector<std::pair<std::string, kind>> sorted{kinds.begin(), kinds.end()};
-  std::sort(sorted.begin(), sorted.end(), [](auto& a, auto& b) { return a.second.took > b.second.took; });
+  std::sort(sorted.begin(), sorted.end(),
+            [](auto& a, auto& b) { return a.second.took > b.second.took; });
   for (std::size_t i = 0; i < std::min<std::size_t>(sorted.size(), 14); ++i)
     std::printf("profile:   %5d x %8.2f us, %6.2f us before it: %s\n", sorted[i].second.count,
-                sorted[i].second.took / sorted[i].second.count, sorted[i].second.gap / sorted[i].second.count,
-                sorted[i].first.c_str());
+                sorted[i].second.took / sorted[i].second.count,
+                sorted[i].second.gap / sorted[i].second.count, sorted[i].first.c_str());
 }
 
 void report() {
@@ -98,8 +102,8 @@ void report() {
   for (auto& [call, cost] : slow_calls) {
     const char* name = nullptr;
     callback_name(CUPTI_CB_DOMAIN_RUNTIME_API, call, &name);
-    std::printf("profile: %d calls of %s of more than 1 ms: %.1f ms\n", cost.first, name == nullptr ? "?" : name,
-                cost.second);
+    std::printf("profile: %d calls of %s of more than 1 ms: %.1f ms\n", cost.first,
+                name == nullptr ? "?" : name, cost.second);
   }
 }
 
@@ -120,7 +124,8 @@ extern "C" int InitializeInjection() {
   flush_all = symbol(library, "cuptiActivityFlushAll", flush_all);
   callback_name = symbol(library, "cuptiGetCallbackName", callback_name);
   const auto enable = symbol(library, "cuptiActivityEnable", &cuptiActivityEnable);
-  const auto listen = symbol(library, "cuptiActivityRegisterCallbacks", &cuptiActivityRegisterCallbacks);
+  const auto listen =
+      symbol(library, "cuptiActivityRegisterCallbacks", &cuptiActivityRegisterCallbacks);
   if (enable == nullptr || listen == nullptr || listen(give_buffer, take_buffer) != CUPTI_SUCCESS)
     return 1;
   enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
