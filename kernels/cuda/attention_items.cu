@@ -459,10 +459,10 @@ result<void> launch(const attention_args& args, cudaStream_t stream) {
         args);
   }
   if (args.decode_items_max > 0) {
-    // Few warps are bound by latency, many by how much they have under way together.
+    // Few warps are bound by latency, many by how much they have under way together: at 256 rows
+    // one stage is 1.14 to 1.4 times as fast as two, at 32 it loses 5 %.
     constexpr std::int64_t few = 132 * 3;
-    const std::int64_t warps = args.rows * args.cache.kv_heads * (args.join_items_max > 0 ? 4 : 1);
-    if (warps > few && shortcuts_taken().many_warps)
+    if (args.rows * args.cache.kv_heads > few)
       launch_decode<Dim, 1>(args, stream);
     else
       launch_decode<Dim, 2>(args, stream);

@@ -37,8 +37,6 @@ struct shortcuts {
   std::int64_t skinny_rows = 2;
   /// Whether narrow_matmul() is a candidate.
   bool narrow = true;
-  /// Attention of many rows by twice as many warps with half the memory each.
-  bool many_warps = true;
   /// Products never tuned go through our kernels for few rows where those take them. For tests.
   bool own_untuned = false;
 };

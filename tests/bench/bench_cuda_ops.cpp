@@ -252,14 +252,8 @@ void attention_of(op_bench& bench, std::uint32_t rows) {
     batch.attention.out = out.data();
     batch.attention.out_stride = heads * dim;
     const double read = 4.0 * context * rows * kv_heads * dim;
-    const auto attend = [&](const char* how) {
-      bench.run(fmt::format("attention at {}{}", context, how), rows, 32, read,
-                times(32, [&] { return ops::attention(batch.attention, bench.on()); }));
-    };
-    attend("");
-    ops::shortcuts_taken().many_warps = false;
-    attend(" few");
-    ops::shortcuts_taken().many_warps = true;
+    bench.run(fmt::format("attention at {}", context), rows, 32, read,
+              times(32, [&] { return ops::attention(batch.attention, bench.on()); }));
     if (context != 128)
       continue;
     const double moved = 2.0 * rows * dim * (2 * heads + 4 * kv_heads);
