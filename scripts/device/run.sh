@@ -164,14 +164,22 @@ step_peer() {
   fi
 }
 with_peer() { # FILE SECONDS COMMAND...
-  local file=$1 limit=$2
+  local file=$1 limit=$2 group i
   shift 2
   (
     # shellcheck disable=SC1091
     . /tmp/peer/env.sh
     export VLLM_CACHE_ROOT=/tmp/peer/cache/vllm TRITON_CACHE_DIR=/tmp/peer/cache/triton TORCHINDUCTOR_CACHE_DIR=/tmp/peer/cache/inductor
-    timeout -k 5 "$limit" "$@"
-  ) >"$file" 2>&1 || note "$(basename "$file")" "FAILED: $(tail -n 1 "$file" | head -c 150)"
+    exec setsid timeout -k 5 "$limit" "$@"
+  ) >"$file" 2>&1 &
+  group=$!
+  wait "$group" || note "$(basename "$file")" "FAILED: $(tail -n 1 "$file" | head -c 150)"
+  # Its engine is a process of its own and may still hold the GPU's memory.
+  kill -KILL -- "-$group" 2>/dev/null
+  for ((i = 0; i < 40; ++i)); do
+    [[ $(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | head -n 1) -lt 3000 ]] && break
+    sleep 0.5
+  done
 }
 limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memory_utilization=0.9)
 
@@ -192,7 +200,7 @@ step_compare8b() {
     --load 128/128:1024 --load 2048/128:256 --load 1000/1000:256
 }
 step_compare06b() {
-  compare compare06b qwen06b 151936 90 60 --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
+  compare compare06b qwen06b 151936 170 70 --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
 }
 
 # Both servers under the same client.
