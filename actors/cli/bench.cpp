@@ -173,6 +173,16 @@ result<void> check(const bench_options& o) {
   return {};
 }
 
+/// The most requests that a measure keeps open at a time. @pre check()
+std::uint32_t most_open(const bench_options& o) {
+  std::uint32_t most = 1;
+  for (const auto batch : o.decode)
+    most = std::max(most, batch);
+  for (const auto& load : o.loads)
+    most = std::max(most, parse_shape(load)->concurrency);
+  return most;
+}
+
 } // namespace
 
 int run_bench(bench_options o) {
@@ -181,7 +191,7 @@ int run_bench(bench_options o) {
   if (!o.config.port)
     o.config.port = std::uint16_t{0};
   auto target = o.config.file.empty() ? open_server(o.client, o.model, o.vocabulary)
-                                      : start_local(o.config, o.model, o.vocabulary);
+                                      : start_local(o.config, o.model, o.vocabulary, most_open(o));
   if (!target)
     return complain(target.error());
   if (auto done = run_all(o, **target); !done)

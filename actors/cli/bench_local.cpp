@@ -125,8 +125,13 @@ public:
   local_cluster(std::string model, std::uint32_t vocabulary)
       : model_{std::move(model)}, vocabulary_{vocabulary}, system_{config_} {}
 
-  result<void> start(const config::cluster_config& config) {
+  /// `open` requests will be open at a time: none of them is to be turned away.
+  result<void> start(const config::cluster_config& config, std::uint32_t open) {
     auto alone = config;
+    const auto raise = [open](auto& limit) { limit.value = std::max(limit.value, open); };
+    raise(alone.limits.max_queued_requests);
+    for (auto& one : alone.models)
+      raise(one.max_queued_requests);
     for (auto& node : alone.nodes)
       node.address = {}; // Nobody else is to be reached.
     auto running = actors::start_cluster(system_, alone);
@@ -164,7 +169,7 @@ private:
 } // namespace
 
 result<std::unique_ptr<load_target>> start_local(const file_options& file, const std::string& model,
-                                                 std::uint32_t vocabulary) {
+                                                 std::uint32_t vocabulary, std::uint32_t open) {
   auto loaded = config::check_cluster(file.file, engine_options_of(file));
   for (const auto& finding : loaded.diagnostics)
     std::fprintf(stderr, "%s\n", to_string(finding).c_str());
@@ -180,7 +185,7 @@ result<std::unique_ptr<load_target>> start_local(const file_options& file, const
     return fail(errc::not_found, fmt::format("{} serves no model '{}'; `troupe check` lists them",
                                              file.file.string(), name));
   auto made = std::make_unique<local_cluster>(std::move(name), vocabulary);
-  if (auto started = made->start(config); !started)
+  if (auto started = made->start(config, open); !started)
     return fail(started.error());
   return made;
 }

@@ -51,9 +51,9 @@ result<config::node_config> choose_node(const config::cluster_config& cluster,
 }
 
 /// What kill() and the debug route may end.
-constexpr std::array<std::string_view, 10> kinds{
-    "node",       "router",  "scheduler", "worker", "rank",
-    "kv_manager", "replica", "backend",   "edge",   "grpc"};
+constexpr std::array<std::string_view, 10> kinds{"node", "router",     "scheduler", "worker",
+                                                 "rank", "kv_manager", "replica",   "backend",
+                                                 "edge", "grpc"};
 
 /// Where the edge finds the node that is spawned after it.
 struct late_node {

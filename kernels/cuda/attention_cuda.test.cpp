@@ -69,14 +69,17 @@ struct paged_batch {
 struct items {
   std::vector<cuda::attention_item> prefill, decode, join;
   std::int32_t partials = 0;
+  std::int32_t prefill_rows = cuda::prefill_tile_rows;
 
-  items(const paged_batch& b, bool tiles_of_64, bool splits) {
+  items(const paged_batch& b, bool prompts, bool splits,
+        std::int32_t tile_rows = cuda::prefill_tile_rows)
+      : prefill_rows{tile_rows} {
     const std::int32_t group = b.heads / b.kv_heads;
     for (std::int32_t s = 0; s < static_cast<std::int32_t>(b.members.size()); ++s) {
       const auto& m = b.members[static_cast<std::size_t>(s)];
       const std::int32_t rows = m.rows * group;
-      if (tiles_of_64 && rows > 16) {
-        for (std::int32_t at = 0; at < rows; at += cuda::prefill_tile_rows)
+      if (prompts && rows > 16) {
+        for (std::int32_t at = 0; at < rows; at += tile_rows)
           prefill.push_back({s, at, -1, -1});
         continue;
       }
@@ -125,6 +128,7 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
                         .block_tables = tables.as<std::int32_t>(),
                         .prefill = prefill.as<cuda::attention_item>(),
                         .prefill_items = static_cast<std::int64_t>(by.prefill.size()),
+                        .prefill_rows = by.prefill_rows,
                         .decode = decode.as<cuda::attention_item>(),
                         .decode_count = c.as<std::int32_t>(),
                         .join = join.as<cuda::attention_item>(),
@@ -181,6 +185,10 @@ void check_attention(paged_batch b, std::uint64_t seed) {
   const mirror dq{q}, dk{k}, dv{v};
   const matrix whole = attend(b, dq, dk, dv, {b, false, false});
   CHECK(cpu::testing::worst_error(whole, truth, 1) < tolerance(b.type));
+  if (cuda::attends_by_items({.type = b.type, .dim = b.dim})) {
+    const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
+    CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
+  }
   for (const bool tiles_of_64 : {false, true})
     for (const bool splits : {false, true}) {
       CAPTURE(tiles_of_64, splits);
@@ -203,6 +211,14 @@ TEST_CASE("cuda attention on the tensor cores") {
 
 TEST_CASE("cuda attention of long decodes") {
   check_attention({dtype::bf16, 8, 2, 128, 16, {{4095, 1}, {2047, 1}, {3000, 2}}, {}, {}, {}}, 5);
+}
+
+TEST_CASE("cuda attention of long prompts") {
+  // Block tables are read 512 positions at a time.
+  for (const std::int32_t dim : {64, 128})
+    check_attention(
+        {dtype::bf16, 8, 2, dim, 16, {{0, 700}, {1000, 90}, {511, 2}, {512, 33}}, {}, {}, {}},
+        static_cast<std::uint64_t>(dim) + 31);
 }
 
 TEST_CASE("cuda attention of more decodes than warps") {

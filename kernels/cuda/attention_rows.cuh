@@ -10,4 +10,7 @@ namespace troupe::kernels::cuda {
 /// Attention by items on the tensor cores, for attends_by_items().
 [[nodiscard]] result<void> attention_by_items(const attention_args& args, stream_ref stream);
 
+/// The prefill items of 128 rows, for speed: not the bits of attention_by_items().
+[[nodiscard]] result<void> attention_prefill(const attention_args& args, stream_ref stream);
+
 } // namespace troupe::kernels::cuda

@@ -5,7 +5,6 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <string>
 
 /// What the kernel files share: number formats, streaming loads, reductions in a fixed order,
@@ -129,41 +128,6 @@ __device__ __forceinline__ uint4 stream_in(const uint4* from) {
 
 __device__ __forceinline__ void bring_to_l2(const uint4* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
-}
-
-/// weights_ahead as helping blocks take it.
-struct fetch_plan {
-  const unsigned char* data = nullptr;
-  std::int64_t row_bytes = 0;
-  /// From one row that is brought to the next.
-  std::int64_t apart = 1;
-  int rows = 0;
-  /// Blocks that help; they stand behind the kernel's own.
-  int helpers = 0;
-};
-
-[[nodiscard]] inline fetch_plan plan_fetch(const weights_ahead& next) {
-  constexpr int most_helpers = 128;
-  const std::int64_t most = std::min(next.most_bytes, shortcuts_taken().fetch_bytes);
-  if (next.data == nullptr || next.row_bytes <= 0 || next.row_bytes % 16 != 0 ||
-      most < next.row_bytes || next.rows <= 0)
-    return {};
-  const std::int64_t wanted = std::min(next.rows, most / next.row_bytes);
-  const std::int64_t apart = next.rows / wanted;
-  return {static_cast<const unsigned char*>(next.data), next.row_bytes, apart,
-          static_cast<int>(wanted), most_helpers};
-}
-
-/// What a helping block does, the `helper`-th of `plan.helpers`: asks for its rows at once, when
-/// the kernel before is done and the memory is free. The requests outlive the block.
-__device__ __forceinline__ void help_fetch(const fetch_plan& plan, int helper) {
-  wait_for_before();
-  for (int row = helper + static_cast<int>(threadIdx.x) * plan.helpers; row < plan.rows;
-       row += static_cast<int>(blockDim.x) * plan.helpers)
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(
-                     plan.data + static_cast<std::int64_t>(row) * plan.apart * plan.row_bytes),
-                 "r"(static_cast<std::uint32_t>(plan.row_bytes))
-                 : "memory");
 }
 
 /// What became of the launch before it.

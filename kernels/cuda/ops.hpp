@@ -37,27 +37,12 @@ struct shortcuts {
   std::int64_t skinny_rows = 2;
   /// Whether narrow_matmul() is a candidate.
   bool narrow = true;
-  /// How much of the next product's matrix small kernels bring to L2 while they run, at most; see
-  /// weights_ahead.
-  std::int64_t fetch_bytes = 12 << 20U;
   /// Products never tuned go through our kernels for few rows where those take them. For tests.
   bool own_untuned = false;
 };
 
 /// Those of this process. Benches change them, before they load a model.
 [[nodiscard]] shortcuts& shortcuts_taken() noexcept;
-
-/// A matrix that a product behind a small kernel will read: while the small kernel runs, nothing
-/// else reads memory, so blocks beside its own bring a part of it to L2. That part is whole rows,
-/// evenly spread, so that every block of the product finds as much of it.
-struct weights_ahead {
-  /// [rows, row_bytes], contiguous, in multiples of 16 bytes; nullptr brings nothing.
-  const void* data = nullptr;
-  std::int64_t rows = 0;
-  std::int64_t row_bytes = 0;
-  /// At most this much, and at most fetch_bytes.
-  std::int64_t most_bytes = std::int64_t{1} << 40U;
-};
 
 /// One row of a batch, as the device sees it.
 struct batch_row {
@@ -111,7 +96,6 @@ struct rms_norm_args {
   dtype type = dtype::bf16;
   void* out = nullptr;
   std::int64_t out_stride = 0;
-  weights_ahead next;
 };
 
 /// Columns that rms_norm() can hold in registers.
@@ -133,7 +117,6 @@ struct silu_mul_args {
   dtype type = dtype::bf16;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  weights_ahead next;
 };
 
 /// out = silu(gate) * up, computed in f32.
@@ -178,7 +161,6 @@ struct rope_store_args {
   /// [rows, heads dim] in cache.type.
   void* q = nullptr;
   std::int64_t q_stride = 0;
-  weights_ahead next;
 };
 
 /// Norms and turns q and k, and writes k and v to the cache, in one pass over qkv.
@@ -212,6 +194,8 @@ struct attention_item {
 inline constexpr std::int32_t split_positions = 256;
 /// Rows of an item for prefill, and for decode.
 inline constexpr std::int32_t prefill_tile_rows = 64;
+/// Rows of an item for prefill where speed counts more than the order of summation.
+inline constexpr std::int32_t wide_tile_rows = 128;
 inline constexpr std::int32_t decode_tile_rows = 16;
 
 /// Floats of workspace that one partial result takes for one KV head.
@@ -230,9 +214,10 @@ struct attention_args {
   const batch_row* batch = nullptr;
   const sequence_rows* sequences = nullptr;
   const std::int32_t* block_tables = nullptr;
-  /// Items of 64 rows that walk all their splits.
+  /// Items that walk all their splits, of prefill_rows rows: 64 or 128.
   const attention_item* prefill = nullptr;
   std::int64_t prefill_items = 0;
+  std::int32_t prefill_rows = prefill_tile_rows;
   /// Items of 16 rows; how many is read on the device, so that a graph can be replayed with others.
   const attention_item* decode = nullptr;
   const std::int32_t* decode_count = nullptr;
@@ -260,7 +245,8 @@ struct attention_args {
 /// Causal attention of each row over its sequence's positions [0, its own]. Online softmax over
 /// tiles of 64 positions counted from 0; every 256 positions (a split) the running result is
 /// joined to the total, in the order of splits, whether one walk makes all splits or each is made
-/// on its own. So prefill, chunk and decode give the same bits.
+/// on its own. So prefill, chunk and decode give the same bits; items of 128 rows have no splits
+/// and bits of their own.
 /// @pre    rope_store() of all these rows is ahead on the same stream
 /// @errors bad_shape, unsupported
 /// @async  enqueues on `stream`

@@ -203,7 +203,6 @@ TEST_CASE("cuda kernels that start early wait for each other") {
   for (const own_product& own : own_products)
     for (const bool early : {false, true, true}) {
       cuda::shortcuts_taken().early_launch = early;
-      cuda::shortcuts_taken().fetch_bytes = early ? 3 << 20 : 0;
       r.send(residual.bytes.data());
       dd.send(delta.bytes.data());
       REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
@@ -217,8 +216,7 @@ TEST_CASE("cuda kernels that start early wait for each other") {
                              .cols = cols,
                              .type = dtype::bf16,
                              .out = normed.as<void>(),
-                             .out_stride = cols,
-                             .next = {dw.as<void>(), 2 * cols, 2 * cols}},
+                             .out_stride = cols},
                             stream));
         fine(own.gated(multiply(normed, dw, gated), stream));
         fine(own.multiply(multiply(gated, ddown, dd), stream));

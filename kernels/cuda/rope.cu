@@ -71,14 +71,12 @@ __device__ void turn(head_pairs& x, const float* cos, const float* sin, int half
 }
 
 template <class T>
-__global__ void rope_store_kernel(rope_store_args args, fetch_plan fetch) {
+__global__ void rope_store_kernel(rope_store_args args) {
   const int head = static_cast<int>(blockIdx.y * warps_per_block + threadIdx.x / 32);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const kv_cache& cache = args.cache;
   const std::int64_t row = blockIdx.x;
   let_next_begin();
-  if (row >= args.rows)
-    return help_fetch(fetch, static_cast<int>((row - args.rows) * gridDim.y + blockIdx.y));
   const batch_row at_row = args.batch[row];
   wait_for_before();
   if (head >= args.heads + 2 * cache.kv_heads)
@@ -133,14 +131,11 @@ result<void> rope_store(const rope_store_args& args, stream_ref stream) {
   if (args.rows == 0)
     return {};
   const int heads = args.heads + 2 * args.cache.kv_heads;
-  const auto beside_heads = static_cast<unsigned>((heads + warps_per_block - 1) / warps_per_block);
-  fetch_plan fetch = plan_fetch(args.next);
-  const unsigned beside = (static_cast<unsigned>(fetch.helpers) + beside_heads - 1) / beside_heads;
-  fetch.helpers = static_cast<int>(beside * beside_heads);
-  const dim3 grid(static_cast<unsigned>(args.rows) + beside, beside_heads);
+  const dim3 grid(static_cast<unsigned>(args.rows),
+                  static_cast<unsigned>((heads + warps_per_block - 1) / warps_per_block));
   with_type(args.cache.type, [&](auto element) {
     launch_early(rope_store_kernel<decltype(element)>, {grid, 32 * warps_per_block, 0, stream},
-                 args, fetch);
+                 args);
   });
   return launched("rope_store");
 }

@@ -31,13 +31,10 @@ __global__ void embed_kernel(embed_args args) {
 /// One block per row; the row is held in registers between the two passes over it. A thread's
 /// share depends on the number of columns alone, so a row has one order of summation.
 template <class T, int Width>
-__global__ void __launch_bounds__(norm_threads)
-    rms_norm_kernel(rms_norm_args args, fetch_plan fetch) {
+__global__ void __launch_bounds__(norm_threads) rms_norm_kernel(rms_norm_args args) {
   __shared__ float scratch[33];
   constexpr int rounds = norm_items / Width;
   let_next_begin();
-  if (blockIdx.x >= args.rows)
-    return help_fetch(fetch, static_cast<int>(blockIdx.x - args.rows));
   pack<float, Width> weight[rounds];
 #pragma unroll
   for (int i = 0; i < rounds; ++i) {
@@ -92,11 +89,8 @@ __global__ void __launch_bounds__(norm_threads)
 }
 
 template <class T, int Width>
-__global__ void silu_mul_kernel(silu_mul_args args, fetch_plan fetch, int own_blocks) {
+__global__ void silu_mul_kernel(silu_mul_args args) {
   let_next_begin();
-  if (static_cast<int>(blockIdx.x) >= own_blocks)
-    return help_fetch(fetch, static_cast<int>(blockIdx.x) - own_blocks +
-                                 static_cast<int>(blockIdx.y * (gridDim.x - own_blocks)));
   wait_for_before();
   const std::int64_t c = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * Width;
   if (c >= args.cols)
@@ -120,10 +114,8 @@ void launch_norm(const rms_norm_args& args, cudaStream_t stream) {
   const std::int64_t most =
       args.cols <= norm_threads_few * norm_items ? norm_threads_few : norm_threads;
   const auto threads = static_cast<unsigned>(std::min(most, (vectors + 31) / 32 * 32));
-  const fetch_plan fetch = plan_fetch(args.next);
   launch_early(rms_norm_kernel<T, Width>,
-               {dim3(static_cast<unsigned>(args.rows + fetch.helpers)), threads, 0, stream}, args,
-               fetch);
+               {dim3(static_cast<unsigned>(args.rows)), threads, 0, stream}, args);
 }
 
 template <class T, int Width>
@@ -131,12 +123,8 @@ void launch_silu(const silu_mul_args& args, cudaStream_t stream) {
   constexpr int threads = 128;
   const std::int64_t blocks = (args.cols + threads * Width - 1) / (threads * Width);
   const auto rows = static_cast<unsigned>(args.rows < 32768 ? args.rows : 32768);
-  fetch_plan fetch = plan_fetch(args.next);
-  const unsigned beside = (static_cast<unsigned>(fetch.helpers) + rows - 1) / rows;
-  fetch.helpers = static_cast<int>(beside * rows);
   launch_early(silu_mul_kernel<T, Width>,
-               {dim3(static_cast<unsigned>(blocks) + beside, rows), threads, 0, stream}, args,
-               fetch, static_cast<int>(blocks));
+               {dim3(static_cast<unsigned>(blocks), rows), threads, 0, stream}, args);
 }
 
 result<void> check(const rms_norm_args& args) {

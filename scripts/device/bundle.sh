@@ -20,7 +20,8 @@ strip -o "$to/lib/libtroupe_cuda.so" "$build/lib/libtroupe_cuda.so"
 machine='/(ld-linux|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcuda|libcublasLt|libcublas|libcudart)[-.]'
 ldd "$to"/bin/* "$to"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u | { grep -vE "$machine" || true; } |
   xargs -r cp -L -t "$to/lib"
-cp scripts/device/run.sh "$to/run.sh"
+g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include tests/bench/cuda_profile.cpp -o "$to/lib/profile.so"
+cp scripts/device/run.sh scripts/device/*.py "$to/"
 missing=$(LD_LIBRARY_PATH="$to/lib" ldd "$to"/bin/* | { grep 'not found' || true; })
 [[ -z $missing ]] || { echo "bundle.sh: $missing" >&2; exit 1; }
 size_kib=$(du -sk "$to" | cut -f1)

@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of fetch8b,fetch06b and, with .peer beside the bundle, peer,compare8b,compare06b,online
+#   or of each8b,each06b,profile and, with .peer beside the bundle, peer,compare8b,compare06b,online
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
 case ${1:-} in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
@@ -29,7 +29,7 @@ cublas=$(cublas_folder)
 if [[ -z $cublas && ! -e /usr/local/cuda/lib64/libcublasLt.so.13 ]]; then
   cublas=$(dirname "$(timeout 20 find /opt /usr -name 'libcublasLt.so.13' -print -quit 2>/dev/null)")
 fi
-libraries="$from/lib${cublas:+:$cublas}:/usr/local/cuda/lib64:/usr/local/cuda/targets/x86_64-linux/lib:/usr/local/nvidia/lib64"
+libraries="$from/lib${cublas:+:$cublas}:/usr/local/cuda/lib64:/usr/local/cuda/extras/CUPTI/lib64:/usr/local/cuda/targets/x86_64-linux/lib:/usr/local/nvidia/lib64"
 # Before each command of ours, and none of the machine's.
 ours=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
 
@@ -55,17 +55,21 @@ step_kernels() { one kernels 50 "$from/bin/kernels_cuda_test" -d yes; }
 step_sampling() { one sampling 30 "$from/bin/engine_exec_cuda_test" -d yes "the device samples*"; }
 step_executor() { one executor 60 "$from/bin/engine_exec_cuda_test" -d yes "~the device samples*" "~cuda logits*"; }
 step_golden() { one golden 40 "$from/bin/engine_exec_cuda_test" -d yes "cuda logits*"; }
-step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256 --ladder 1,8,32,64; }
-step_bench06b() { one bench06b 45 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256 --ladder 1,8,32,64; }
+step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256; }
+step_bench06b() { one bench06b 45 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256; }
 step_ops() { one bench_ops 40 "$from/bin/bench_cuda_ops" 1 8 32 256; }
 # What the ladder, which goes up, does not tell: all shortcuts but one.
 step_without() {
   one bench_without06b 15 "$from/bin/bench_cuda" --model qwen06b --batches 1,8,32 --prefill 128 --without one_carveout
   one bench_without8b 20 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32 --prefill 128 --without one_carveout
 }
-# How much of the next weights small kernels should bring.
-step_fetch8b() { one bench_fetch8b 60 "$from/bin/bench_cuda" --model llama8b --batches 1,256 --prefill 128,512,2048,8192 --ladder 1,8,32,64 --fetch 0,6,12,24; }
-step_fetch06b() { one bench_fetch06b 30 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256 --prefill 128 --ladder 1,8,64 --fetch 0,6,12; }
+# All shortcuts, and all but one.
+step_each8b() { one bench_each8b 110 "$from/bin/bench_cuda" --model llama8b --batches 1 --prefill 128 --each 1,8,32,64,256; }
+step_each06b() { one bench_each06b 40 "$from/bin/bench_cuda" --model qwen06b --batches 1 --prefill 128 --each 1,8,64,256; }
+# Where the time goes, kernel by kernel.
+step_profile() {
+  one bench_profile8b 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/bench_cuda" --model llama8b --batches 1,8,256 --prefill 8192
+}
 step_memcheck() {
   one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
 }
@@ -96,15 +100,16 @@ down() {
 ask() { curl -sS -m 15 "http://127.0.0.1:$1/v1/completions" -H 'content-type: application/json' -d "$2" >"$3" 2>&1; }
 text_of() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["choices"][0]["text"])' "$1" 2>&1; }
 
-serve_on() { # NAME PORT OPTIONS...: answers to NAME.greedy, NAME.seeded, NAME.stream
+texts=$(mktemp -d)
+serve_on() { # NAME PORT OPTIONS...: answers to NAME.greedy, NAME.seeded, NAME.stream in $texts
   local name=$1 port=$2
   up "$@" || { down; return 1; }
-  ask "$port" '{"model":"bard","prompt":"ROMEO:","max_tokens":48,"temperature":0}' "$out/$name.greedy"
-  ask "$port" '{"model":"bard","prompt":"JULIET:","max_tokens":48,"temperature":0.9,"top_p":0.95,"top_k":50,"seed":7}' "$out/$name.seeded"
-  ask "$port" '{"model":"bard","prompt":"HAMLET:","max_tokens":24,"temperature":0,"stream":true}' "$out/$name.stream"
+  ask "$port" '{"model":"bard","prompt":"ROMEO:","max_tokens":48,"temperature":0}' "$texts/$name.greedy"
+  ask "$port" '{"model":"bard","prompt":"JULIET:","max_tokens":48,"temperature":0.9,"top_p":0.95,"top_k":50,"seed":7}' "$texts/$name.seeded"
+  ask "$port" '{"model":"bard","prompt":"HAMLET:","max_tokens":24,"temperature":0,"stream":true}' "$texts/$name.stream"
   local i jobs=()
   for i in {1..16}; do
-    ask "$port" "{\"model\":\"bard\",\"prompt\":\"KING $i:\",\"max_tokens\":64,\"temperature\":0}" "$out/$name.many.$i" &
+    ask "$port" "{\"model\":\"bard\",\"prompt\":\"KING $i:\",\"max_tokens\":64,\"temperature\":0}" "$texts/$name.many.$i" &
     jobs+=($!)
   done
   wait "${jobs[@]}"
@@ -119,19 +124,20 @@ step_serve() {
   serve_on serve_fp32 18432 "${gpu[@]}" --set models.bard.dtype=float32 || { note serve "FAILED: not ready"; return; }
   serve_on serve_bf16 18433 "${gpu[@]}" || note serve "FAILED: bf16 not ready"
   for kind in greedy seeded; do
-    if [[ "$(text_of "$out/serve_cpu.$kind")" == "$(text_of "$out/serve_fp32.$kind")" ]]; then
+    if [[ "$(text_of "$texts/serve_cpu.$kind")" == "$(text_of "$texts/serve_fp32.$kind")" ]]; then
       note "serve $kind" "the text of the GPU in float32 is the CPU's"
     else
       note "serve $kind" "FAILED: the GPU's text in float32 is not the CPU's"
-      head -c 300 "$out/serve_cpu.$kind"; echo; head -c 300 "$out/serve_fp32.$kind"; echo
+      head -c 300 "$texts/serve_cpu.$kind"; echo; head -c 300 "$texts/serve_fp32.$kind"; echo
     fi
   done
   for i in {1..16}; do
-    [[ "$(text_of "$out/serve_cpu.many.$i")" == "$(text_of "$out/serve_fp32.many.$i")" ]] && same=$((same + 1))
+    [[ "$(text_of "$texts/serve_cpu.many.$i")" == "$(text_of "$texts/serve_fp32.many.$i")" ]] && same=$((same + 1))
   done
   note "serve 16 at once" "$same of 16 texts are the CPU's"
-  note "serve stream" "$(grep -c '^data: ' "$out/serve_bf16.stream") events, ends with $(grep '^data: ' "$out/serve_bf16.stream" | tail -n 1 | head -c 20)"
-  note "serve bf16 says" "$(text_of "$out/serve_bf16.greedy" | tr '\n' '/' | head -c 90)"
+  note "serve stream" "$(grep -c '^data: ' "$texts/serve_bf16.stream") events, ends with $(grep '^data: ' "$texts/serve_bf16.stream" | tail -n 1 | head -c 20)"
+  tail -c +1 "$texts"/*.greedy "$texts"/*.seeded >"$out/serve_texts.txt"
+  note "serve bf16 says" "$(text_of "$texts/serve_bf16.greedy" | tr '\n' '/' | head -c 90)"
   note "serve" "$(grep -h '^ready after' "$out"/serve_*.log | tr '\n' ' '), $((SECONDS - begin)) s in all"
 }
 
@@ -148,16 +154,32 @@ step_errors() {
 }
 
 # vLLM, as ../shared/peer packs it into .peer.
-step_peer() { one peer_install 90 bash .peer/install_on_device.sh; }
+step_peer() {
+  local begin=$SECONDS
+  if timeout -k 5 90 bash .peer/install_on_device.sh >"$out/peer_install.log" 2>&1; then
+    note peer "installed in $((SECONDS - begin)) s: $(tail -n 1 "$out/peer_install.log")"
+  else
+    note peer "FAILED: $(tail -n 1 "$out/peer_install.log" | head -c 150)"
+    rm -f /tmp/peer/env.sh
+  fi
+}
 with_peer() { # FILE SECONDS COMMAND...
-  local file=$1 limit=$2
+  local file=$1 limit=$2 group i
   shift 2
   (
     # shellcheck disable=SC1091
     . /tmp/peer/env.sh
     export VLLM_CACHE_ROOT=/tmp/peer/cache/vllm TRITON_CACHE_DIR=/tmp/peer/cache/triton TORCHINDUCTOR_CACHE_DIR=/tmp/peer/cache/inductor
-    timeout -k 5 "$limit" "$@"
-  ) >"$file" 2>&1 || note "$(basename "$file")" "FAILED: $(tail -n 1 "$file" | head -c 150)"
+    exec setsid timeout -k 5 "$limit" "$@"
+  ) >"$file" 2>&1 &
+  group=$!
+  wait "$group" || note "$(basename "$file")" "FAILED: $(tail -n 1 "$file" | head -c 150)"
+  # Its engine is a process of its own and may still hold the GPU's memory.
+  kill -KILL -- "-$group" 2>/dev/null
+  for ((i = 0; i < 40; ++i)); do
+    [[ $(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | head -n 1) -lt 3000 ]] && break
+    sleep 0.5
+  done
 }
 limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memory_utilization=0.9)
 
@@ -165,25 +187,26 @@ limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memo
 compare() {
   local name=$1 model=$2 vocabulary=$3 theirs=$4 mine=$5 begin=$SECONDS
   shift 5
-  with_peer "$out/$name.vllm.log" "$theirs" python3 scripts/device/peer.py "$model" "$@"
-  python3 scripts/device/models.py "/tmp/troupe-$model" "$model" "${limits[@]}"
+  # Without it ours are measured alone.
+  [[ -e /tmp/peer/env.sh ]] && with_peer "$out/$name.vllm.log" "$theirs" python3 "$from"/peer.py "$model" "$@"
+  python3 "$from"/models.py "/tmp/troupe-$model" "$model" "${limits[@]}"
   one "$name.troupe" "$mine" "$from/bin/troupe" bench "/tmp/troupe-$model/cluster.json" --set 'devices=["cuda:0"]' \
     --vocabulary "$vocabulary" --rounds 2 --json "$@"
   note "$name" "$((SECONDS - begin)) s"
-  python3 scripts/device/ratios.py "$model" "$out/$name.troupe.log" "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
+  python3 "$from"/ratios.py "$model" "$out/$name.troupe.log" "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
 }
 step_compare8b() {
   compare compare8b llama8b 128256 230 150 --decode 1,8,32,64,128,256 --first-token 128,512,2048,8192 \
     --load 128/128:1024 --load 2048/128:256 --load 1000/1000:256
 }
 step_compare06b() {
-  compare compare06b qwen06b 151936 90 60 --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
+  compare compare06b qwen06b 151936 170 70 --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
 }
 
 # Both servers under the same client.
 step_online() {
   local loads=(--load 512/128:16@1 --load 512/128:80@8 --load 512/128:384@64 --load 512/128:1024@256) serving i
-  python3 scripts/device/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
   cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
   (
     # shellcheck disable=SC1091
@@ -205,7 +228,7 @@ step_online() {
   kill "$serving" 2>/dev/null
   wait "$serving" 2>/dev/null
   note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log")"
-  python3 scripts/device/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
+  python3 "$from"/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true

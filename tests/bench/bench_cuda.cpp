@@ -25,11 +25,11 @@
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,narrow,gate_in_product]
-//              [--ladder 1,8,32,64] [--fetch 0,6,12,24]
+//              [--ladder 1,8,32,64] [--each 1,8,32,64]
 //
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
-// kernels/cuda left out, then one after the other taken, each on a model loaded anew. --fetch does
-// so for how many megabytes of weights small kernels bring to L2.
+// kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
+// all, and all but one.
 namespace {
 
 using namespace troupe;
@@ -75,7 +75,7 @@ struct settings {
   std::uint32_t steps = 40;
   std::uint32_t context = 128;
   std::vector<std::uint32_t> ladder;
-  std::vector<std::uint32_t> fetch;
+  bool each = false;
 };
 
 /// What may be left out, in the order of the rungs, and how.
@@ -92,8 +92,7 @@ const std::vector<rung> rungs{
     {"less_ahead", [](auto& taken) { taken.ahead_bytes = 20 << 20U; }},
     {"skinny", [](auto& taken) { taken.skinny_rows = 0; }},
     {"narrow", [](auto& taken) { taken.narrow = false; }},
-    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
-    {"fetch", [](auto& taken) { taken.fetch_bytes = 0; }}};
+    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }}};
 
 /// Leaves out every shortcut that `names` names; false when one is unknown.
 bool leave_out(const std::string& names) {
@@ -193,6 +192,38 @@ double prefill(executor& run, std::uint32_t size) {
   return median(times);
 }
 
+/// Steps full of prompts of `size` tokens, one ahead in work: seconds of a step, and of the host.
+decode_times full_prefill(executor& run, std::uint32_t size) {
+  constexpr std::uint32_t step_tokens = 8192;
+  run.reset();
+  test::step_driver drive{run};
+  std::vector<double> times, host;
+  std::optional<step_id> before;
+  auto mark = steady::now();
+  const std::uint32_t together = std::max(1U, step_tokens / size);
+  for (std::uint32_t step = 0; step < 6; ++step) {
+    for (std::uint32_t i = 0; i < together; ++i) {
+      const request_id id{step * together + i + 1};
+      drive.add(id, prompt(size, step * together + i), test::sampling_at(),
+                test::blocks_for(size + 1, 16, (step % 2 * together + i) * (size / 16 + 1)));
+      drive.row(id, 0, size, true);
+    }
+    const step_batch next = drive.take();
+    const auto begin = steady::now();
+    begin_step(run, next);
+    host.push_back(seconds_since(begin));
+    if (before) {
+      must(run.collect(*before));
+      times.push_back(seconds_since(mark));
+      mark = steady::now();
+    }
+    before = next.id;
+  }
+  must(run.collect(*before));
+  times.erase(times.begin());
+  return {median(times), 0, median(host)};
+}
+
 std::vector<std::uint32_t> numbers(const std::string& text) {
   std::vector<std::uint32_t> found;
   for (std::size_t at = 0; at < text.size();) {
@@ -220,9 +251,10 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--ladder")
       s.ladder = numbers(given);
-    else if (option == "--fetch")
-      s.fetch = numbers(given);
-    else if (option == "--without" && leave_out(given))
+    else if (option == "--each") {
+      s.ladder = numbers(given);
+      s.each = true;
+    } else if (option == "--without" && leave_out(given))
       fmt::print("without {}:\n", given);
     else {
       fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
@@ -260,6 +292,14 @@ void report(cuda::cuda_executor& run, const settings& s, double floor) {
                time * 1e3, size / time, beside(peer.prefill, size, time));
     std::fflush(stdout);
   }
+  for (const std::uint32_t size : {2048U, 8192U}) {
+    if (std::find(s.prefills.begin(), s.prefills.end(), size) == s.prefills.end())
+      continue;
+    const decode_times t = full_prefill(run, size);
+    fmt::print("{} full steps of prompts of {}: {:.2f} ms, {:.0f} tokens/s; host {:.2f} ms\n",
+               s.model, size, t.step * 1e3, 8192 / t.step, t.host * 1e3);
+    std::fflush(stdout);
+  }
 }
 
 /// One line of decode steps on a model loaded anew, with the shortcuts as they are.
@@ -287,11 +327,15 @@ void climb(const settings& s, const std::filesystem::path& folder,
   }
 }
 
-void fetch_more(const settings& s, const std::filesystem::path& folder,
+/// All shortcuts, and all but one.
+void leave_each(const settings& s, const std::filesystem::path& folder,
                 const cuda::device_info& device) {
-  for (const std::uint32_t megabytes : s.fetch) {
-    kernels::cuda::shortcuts_taken().fetch_bytes = std::int64_t{megabytes} << 20U;
-    decode_line(s, folder, device, fmt::format("fetch {} MB", megabytes));
+  kernels::cuda::shortcuts_taken() = {};
+  decode_line(s, folder, device, "with all");
+  for (const rung& one : rungs) {
+    kernels::cuda::shortcuts_taken() = {};
+    one.leave(kernels::cuda::shortcuts_taken());
+    decode_line(s, folder, device, fmt::format("without {}", one.name));
   }
 }
 
@@ -320,8 +364,8 @@ int main(int argc, char** argv) {
   report(run, s, floor);
   // The next model needs the memory.
   loaded.reset();
-  if (!s.fetch.empty())
-    fetch_more(s, folder, device);
+  if (s.each)
+    leave_each(s, folder, device);
   else if (!s.ladder.empty())
     climb(s, folder, device);
   return 0;

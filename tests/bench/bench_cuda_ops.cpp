@@ -33,7 +33,7 @@ constexpr std::int32_t kv_heads = 8;
 constexpr std::int32_t dim = 128;
 constexpr std::uint32_t block_size = 16;
 constexpr std::int64_t most_rows = 256;
-constexpr std::uint32_t longest = 1024;
+constexpr std::uint32_t longest = 2048;
 
 device_buffer random_buffer(std::int64_t count, double sigma = 1) {
   static std::uint64_t seed = 1;
@@ -53,8 +53,8 @@ public:
   engine::cuda::stream_ref on() const { return stream_.get(); }
 
   /// `pass` enqueues the operation `count` times; `bytes` are those of one.
-  void run(std::string_view name, std::int64_t rows, int count, double bytes,
-           const std::function<result<void>()>& pass) {
+  double run(std::string_view name, std::int64_t rows, int count, double bytes,
+             const std::function<result<void>()>& pass) {
     const std::pair<std::uint32_t, bool> key{++key_, false};
     std::vector<double> times;
     for (int i = 0; i < 9; ++i) {
@@ -71,6 +71,7 @@ public:
     fmt::print("ops: {:3} rows {:<22} {:8.2f} us, {:.2f} TB/s, {:.2f} of the bandwidth\n", rows,
                name, time * 1e6, bytes / time / 1e12, bytes / time / bandwidth_);
     std::fflush(stdout);
+    return time;
   }
 
 private:
@@ -235,7 +236,7 @@ void attention_of(op_bench& bench, std::uint32_t rows) {
                             .block_size = block_size,
                             .kv_heads = kv_heads,
                             .dim = dim};
-  for (const std::uint32_t context : {128U, 1024U}) {
+  for (const std::uint32_t context : {128U, 1024U, 2048U}) {
     const auto inputs = decode_inputs(limits, rows, context);
     auto device = must(device_inputs::make(limits));
     must(device.send(inputs, bench.on()));
@@ -269,6 +270,56 @@ void attention_of(op_bench& bench, std::uint32_t rows) {
                                         .q_stride = heads * dim},
                                        bench.on());
               }));
+  }
+}
+
+/// Attention of one prompt, in tiles of 64 rows and of 128; the bandwidth in the line is without
+/// meaning, so the rate of arithmetic is printed behind it.
+void prompt_of(op_bench& bench, std::uint32_t size) {
+  for (const std::int32_t tile_rows : {ops::prefill_tile_rows, ops::wide_tile_rows}) {
+    const input_limits limits{.rows = size,
+                              .sequences = 1,
+                              .table_entries = size / block_size,
+                              .group = heads / kv_heads,
+                              .kv_heads = kv_heads,
+                              .dim = dim,
+                              .prefill_rows = tile_rows};
+    auto inputs = must(host_inputs::make(limits));
+    std::vector<block_id> table;
+    for (std::uint32_t b = 0; b < size / block_size; ++b)
+      table.push_back(block_id{b});
+    inputs.add({.rows = static_cast<std::int32_t>(size)}, table);
+    for (std::uint32_t i = 0; i < size; ++i)
+      inputs.add_row({.position = static_cast<std::int32_t>(i)});
+    auto device = must(device_inputs::make(limits));
+    must(device.send(inputs, bench.on()));
+    const auto k = random_buffer(std::int64_t{size} * kv_heads * dim);
+    const auto v = random_buffer(std::int64_t{size} * kv_heads * dim);
+    const auto q = random_buffer(std::int64_t{size} * heads * dim);
+    const auto out = random_buffer(std::int64_t{size} * heads * dim);
+    must(wait(bench.on()));
+    must(wait(stream_ref{nullptr}));
+    auto batch = device.batch_of(inputs);
+    batch.attention.q = q.data();
+    batch.attention.q_stride = heads * dim;
+    batch.attention.heads = heads;
+    batch.attention.cache = {.k = k.data(),
+                             .v = v.data(),
+                             .blocks = size / block_size,
+                             .block_size = block_size,
+                             .kv_heads = kv_heads,
+                             .dim = dim};
+    batch.attention.rows = size;
+    batch.attention.batch = batch.batch;
+    batch.attention.scale = 1.0F / std::sqrt(static_cast<float>(dim));
+    batch.attention.out = out.data();
+    batch.attention.out_stride = heads * dim;
+    const double flops = 2.0 * size * size * heads * dim;
+    const double time =
+        bench.run(fmt::format("prompt, tiles of {}", tile_rows), size, 4, 0,
+                  times(4, [&] { return ops::attention(batch.attention, bench.on()); }));
+    fmt::print("ops: {:5} rows in tiles of {}: {:.0f} TFLOP/s\n", size, tile_rows,
+               flops / time / 1e12);
   }
 }
 
@@ -326,5 +377,7 @@ int main(int argc, char** argv) {
     attention_of(bench, static_cast<std::uint32_t>(rows));
     sampling_of(bench, static_cast<std::uint32_t>(rows));
   }
+  for (const std::uint32_t size : {2048U, 8192U})
+    prompt_of(bench, size);
   return 0;
 }

@@ -227,14 +227,16 @@ result<void> cuda_executor::make_caches() {
 }
 
 result<void> cuda_executor::make_steps() {
-  const input_limits limits{.rows = description_.max_num_batched_tokens,
-                            .sequences = options_.max_num_seqs,
-                            .table_entries =
-                                options_.max_num_seqs *
-                                blocks_of(description_.max_model_len, options_.block_size),
-                            .group = static_cast<std::int32_t>(config_.heads / config_.kv_heads),
-                            .kv_heads = static_cast<std::int32_t>(config_.kv_heads),
-                            .dim = static_cast<std::int32_t>(config_.head_dim)};
+  const input_limits limits{
+      .rows = description_.max_num_batched_tokens,
+      .sequences = options_.max_num_seqs,
+      .table_entries =
+          options_.max_num_seqs * blocks_of(description_.max_model_len, options_.block_size),
+      .group = static_cast<std::int32_t>(config_.heads / config_.kv_heads),
+      .kv_heads = static_cast<std::int32_t>(config_.kv_heads),
+      .dim = static_cast<std::int32_t>(config_.head_dim),
+      .prefill_rows = options_.deterministic ? kernels::cuda::prefill_tile_rows
+                                             : kernels::cuda::wide_tile_rows};
   auto inputs = device_inputs::make(limits);
   if (!inputs)
     return fail(inputs.error());

@@ -235,10 +235,10 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
     forward_batch batch;
     batch.rows = rows;
     // A norm for whatever small kernel stands behind the product.
-    kernels::cuda::matmul_follower behind{[&] { return norm({&last_norm_, &delta_}, batch, on); }};
+    kernels::cuda::matmul_follower behind{
+        [&] { return norm(last_norm_, &delta_, batch, nullptr, on); }};
     if (i == 2)
-      behind = {[&] { return silu(rows, {}, on); },
-                kernels::cuda::shortcuts_taken().gate_in_product};
+      behind = {[&] { return silu(rows, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
     if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }
@@ -257,28 +257,21 @@ std::string device_model::kernels_of(std::int64_t rows) const {
   return text;
 }
 
-kernels::cuda::weights_ahead device_model::ahead_of(const product& p, std::int64_t rows) const {
-  constexpr std::int64_t most_rows = 256;
-  if (rows > most_rows || ordered_)
-    return {};
-  const auto size = static_cast<std::int64_t>(kernels::size_of(compute_));
-  return {p.w->data(), p.n, p.k * size, p.n * p.k * size * 3 / 4};
-}
-
-result<void> device_model::norm(const norm_of& what, const forward_batch& batch, stream_ref on) {
+result<void> device_model::norm(const device_buffer& weight, const device_buffer* delta,
+                                const forward_batch& batch, const std::int32_t* pick,
+                                stream_ref on) {
   return kernels::cuda::rms_norm({.residual = residual_.as<float>(),
                                   .residual_stride = config_.hidden_size,
-                                  .delta = what.delta == nullptr ? nullptr : what.delta->data(),
+                                  .delta = delta == nullptr ? nullptr : delta->data(),
                                   .delta_stride = config_.hidden_size,
-                                  .weight = what.weight->as<float>(),
+                                  .weight = weight.as<float>(),
                                   .eps = static_cast<float>(config_.rms_norm_eps),
-                                  .pick = what.pick,
-                                  .rows = what.pick == nullptr ? batch.rows : batch.picked,
+                                  .pick = pick,
+                                  .rows = pick == nullptr ? batch.rows : batch.picked,
                                   .cols = config_.hidden_size,
                                   .type = compute_,
                                   .out = normed_.data(),
-                                  .out_stride = config_.hidden_size,
-                                  .next = what.next},
+                                  .out_stride = config_.hidden_size},
                                  on);
 }
 
@@ -311,8 +304,7 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
                                       .cos = cos_.as<float>(),
                                       .sin = sin_.as<float>(),
                                       .q = query_.data(),
-                                      .q_stride = query,
-                                      .next = ahead_of(products[1], batch.rows)},
+                                      .q_stride = query},
                                      on);
   });
   all.then([&] { return kernels::cuda::attention(attention, on); });
@@ -320,16 +312,14 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
   return all.state();
 }
 
-result<void> device_model::silu(std::int64_t rows, const kernels::cuda::weights_ahead& next,
-                                stream_ref on) {
+result<void> device_model::silu(std::int64_t rows, stream_ref on) {
   return kernels::cuda::silu_mul({.gate_up = gate_up_.data(),
                                   .stride = 2 * config_.intermediate_size,
                                   .out = gated_.data(),
                                   .out_stride = config_.intermediate_size,
                                   .type = compute_,
                                   .rows = rows,
-                                  .cols = config_.intermediate_size,
-                                  .next = next},
+                                  .cols = config_.intermediate_size},
                                  on);
 }
 
@@ -346,7 +336,7 @@ result<void> device_model::gate(const layer& of, const forward_batch& batch, str
   }
   chain all;
   all.then([&] { return multiply(both, batch.rows, on); });
-  all.then([&] { return silu(batch.rows, ahead_of(products_of(of)[3], batch.rows), on); });
+  all.then([&] { return silu(batch.rows, on); });
   return all.state();
 }
 
@@ -373,22 +363,16 @@ result<void> device_model::forward(const forward_batch& batch,
   });
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const layer& of = layers_[i];
-    const std::vector<product> products = products_of(of);
-    const auto next = [&](std::size_t p) { return ahead_of(products[p], batch.rows); };
-    all.then([&] {
-      return norm({&of.attention_norm, i == 0 ? nullptr : &delta_, nullptr, next(0)}, batch, on);
-    });
+    all.then(
+        [&] { return norm(of.attention_norm, i == 0 ? nullptr : &delta_, batch, nullptr, on); });
     all.then([&] { return attend(of, batch, caches[i], on); });
-    all.then([&] { return norm({&of.mlp_norm, &delta_, nullptr, next(2)}, batch, on); });
+    all.then([&] { return norm(of.mlp_norm, &delta_, batch, nullptr, on); });
     all.then([&] { return feed(of, batch, on); });
   }
   if (batch.picked == 0)
     return all.state();
-  const product last = products_of(layers_.front())[4];
-  all.then([&] {
-    return norm({&last_norm_, &delta_, batch.pick, ahead_of(last, batch.picked)}, batch, on);
-  });
-  all.then([&] { return multiply(last, batch.picked, on); });
+  all.then([&] { return norm(last_norm_, &delta_, batch, batch.pick, on); });
+  all.then([&] { return multiply(products_of(layers_.front())[4], batch.picked, on); });
   return all.state();
 }
 

@@ -85,22 +85,13 @@ private:
                                                 std::int64_t index);
   [[nodiscard]] kernels::cuda::matmul_args args_of(const product& p, std::int64_t rows) const;
   [[nodiscard]] result<void> multiply(const product& p, std::int64_t rows, stream_ref on);
-  /// What a small kernel in front of a product brings of its matrix meanwhile: nothing where there
-  /// are so many rows that the product is bound by arithmetic.
-  [[nodiscard]] kernels::cuda::weights_ahead ahead_of(const product& p, std::int64_t rows) const;
-  /// What a norm is made of beside the residual.
-  struct norm_of {
-    const device_buffer* weight;
-    const device_buffer* delta;
-    const std::int32_t* pick = nullptr;
-    kernels::cuda::weights_ahead next = {};
-  };
-  [[nodiscard]] result<void> norm(const norm_of& what, const forward_batch& batch, stream_ref on);
+  [[nodiscard]] result<void> norm(const device_buffer& weight, const device_buffer* delta,
+                                  const forward_batch& batch, const std::int32_t* pick,
+                                  stream_ref on);
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
                                     const kernels::cuda::kv_cache& cache, stream_ref on);
   /// Makes gated_ of gate_up_.
-  [[nodiscard]] result<void> silu(std::int64_t rows, const kernels::cuda::weights_ahead& next,
-                                  stream_ref on);
+  [[nodiscard]] result<void> silu(std::int64_t rows, stream_ref on);
   /// Makes gated_ of normed_.
   [[nodiscard]] result<void> gate(const layer& of, const forward_batch& batch, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);

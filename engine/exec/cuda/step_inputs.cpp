@@ -11,7 +11,6 @@ namespace {
 using kernels::cuda::attention_item;
 using kernels::cuda::batch_row;
 using kernels::cuda::decode_tile_rows;
-using kernels::cuda::prefill_tile_rows;
 using kernels::cuda::split_positions;
 
 /// Results of splits that one step may leave; sequences beyond that are walked whole, which gives
@@ -42,7 +41,7 @@ struct input_layout {
         seqs * tiles_of(static_cast<std::uint64_t>(limits.group), decode_tile_rows);
     const std::uint64_t prefills = seqs + std::uint64_t{limits.rows} *
                                               static_cast<std::uint64_t>(limits.group) /
-                                              prefill_tile_rows;
+                                              static_cast<std::uint64_t>(limits.prefill_rows);
     std::uint64_t next = 0;
     const auto place = [&next](std::uint64_t& at, std::uint64_t bytes) {
       at = next;
@@ -103,10 +102,10 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
   const std::int32_t tile_rows = rows.rows * limits_.group;
   if (rows.rows > 1 && tile_rows > decode_tile_rows) {
     // The last tiles see most and come first.
-    const std::int32_t tiles = (tile_rows + prefill_tile_rows - 1) / prefill_tile_rows;
+    const std::int32_t tiles = (tile_rows + limits_.prefill_rows - 1) / limits_.prefill_rows;
     for (std::int32_t tile = tiles - 1; tile >= 0; --tile)
       at<attention_item>(layout.prefill)[prefill_items_++] = {
-          .sequence = sequence, .tile_begin = tile * prefill_tile_rows};
+          .sequence = sequence, .tile_begin = tile * limits_.prefill_rows};
     return;
   }
   const std::int32_t positions = rows.first_position + rows.rows;
@@ -200,6 +199,7 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   attention.block_tables = at(layout.tables, words);
   attention.prefill = at(layout.prefill, items);
   attention.prefill_items = sent.prefill_items_;
+  attention.prefill_rows = limits_.prefill_rows;
   attention.decode = at(layout.decode, items);
   attention.decode_count = at(layout.counts, words);
   attention.join = at(layout.join, items);

@@ -1,0 +1,60 @@
+#pragma once
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/mma.cuh"
+
+/// What the attention kernels on the tensor cores share: how items are seen, and how tiles of K and
+/// V lie in shared memory.
+namespace troupe::kernels::cuda {
+
+inline constexpr int tile = 64;
+inline constexpr int group_positions = 16;
+inline constexpr int groups_per_split = split_positions / group_positions;
+
+/// Running result of one row, without its values.
+struct row_total {
+  float most;
+  float sum;
+};
+
+__device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const std::uint32_t*>(&both);
+}
+
+/// The item of a block: which rows, how far they see, and where K and V are.
+template <int Dim>
+struct item_view {
+  const attention_args& args;
+  sequence_rows sequence;
+  int group;
+  int kv_head;
+  int tile_begin;
+  /// Rows of the sequence and KV head, all tiles together.
+  int rows;
+
+  __device__ item_view(const attention_args& all, const attention_item& item, int head)
+      : args{all}, sequence{all.sequences[item.sequence]}, group{all.heads / all.cache.kv_heads},
+        kv_head{head}, tile_begin{item.tile_begin}, rows{sequence.rows * group} {}
+
+  /// Position of row `r` of the tile; rows beyond the last count as it.
+  __device__ int position(int r) const {
+    return sequence.first_position + min(tile_begin + r, rows - 1) / group;
+  }
+  __device__ int stored() const { return sequence.first_position + sequence.rows; }
+  __device__ bool live(int r) const { return tile_begin + r < rows; }
+  __device__ std::int64_t place(int r, std::int64_t stride) const {
+    const int number = tile_begin + r;
+    return (sequence.row_begin + number / group) * stride +
+           (kv_head * group + number % group) * Dim;
+  }
+};
+
+/// One tile of K or V in shared memory: rows of Dim elements, their chunks of 16 bytes permuted so
+/// that eight rows of one column fall into different banks.
+template <int Dim>
+__device__ __forceinline__ std::uint32_t chunk_at(std::uint32_t base, int position, int chunk) {
+  return base + static_cast<std::uint32_t>(position * Dim * 2 + ((chunk ^ (position & 7)) * 16));
+}
+
+} // namespace troupe::kernels::cuda

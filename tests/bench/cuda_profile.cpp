@@ -1,0 +1,135 @@
+// Where a process spends the GPU's time, without a profiler on the machine: CUDA loads this library
+// into any program (CUDA_INJECTION64_PATH), and it asks CUPTI for every kernel and for slow calls.
+// At the end it prints, for each CUDA graph that was replayed often and for the last kernels
+// outside of graphs, what each kind of kernel took and what passed between the kernel before it and
+// its begin.
+//   g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include cuda_profile.cpp -o profile.so
+#include <cupti.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace {
+
+struct span {
+  std::uint64_t begin;
+  std::uint64_t end;
+  std::string name;
+};
+
+std::mutex guard;
+std::map<std::uint32_t, std::vector<span>> by_graph;
+std::map<std::uint32_t, std::pair<int, double>> slow_calls;
+
+decltype(&cuptiActivityGetNextRecord) next_record;
+decltype(&cuptiActivityFlushAll) flush_all;
+decltype(&cuptiGetCallbackName) callback_name;
+
+void give_buffer(std::uint8_t** buffer, std::size_t* size, std::size_t* records) {
+  *size = std::size_t{8} << 20U;
+  *buffer = static_cast<std::uint8_t*>(std::aligned_alloc(8, *size));
+  *records = 0;
+}
+
+void take_buffer(CUcontext, std::uint32_t, std::uint8_t* buffer, std::size_t, std::size_t valid) {
+  const std::lock_guard lock{guard};
+  CUpti_Activity* record = nullptr;
+  while (next_record(buffer, valid, &record) == CUPTI_SUCCESS) {
+    if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
+      const auto* const kernel = reinterpret_cast<const CUpti_ActivityKernel10*>(record);
+      by_graph[kernel->graphId].push_back({kernel->start, kernel->end, kernel->name});
+    } else {
+      const auto* const call = reinterpret_cast<const CUpti_ActivityAPI*>(record);
+      if (call->end - call->start > 1000000) {
+        auto& [count, ms] = slow_calls[call->cbid];
+        ++count;
+        ms += static_cast<double>(call->end - call->start) / 1e6;
+      }
+    }
+  }
+  std::free(buffer);
+}
+
+void print_kinds(std::uint32_t graph, std::vector<span> all) {
+  std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.begin < b.begin; });
+  // The last ones: a program warms up first.
+  constexpr std::size_t most = 12000;
+  if (all.size() > (graph == 0 ? 320 : most))
+    all.erase(all.begin(), all.end() - (graph == 0 ? 320 : most));
+  struct kind {
+    int count = 0;
+    double took = 0;
+    double gap = 0;
+  };
+  std::map<std::string, kind> kinds;
+  double total = 0, between = 0;
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    kind& one = kinds[all[i].name.substr(0, 110)];
+    const double gap =
+        (static_cast<double>(all[i].begin) - static_cast<double>(all[i - 1].end)) / 1e3;
+    ++one.count;
+    one.took += static_cast<double>(all[i].end - all[i].begin) / 1e3;
+    total += static_cast<double>(all[i].end - all[i].begin) / 1e3;
+    // What is longer is a lack of work.
+    if (gap < 200) {
+      one.gap += gap;
+      between += gap;
+    }
+  }
+  std::printf("profile: graph %u: %zu kernels, %.0f us in them, %.0f us between\n", graph,
+              all.size(), total, between);
+  std::vector<std::pair<std::string, kind>> sorted{kinds.begin(), kinds.end()};
+  std::sort(sorted.begin(), sorted.end(),
+            [](auto& a, auto& b) { return a.second.took > b.second.took; });
+  for (std::size_t i = 0; i < std::min<std::size_t>(sorted.size(), 14); ++i)
+    std::printf("profile:   %5d x %8.2f us, %6.2f us before it: %s\n", sorted[i].second.count,
+                sorted[i].second.took / sorted[i].second.count,
+                sorted[i].second.gap / sorted[i].second.count, sorted[i].first.c_str());
+}
+
+void report() {
+  flush_all(1);
+  const std::lock_guard lock{guard};
+  for (auto& [graph, all] : by_graph)
+    if (all.size() > 300)
+      print_kinds(graph, all);
+  for (auto& [call, cost] : slow_calls) {
+    const char* name = nullptr;
+    callback_name(CUPTI_CB_DOMAIN_RUNTIME_API, call, &name);
+    std::printf("profile: %d calls of %s of more than 1 ms: %.1f ms\n", cost.first,
+                name == nullptr ? "?" : name, cost.second);
+  }
+}
+
+template <class F>
+F symbol(void* library, const char* name, F) {
+  return reinterpret_cast<F>(dlsym(library, name));
+}
+
+} // namespace
+
+extern "C" int InitializeInjection() {
+  void* library = dlopen("libcupti.so.13", RTLD_NOW | RTLD_GLOBAL);
+  if (library == nullptr) {
+    std::printf("profile: %s\n", dlerror());
+    return 1;
+  }
+  next_record = symbol(library, "cuptiActivityGetNextRecord", next_record);
+  flush_all = symbol(library, "cuptiActivityFlushAll", flush_all);
+  callback_name = symbol(library, "cuptiGetCallbackName", callback_name);
+  const auto enable = symbol(library, "cuptiActivityEnable", &cuptiActivityEnable);
+  const auto listen =
+      symbol(library, "cuptiActivityRegisterCallbacks", &cuptiActivityRegisterCallbacks);
+  if (enable == nullptr || listen == nullptr || listen(give_buffer, take_buffer) != CUPTI_SUCCESS)
+    return 1;
+  enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
+  enable(CUPTI_ACTIVITY_KIND_RUNTIME);
+  std::atexit(report);
+  return 1;
+}
