@@ -100,7 +100,8 @@ Status answer(service& around, const pb::SystemSharedMemoryStatusRequest& in,
   const auto all = around.memory().status_json(in.name());
   if (!all)
     return to_status(all.error());
-  for (const auto& one : json::parse(*all)) {
+  const auto listed = json::parse(*all);
+  for (const auto& one : listed) {
     auto& region = (*out.mutable_regions())[one["name"].get<std::string>()];
     if (const auto filled = fill(one.dump(), region); !filled.ok())
       return filled;
@@ -143,9 +144,11 @@ Status answer(service&, const pb::TraceSettingRequest& in, pb::TraceSettingRespo
       in.settings().empty() ? outcome<std::string>{trace_json()} : change_trace(changes.dump());
   if (!all)
     return to_status(all.error());
-  for (const auto& [name, value] : json::parse(*all).items()) {
+  const auto now = json::parse(*all);
+  for (const auto& [name, value] : now.items()) {
     auto& setting = (*out.mutable_settings())[name];
-    for (const auto& word : value.is_array() ? value : json::array({value}))
+    const auto words = value.is_array() ? value : json::array({value});
+    for (const auto& word : words)
       setting.add_value(word.get<std::string>());
   }
   return Status::OK;
@@ -159,7 +162,8 @@ Status answer(service&, const pb::LogSettingsRequest& in, pb::LogSettingsRespons
       in.settings().empty() ? outcome<std::string>{logging_json()} : change_logging(changes.dump());
   if (!all)
     return to_status(all.error());
-  for (const auto& [name, value] : json::parse(*all).items()) {
+  const auto now = json::parse(*all);
+  for (const auto& [name, value] : now.items()) {
     auto& setting = (*out.mutable_settings())[name];
     if (value.is_boolean())
       setting.set_bool_param(value.get<bool>());
