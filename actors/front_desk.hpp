@@ -19,6 +19,10 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::response_sink_ptr)
 CAF_ADD_ATOM(troupe_edge, troupe::actors, execute_atom, "execute")
 CAF_ADD_ATOM(troupe_edge, troupe::actors, abandon_atom, "abandon")
 
+namespace troupe::config {
+struct triton_model;
+}
+
 namespace troupe::actors {
 
 /// The front half of a model in this process, as edges use it. `execute` runs the backend's
@@ -43,6 +47,8 @@ struct model_entry {
   std::string state;
   /// With "failed": why.
   std::string note;
+  /// What the protocols say of it: the completed config.pbtxt.
+  std::shared_ptr<const config::triton_model> triton{};
   /// Of the replica that was loaded last.
   engine::executor_description description;
   std::chrono::milliseconds loading{0};

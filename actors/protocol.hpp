@@ -9,8 +9,11 @@
 #include "engine/route/replica_table.hpp"
 #include "engine/sched/scheduler.hpp"
 #include "troupe/actors/messages.hpp"
+#include "troupe/transport/caf.hpp"
 
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace troupe::engine {
 
@@ -30,6 +33,7 @@ TROUPE_INSPECT(kv_commit, step, blocks, contents_lost)
 TROUPE_INSPECT(released_block, block, last_step)
 TROUPE_INSPECT(kv_release, blocks)
 TROUPE_INSPECT(kv_event, number, what, hash, parent)
+TROUPE_INSPECT(kv_index_report, replica, incarnation, through, snapshot, stored, events)
 TROUPE_INSPECT(replica_facts, id, model, node, numerics, batch_invariant, block_size, incarnation)
 TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache_dtype, block_size,
                num_blocks, kv_bytes_per_block, weight_bytes, vocab_size, max_model_len,
@@ -37,7 +41,7 @@ TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache
                numerics)
 TROUPE_INSPECT(scheduler_stats, running, waiting, steps_in_flight, blocks_used, blocks_total, steps,
                prompt_tokens, prompt_tokens_cached, generation_tokens, preemptions,
-               prefix_cache_queries, prefix_cache_hits)
+               prefix_cache_queries, prefix_cache_hits, waiting_tokens)
 
 } // namespace troupe::engine
 
@@ -85,11 +89,51 @@ using worker_actor =
                      TROUPE_ANSWERS(engine::step_result, engine::step_batch),
                      TROUPE_ANSWERS(void, reset_atom), TROUPE_ANSWERS(std::uint64_t, status_atom)>;
 
-/// The block pool and prefix index of one replica.
+/// One exchange of one rank, on its way to another process.
+struct rank_frame {
+  std::uint32_t from = 0;
+  std::uint64_t number = 0;
+  std::uint64_t tag = 0;
+  net::shared_bytes given;
+};
+TROUPE_INSPECT(rank_frame, from, number, tag, given)
+
+/// Takes what other ranks give, and why a group has come to its end.
+using rank_inbox =
+    caf::typed_actor<TROUPE_TAKES(rank_frame), TROUPE_TAKES(detach_atom, caf::error)>;
+
+/// The inboxes of all ranks of a group, by rank.
+struct rank_peers {
+  std::vector<rank_inbox> inboxes;
+};
+TROUPE_INSPECT(rank_peers, inboxes)
+
+/// A rank's place in a group over several processes. `attach` makes it known to the others and is
+/// answered with its worker.
+using rank_seat_actor = rank_inbox::extend<TROUPE_ANSWERS(worker_actor, attach_atom, rank_peers)>;
+
+/// One rank of a replica, for the process that is to run it.
+struct rank_order {
+  std::string model;
+  std::uint32_t rank = 0;
+  /// The node and the device of every rank, by rank; no nodes for a replica of one process.
+  std::vector<std::string> nodes;
+  std::vector<std::string> devices;
+  /// The group that the rank belongs to, and ends with.
+  worker_actor owner;
+};
+TROUPE_INSPECT(rank_order, model, rank, nodes, devices, owner)
+
+/// What follows the prefix index of a replica; the next report waits for the answer.
+using index_sink = caf::typed_actor<TROUPE_ANSWERS(void, engine::kv_index_report)>;
+
+/// The block pool and prefix index of one replica. `attach` sends the whole index to a router and
+/// then what changes, until that router dies; again, the whole once more.
 using kv_manager_actor =
     caf::typed_actor<TROUPE_ANSWERS(engine::kv_admitted, engine::kv_admit),
                      TROUPE_ANSWERS(engine::kv_grant, engine::kv_want),
                      TROUPE_TAKES(engine::kv_commit), TROUPE_TAKES(engine::kv_release),
+                     TROUPE_TAKES(attach_atom, hub_id, index_sink), TROUPE_TAKES(tick_atom),
                      TROUPE_ANSWERS(kv_report, status_atom)>;
 
 /// The scheduler of one replica. `submit` is answered `accepted` or an error at once.
@@ -105,8 +149,8 @@ using scheduler_actor =
 /// requests and is answered with the number of streams that still run; `tick` is the router's own
 /// timer.
 using router_core = router_actor::extend<
-    TROUPE_TAKES(engine::token_batch),
-    TROUPE_TAKES(attach_atom, engine::replica_facts, scheduler_actor),
+    TROUPE_TAKES(engine::token_batch), TROUPE_ANSWERS(void, engine::kv_index_report),
+    TROUPE_TAKES(attach_atom, engine::replica_facts, scheduler_actor, kv_manager_actor),
     TROUPE_TAKES(drain_atom, replica_id), TROUPE_TAKES(detach_atom, replica_id, caf::error),
     TROUPE_TAKES(load_report), TROUPE_TAKES(tick_atom), TROUPE_ANSWERS(std::uint64_t, drain_atom),
     TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
@@ -145,12 +189,11 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::roster_view_ptr)
 
 namespace troupe::actors {
 
-using node_core =
-    caf::typed_actor<TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom),
-                     TROUPE_TAKES(kill_atom, std::string), TROUPE_TAKES(attach_atom, std::string),
-                     TROUPE_TAKES(roster_view_ptr), TROUPE_TAKES(drain_atom, drain_order),
-                     TROUPE_ANSWERS(std::uint64_t, drain_atom),
-                     TROUPE_ANSWERS(std::uint64_t, cancel_atom)>;
+using node_core = caf::typed_actor<
+    TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom), TROUPE_TAKES(kill_atom, std::string),
+    TROUPE_TAKES(attach_atom, std::string), TROUPE_TAKES(roster_view_ptr),
+    TROUPE_TAKES(drain_atom, drain_order), TROUPE_ANSWERS(std::uint64_t, drain_atom),
+    TROUPE_ANSWERS(std::uint64_t, cancel_atom), TROUPE_ANSWERS(rank_seat_actor, rank_order)>;
 
 /// Supervises the cast of one replica: worker, kv_manager, scheduler. `attach` adds a router that
 /// may give it requests; `drain` takes no new ones from any; `detach` hands over what still runs.
@@ -175,9 +218,17 @@ CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_commit))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_release))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::executor_description))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::replica_facts))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::engine::kv_index_report))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::index_sink))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::kv_manager_actor))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::load_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::kv_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::scheduler_actor))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::router_core))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::replica_report))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::worker_actor))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_seat_actor))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_frame))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_peers))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_order))
 CAF_END_TYPE_ID_BLOCK(troupe_core)

@@ -38,7 +38,7 @@ endforeach()
 
 # systemd looks for units below lib, whatever the libraries' folder is called.
 install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/troupe@.service DESTINATION lib/systemd/system)
-install(FILES ${PROJECT_SOURCE_DIR}/docs/machines.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${PROJECT_SOURCE_DIR}/docs/machines.md ${PROJECT_SOURCE_DIR}/docs/triton.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 install(TARGETS troupe_shared EXPORT TroupeTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET troupe)

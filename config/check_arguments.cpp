@@ -39,7 +39,14 @@ void check_arguments(model_config& model, const build_capabilities& can, diagnos
   auto& e = model.engine;
   const auto path = join_path("models", model.name);
   check_step(model, sink);
-  if (*e.tensor_parallel_size > can.max_tensor_parallel_size)
+  const auto ranks = *e.tensor_parallel_size;
+  if (ranks <= can.max_tensor_parallel_size && (ranks & (ranks - 1)) != 0)
+    sink.error(errc::unsupported, e.tensor_parallel_size.from,
+               join_path(path, "tensor_parallel_size"),
+               fmt::format("{} ranks cannot share the eight segments in which o_proj and down_proj "
+                           "are summed; write 1, 2, 4 or 8",
+                           ranks));
+  if (ranks > can.max_tensor_parallel_size)
     sink.error(errc::unsupported, e.tensor_parallel_size.from,
                join_path(path, "tensor_parallel_size"),
                fmt::format("{} is not supported in this build, which has at most {} rank(s) a "

@@ -57,16 +57,10 @@ void read_cpu(const json_value& value, cluster_config& out, diagnostic_sink& sin
   r.refuse_unknown();
 }
 
-void read_routing(const json_value& value, const build_capabilities& can, cluster_config& out,
-                  diagnostic_sink& sink) {
+void read_routing(const json_value& value, cluster_config& out, diagnostic_sink& sink) {
   object_reader r{value, "routing", sink};
-  r.read("policy", out.routing, [&](const field& f) -> std::optional<routing_policy> {
-    const auto policy = as_enum<routing_policy>(f, routing_policies);
-    if (policy == routing_policy::prefix && !can.prefix_routing)
-      return f.wrong("this build does not route by prefix; write \"least_loaded\"",
-                     errc::unsupported);
-    return policy;
-  });
+  r.read("policy", out.routing,
+         [](const field& f) { return as_enum<routing_policy>(f, routing_policies); });
   r.refuse_unknown();
 }
 
@@ -107,7 +101,7 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
   if (const auto* cpu = r.find("cpu"))
     read_cpu(*cpu, out, sink);
   if (const auto* routing = r.find("routing"))
-    read_routing(*routing, options.capabilities, out, sink);
+    read_routing(*routing, out, sink);
   for (const auto* name : {"nodes", "models", "edges", "devices"})
     r.accept(name);
   read_nodes(root, options, out, sink);

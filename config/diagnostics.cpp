@@ -13,7 +13,7 @@ namespace troupe::config {
 std::string to_string(const diagnostic& d) {
   std::string text = d.file;
   if (d.line > 0)
-    text += fmt::format(":{}", d.line);
+    text += d.column > 0 ? fmt::format(":{}:{}", d.line, d.column) : fmt::format(":{}", d.line);
   text += d.severity == severity::error ? ": error: " : ": warning: ";
   if (!d.path.empty())
     text += d.path + ": ";
@@ -42,14 +42,15 @@ error to_error(const std::vector<diagnostic>& all) {
 
 void diagnostic_sink::error(errc code, const origin& at, std::string path, std::string message) {
   const bool has_file = at.kind == origin_kind::user_file || at.kind == origin_kind::model_file;
+  ++errors_;
   add({severity::error, code, has_file ? at.file : to_string(at), at.line, std::move(path),
-       std::move(message)});
+       std::move(message), at.column});
 }
 
 void diagnostic_sink::warn(const origin& at, std::string path, std::string message) {
   const bool has_file = at.kind == origin_kind::user_file || at.kind == origin_kind::model_file;
   add({severity::warning, errc::none, has_file ? at.file : to_string(at), at.line, std::move(path),
-       std::move(message)});
+       std::move(message), at.column});
 }
 
 void diagnostic_sink::add(diagnostic found) {

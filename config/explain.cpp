@@ -121,12 +121,19 @@ void explain_node(const node_config& node, const std::string& path,
     metrics.add("host", node.metrics->host);
     metrics.add("port", node.metrics->port);
   }
+  if (node.grpc) {
+    rows grpc{out, path + ".edges.grpc"};
+    grpc.add("host", node.grpc->host);
+    grpc.add("port", node.grpc->port);
+    grpc.add("api_keys_file", node.grpc->api_keys_file, "the keys of the http edge");
+  }
 }
 
 void explain_engine(const engine_args& e, const std::string& path,
                     std::vector<explained_value>& out) {
   rows r{out, path};
   r.add("model", e.model);
+  r.add("revision", e.revision);
   r.add("tokenizer", e.tokenizer);
   r.add("served_model_name", e.served_model_name);
   // The text of a template fills pages; that there is one is enough here.
@@ -153,10 +160,19 @@ void explain_engine(const engine_args& e, const std::string& path,
   r.add("cpu_threads", e.cpu_threads);
 }
 
+void explain_config(const triton_model& model, explanation& out) {
+  const auto file = model.config_pbtxt.empty() ? std::string{} : model.config_pbtxt.string();
+  out.configs.push_back({model.name, file.empty() ? "no config.pbtxt" : file, model.lines});
+  for (const auto& idle : model.without_effect)
+    out.without_effect.push_back({join_path(join_path("models", model.name), idle.field), "",
+                                  fmt::format("{}; {}", to_string(idle.from), idle.reason)});
+}
+
 void explain_model(const model_config& model, explanation& out) {
   const auto path = join_path("models", model.name);
   rows r{out.values, path};
   r.add("instances", model.instances);
+  r.add("devices", model.devices);
   r.add("max_queued_requests", model.max_queued_requests);
   explain_engine(model.engine, path, out.values);
   r.add("generation_config", model.generation_config);
@@ -171,6 +187,7 @@ void explain_model(const model_config& model, explanation& out) {
   for (const auto& a : model.without_effect)
     out.without_effect.push_back(
         {join_path(path, a.name), a.value, fmt::format("{}; {}", to_string(a.from), a.reason)});
+  explain_config(model.triton, out);
 }
 
 /// Lays the rows out in columns; the last one is not padded.
@@ -184,6 +201,19 @@ void append_table(std::string& text, const std::vector<explained_value>& table) 
   for (const auto& row : table)
     text += fmt::format("  {:<{}}  {:<{}}  {}\n", row.path, path_width, row.value, value_width,
                         row.from);
+}
+
+/// "+" marks what completion added to what was written.
+void append_config(std::string& text, const explained_config& config) {
+  text += fmt::format("Completed configuration of {} ({}):\n", config.model, config.file);
+  std::size_t width = 0;
+  for (const auto& line : config.lines)
+    width = std::max(width, std::min<std::size_t>(line.text.size(), 60));
+  for (const auto& line : config.lines) {
+    const char mark = line.added ? '+' : ' ';
+    text += line.from.empty() ? fmt::format("{} {}\n", mark, line.text)
+                              : fmt::format("{} {:<{}}  {}\n", mark, line.text, width, line.from);
+  }
 }
 
 } // namespace
@@ -212,6 +242,8 @@ explanation explain(const cluster_config& cluster) {
     explain_node(cluster.nodes[i], fmt::format("nodes.{}", i), out.values);
   for (const auto& model : cluster.models)
     explain_model(model, out);
+  for (const auto& model : cluster.custom_models)
+    explain_config(model, out);
   return out;
 }
 
@@ -221,6 +253,8 @@ std::string render(const explanation& e, const std::vector<diagnostic>& findings
     text += "Values and where they come from:\n";
     append_table(text, e.values);
   }
+  for (const auto& config : e.configs)
+    append_config(text, config);
   if (!e.without_effect.empty()) {
     text += "Accepted, without effect here:\n";
     append_table(text, e.without_effect);

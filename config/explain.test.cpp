@@ -57,7 +57,11 @@ TEST_CASE("the text has a line for each row and each finding") {
   const auto e = explain(*loaded.config);
   const auto text = render(e, loaded.diagnostics);
   const auto lines = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
-  CHECK(lines == e.values.size() + loaded.diagnostics.size() + 2);
+  auto expected = e.values.size() + loaded.diagnostics.size() + 2;
+  REQUIRE(e.configs.size() == 1);
+  for (const auto& config : e.configs)
+    expected += config.lines.size() + 1;
+  CHECK(lines == expected);
   for (const auto& v : e.values)
     CHECK(contains(text, v.path + " "));
   CHECK(contains(text, "environment TROUPE_NOBODY: warning"));

@@ -1,5 +1,5 @@
+#include "config/test_mutation.hpp"
 #include "config/test_repository.hpp"
-#include "troupe/base/prng.hpp"
 #include "troupe/config/explain.hpp"
 
 using namespace troupe;
@@ -55,29 +55,6 @@ constexpr std::string_view pieces[] = {"{",
                                        "\t",
                                        "#"};
 
-/// One to four edits: a piece put in, a range taken out, a byte changed, or a range doubled.
-std::string mutate(std::string text, splitmix64& random) {
-  const auto edits = 1 + random.below(4);
-  for (std::uint64_t i = 0; i < edits && !text.empty(); ++i) {
-    const auto at = random.below(text.size());
-    const auto length = 1 + random.below(12);
-    switch (random.below(4)) {
-    case 0:
-      text.insert(at, pieces[random.below(std::size(pieces))]);
-      break;
-    case 1:
-      text.erase(at, length);
-      break;
-    case 2:
-      text[at] = static_cast<char>(random.below(256));
-      break;
-    default:
-      text.insert(at, text.substr(at, length));
-    }
-  }
-  return text;
-}
-
 /// Whatever the text, the answer is a configuration or errors that say where.
 /// Returns whether it was accepted.
 bool check_outcome(const test_repository& repo, const std::string& text) {
@@ -106,7 +83,7 @@ TEST_CASE("no mutation of a cluster file crashes, and every failure says where")
   splitmix64 random{20261122};
   int accepted = 0;
   for (int i = 0; i < 4000; ++i) {
-    const auto text = mutate(std::string{cluster_text}, random);
+    const auto text = mutate(std::string{cluster_text}, pieces, random);
     repo.write("cluster.json", text);
     accepted += check_outcome(repo, text) ? 1 : 0;
   }
@@ -121,7 +98,7 @@ TEST_CASE("no mutation of a model.json crashes, and every failure says where") {
   splitmix64 random{7};
   int accepted = 0;
   for (int i = 0; i < 4000; ++i) {
-    const auto text = mutate(std::string{model_text}, random);
+    const auto text = mutate(std::string{model_text}, pieces, random);
     repo.write("models/bard/1/model.json", text);
     accepted += check_outcome(repo, text) ? 1 : 0;
   }
@@ -137,8 +114,8 @@ TEST_CASE("no mutation of the model's own files crashes") {
     "repetition_penalty": 1.0, "max_new_tokens": 5})";
   splitmix64 random{11};
   for (int i = 0; i < 1500; ++i) {
-    repo.write("models/bard/hf/config.json", mutate(config, random));
-    repo.write("models/bard/hf/generation_config.json", mutate(generation, random));
+    repo.write("models/bard/hf/config.json", mutate(config, pieces, random));
+    repo.write("models/bard/hf/generation_config.json", mutate(generation, pieces, random));
     check_outcome(repo, "model files");
   }
 }
@@ -148,8 +125,10 @@ TEST_CASE("no override crashes") {
   splitmix64 random{13};
   for (int i = 0; i < 2000; ++i) {
     load_options options;
-    options.set = {mutate("models.bard.max_num_seqs=8", random), mutate("nodes.0.name=a", random)};
-    options.environment = {{mutate("TROUPE_SET__edges__http__port", random), mutate("80", random)}};
+    options.set = {mutate("models.bard.max_num_seqs=8", pieces, random),
+                   mutate("nodes.0.name=a", pieces, random)};
+    options.environment = {
+        {mutate("TROUPE_SET__edges__http__port", pieces, random), mutate("80", pieces, random)}};
     const auto loaded = repo.check(options);
     REQUIRE(loaded.config.has_value() == !has_errors(loaded.diagnostics));
   }

@@ -11,7 +11,10 @@ constexpr double most_bytes = 1LL << 50;
 
 constexpr engine_argument honoured[] = {
     {"model", string, 0, 0, "the version's own directory",
-     "directory with config.json, tokenizer and weights; relative to the file that names it"},
+     "directory with config.json, tokenizer and weights, relative to the file that names it; or "
+     "the "
+     "name of a model in the local cache of Hugging Face"},
+    {"revision", string, 0, 0, "main", "which snapshot of that cache"},
     {"tokenizer", string, 0, 0, "model", "directory with tokenizer.json"},
     {"served_model_name", string_or_list, 0, 0, "the model's name in the repository",
      "the names that clients use"},
@@ -37,7 +40,7 @@ constexpr engine_argument honoured[] = {
      "tokens of one prompt in one step at most; 0 is no limit"},
     {"scheduling_policy", string, 0, 0, "fcfs", "fcfs or priority"},
     {"seed", integer, 0, 9.0e18, "0", "seed of dummy weights and of requests' own seeds"},
-    {"tensor_parallel_size", integer, 1, 64, "1", "ranks of one replica"},
+    {"tensor_parallel_size", integer, 1, 64, "1", "ranks of one replica: 1, 2, 4 or 8"},
     {"cpu_threads", integer, 1, 1024, "cpu.threads of the cluster file",
      "threads of one CPU rank (Troupe's own)"},
     {"generation_config", string, 0, 0, "auto",

@@ -17,7 +17,6 @@ constexpr engine_argument ineffective[] = {
     {"trust_remote_code", boolean, 0, 0, "", "no code is ever taken from a model"},
     {"distributed_executor_backend", any, 0, 0, "", "ranks are actors"},
     {"download_dir", string, 0, 0, "", "nothing is downloaded"},
-    {"revision", string, 0, 0, "", "nothing is downloaded"},
     {"code_revision", string, 0, 0, "", "nothing is downloaded"},
     {"tokenizer_revision", string, 0, 0, "", "nothing is downloaded"},
     {"hf_token", any, 0, 0, "", "nothing is downloaded"},

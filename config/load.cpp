@@ -7,6 +7,8 @@
 #include "config/cluster_reader.hpp"
 #include "config/files.hpp"
 #include "config/model_reader.hpp"
+#include "config/models.hpp"
+#include "config/override_files.hpp"
 #include "config/overrides.hpp"
 #include "config/reader.hpp"
 #include "config/text.hpp"
@@ -62,37 +64,110 @@ void refuse_equal_names(const std::vector<model_config>& models, diagnostic_sink
   }
 }
 
-void read_models(const json_value& root, const std::optional<std::vector<std::string>>& listed,
-                 const load_options& options, cluster_config& out, diagnostic_sink& sink) {
-  const auto* models = root.find("models");
-  if (models != nullptr && models->kind == json_kind::null)
-    models = nullptr;
-  if (models != nullptr && models->kind != json_kind::object) {
-    sink.error(errc::invalid_argument, models->from(), "models",
-               "must be an object in braces, e.g. {\"bard\": {\"instances\": 2}}");
+/// Whether the cluster file and the caller want this model.
+bool is_wanted(const std::string& name, const std::optional<std::vector<std::string>>& listed,
+               const load_options& options) {
+  const auto in = [&](const std::vector<std::string>& names) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  return (!listed || in(*listed)) && (!options.models || in(*options.models));
+}
+
+void take_model(read_model_result read, cluster_config& out) {
+  if (read.engines.empty()) {
+    out.custom_models.push_back(std::move(read.description));
     return;
   }
-  if (out.model_repository->empty())
+  out.models.push_back(std::move(read.engines.back()));
+  read.engines.pop_back();
+  for (auto& engine : read.engines)
+    out.older_versions.push_back(std::move(engine));
+}
+
+/// `models` of the cluster file; null when there is none, or when it is no object, which is
+/// reported.
+const json_value* models_section(const json_value& root, diagnostic_sink& sink) {
+  const auto* models = root.find("models");
+  if (models == nullptr || models->kind == json_kind::null)
+    return nullptr;
+  if (models->kind == json_kind::object)
+    return models;
+  sink.error(errc::invalid_argument, models->from(), "models",
+             "must be an object in braces, e.g. {\"bard\": {\"instances\": 2}}");
+  return nullptr;
+}
+
+void read_models(const json_value& root, const std::optional<std::vector<std::string>>& listed,
+                 const load_options& options, cluster_config& out, diagnostic_sink& sink) {
+  const auto errors = sink.error_count();
+  const auto* models = models_section(root, sink);
+  if (out.model_repository->empty() || sink.error_count() > errors)
     return;
   const auto entries = scan_repository(*out.model_repository, sink);
   if (models != nullptr)
     refuse_strangers(*models, entries, out, sink);
+  bool found = false;
   for (const auto& entry : entries) {
     if (sink.full())
       return;
-    if (listed && std::find(listed->begin(), listed->end(), entry.name) == listed->end())
+    if (!is_wanted(entry.name, listed, options))
       continue;
+    found = true;
     const auto* section = models == nullptr ? nullptr : models->find(entry.name);
-    out.models.push_back(read_model(entry, {section, options, out.cpu_threads}, sink));
+    if (auto read = read_whole_model(entry, {section, options, out}, nullptr, sink))
+      take_model(std::move(*read), out);
   }
-  if (out.models.empty() && listed && listed->empty())
+  if (!found && listed && listed->empty())
     sink.error(errc::invalid_argument, models->from(), "models",
                "names no model; leave it out to serve all of the repository");
-  else if (out.models.empty() && !sink.failed())
+  else if (!found && !options.models && !sink.failed())
     sink.error(errc::not_found, out.model_repository.from, "model_repository",
                fmt::format("'{}' holds no model to serve; expected <model>/<version>/model.json",
                            out.model_repository->string()));
   refuse_equal_names(out.models, sink);
+}
+
+/// What stands for the cluster file when only a repository is given.
+json_value repository_root(const std::filesystem::path& directory) {
+  auto source = std::make_shared<const json_source>(
+      json_source{origin_kind::command_line, "command line",
+                  fmt::format("--model-repository {}", directory.string())});
+  json_value root;
+  root.kind = json_kind::object;
+  root.source = source;
+  json_value repository;
+  repository.kind = json_kind::string;
+  repository.text = directory.string();
+  repository.source = std::move(source);
+  root.members.push_back({"model_repository", 0, std::move(repository)});
+  return root;
+}
+
+/// The cluster file with the overrides laid over it, and its values but for the models.
+struct cluster_text {
+  json_value root;
+  std::optional<std::vector<std::string>> listed;
+};
+
+std::optional<cluster_text> read_text(const std::filesystem::path& file,
+                                      const load_options& options, cluster_config& cluster,
+                                      diagnostic_sink& sink) {
+  cluster.file = file;
+  std::error_code ec;
+  auto root = std::filesystem::is_directory(file, ec)
+                  ? std::optional{repository_root(file)}
+                  : read_json(file, origin_kind::user_file, sink);
+  if (!root)
+    return std::nullopt;
+  cluster_text out{std::move(*root), {}};
+  out.listed = listed_models(out.root);
+  const bool object = out.root.kind == json_kind::object;
+  if (object) {
+    apply_environment(out.root, options.environment, sink);
+    apply_command_line(out.root, options.set, sink);
+  }
+  read_cluster(out.root, options, cluster, sink);
+  return object ? std::optional{std::move(out)} : std::nullopt;
 }
 
 } // namespace
@@ -100,17 +175,8 @@ void read_models(const json_value& root, const std::optional<std::vector<std::st
 load_result check_cluster(const std::filesystem::path& file, const load_options& options) {
   diagnostic_sink sink;
   cluster_config cluster;
-  cluster.file = file;
-  if (auto root = read_json(file, origin_kind::user_file, sink)) {
-    const auto listed = listed_models(*root);
-    if (root->kind == json_kind::object) {
-      apply_environment(*root, options.environment, sink);
-      apply_command_line(*root, options.set, sink);
-    }
-    read_cluster(*root, options, cluster, sink);
-    if (root->kind == json_kind::object)
-      read_models(*root, listed, options, cluster, sink);
-  }
+  if (const auto text = read_text(file, options, cluster, sink))
+    read_models(text->root, text->listed, options, cluster, sink);
   load_result out;
   const bool failed = sink.failed();
   out.diagnostics = sink.take();
@@ -125,6 +191,38 @@ result<cluster_config> load_cluster(const std::filesystem::path& file,
   if (!loaded.config)
     return fail(to_error(loaded.diagnostics));
   return std::move(*loaded.config);
+}
+
+result<loaded_model> load_model(const std::filesystem::path& file, std::string_view name,
+                                const load_options& options, const model_overrides& overrides) {
+  diagnostic_sink sink;
+  cluster_config cluster;
+  const auto text = read_text(file, options, cluster, sink);
+  const auto* models = text ? models_section(text->root, sink) : nullptr;
+  if (sink.failed() || !text)
+    return fail(to_error(sink.take()));
+  const auto* section = models == nullptr ? nullptr : models->find(name);
+  const auto* json = overrides.config ? &*overrides.config : nullptr;
+  loaded_model out;
+  auto repository = *cluster.model_repository;
+  if (!overrides.files.empty()) {
+    auto written = write_override_files(std::string{name}, overrides);
+    if (!written)
+      return fail(written.error());
+    repository = written->repository;
+    out.files = std::move(written->keeper);
+  }
+  const auto entry = find_in_repository(repository, std::string{name}, sink);
+  auto read =
+      entry ? read_whole_model(*entry, {section, options, cluster}, json, sink) : std::nullopt;
+  auto findings = sink.take();
+  if (!read)
+    return fail(to_error(findings));
+  out.description = std::move(read->description);
+  out.engines = std::move(read->engines);
+  out.warnings = std::move(findings);
+  out.fingerprint = read->fingerprint;
+  return out;
 }
 
 } // namespace troupe::config

@@ -40,12 +40,14 @@ TEST_CASE("every value of the cluster file is read") {
       "http": {"host": "0.0.0.0", "port": 0, "max_body_bytes": 2048, "max_header_bytes": 4096,
                "max_connections": 7, "header_timeout_s": 1.5, "idle_timeout_s": 2,
                "api_keys_file": "keys"},
-      "metrics": 9100, "grpc": null}}],
+      "metrics": 9100, "grpc": {"host": "::1", "port": 9101, "api_keys_file": "keys"}}}],
     "models": {"bard": {"instances": 2, "tensor_parallel": 1, "max_queued_requests": 9}},
     "routing": {"policy": "round_robin"}, "cpu": {"threads": 3},
     "limits": {"max_queued_requests": 5, "slow_reader_timeout_s": 0.25, "shutdown_deadline_s": 60}
   })");
-  const auto cluster = repo.load();
+  load_options options;
+  options.capabilities.grpc = true;
+  const auto cluster = repo.load(options);
   using std::chrono::milliseconds;
   CHECK(*cluster.cluster == "globe");
   CHECK(*cluster.log_level == log_level::debug);
@@ -64,6 +66,10 @@ TEST_CASE("every value of the cluster file is read") {
   CHECK(*http.idle_timeout == milliseconds{2000});
   CHECK(*http.api_keys_file == keys);
   CHECK(*cluster.nodes.at(0).metrics.value().port == 9100);
+  const auto& grpc = cluster.nodes.at(0).grpc.value();
+  CHECK(*grpc.host == "::1");
+  CHECK(*grpc.port == 9101);
+  CHECK(*grpc.api_keys_file == keys);
   const auto& bard = cluster.models.at(0);
   CHECK(*bard.instances == 2);
   CHECK(*bard.max_queued_requests == 9);
@@ -82,7 +88,7 @@ TEST_CASE("a file of several nodes is read when the build can serve it") {
       {"name": "stage", "address": "[fd00::2]:7600", "devices": ["cuda:0", "cuda:1"]}],
     "models": {"bard": {"tensor_parallel": 2}}, "routing": {"policy": "prefix"}})");
   load_options options;
-  options.capabilities = {.cuda = true, .prefix_routing = true, .max_tensor_parallel_size = 2};
+  options.capabilities = {.cuda = true, .max_tensor_parallel_size = 2};
   const auto cluster = repo.load(options);
   CHECK(*cluster.secret_file == secret);
   REQUIRE(cluster.nodes.size() == 2);
@@ -93,9 +99,8 @@ TEST_CASE("a file of several nodes is read when the build can serve it") {
   CHECK(to_string(**cluster.nodes[1].address) == "[fd00::2]:7600");
   CHECK(cluster.nodes[1].devices->at(1) == device{device_kind::cuda, 1});
   CHECK(*cluster.models[0].engine.tensor_parallel_size == 2);
-  options.capabilities = {.cuda = false};
+  options.capabilities = {.cuda = false, .max_tensor_parallel_size = 1};
   const auto without = repo.check(options);
-  CHECK(about(without, "routing.policy")->code == errc::unsupported);
   CHECK(about(without, "nodes.1.devices.0")->code == errc::unsupported);
   CHECK(about(without, "models.bard.tensor_parallel_size")->code == errc::unsupported);
 }
@@ -168,7 +173,7 @@ TEST_CASE("what the system refuses is said with the file's name") {
     return loaded.error().code;
   };
   CHECK(code_of(repo.at("no.json")) == errc::not_found);
-  CHECK(code_of(repo.at("models")) == errc::io_failure);
+  CHECK(code_of("/dev/null") == errc::io_failure);
   CHECK(code_of(repo.write("broken.json", "{\"a\": ")) == errc::corrupt_data);
   CHECK(code_of(repo.write("large.json", std::string((1U << 20U) + 1, ' '))) ==
         errc::limit_exceeded);
@@ -214,6 +219,26 @@ TEST_CASE("the wire's clocks must fit together") {
              R"({"model_repository": "models", "wire": {"heartbeat_s": 1, "dead_after_s": 1.5}})");
   REQUIRE(about(repo.check(), "wire.dead_after_s") != nullptr);
   CHECK(about(repo.check(), "wire.dead_after_s")->code == errc::conflict);
+}
+
+TEST_CASE("a grpc edge is a port or an object, and shares no port") {
+  test_repository repo;
+  load_options options;
+  options.capabilities.grpc = true;
+  const auto check = [&](const std::string& edges) {
+    repo.write("cluster.json", R"({"model_repository": "models", "edges": )" + edges + "}");
+    return repo.check(options);
+  };
+  CHECK(*check(R"({"grpc": 8001})").config->nodes.at(0).grpc->port == 8001);
+  CHECK(*check(R"({"grpc": {}})").config->nodes.at(0).grpc->host == "127.0.0.1");
+  CHECK_FALSE(check(R"({"http": 1})").config->nodes.at(0).grpc);
+  CHECK_FALSE(check(R"({"grpc": false})").config->nodes.at(0).grpc);
+  CHECK(about(check(R"({"http": 81, "grpc": 81})"), "edges")->code == errc::conflict);
+  CHECK(about(check(R"({"metrics": 81, "grpc": 81})"), "edges")->code == errc::conflict);
+  CHECK(about(check(R"({"grpc": {"prot": 1}})"), "edges.grpc.prot") != nullptr);
+  CHECK(about(check(R"({"grpc": 65536})"), "edges.grpc") != nullptr);
+  options.capabilities.grpc = false;
+  CHECK(about(check(R"({"grpc": 8001})"), "edges.grpc")->code == errc::unsupported);
 }
 
 TEST_CASE("edges of a file with nodes belong into a node") {

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "config/files.hpp"
+#include "config/hf_cache.hpp"
 #include "config/merge.hpp"
 #include "config/reader.hpp"
 #include "config/text.hpp"
@@ -123,6 +124,23 @@ void check_kv_dtype(object_reader& r, const engine_args& args) {
                errc::conflict);
 }
 
+/// A path, or else the id of a model in the local cache of Hugging Face.
+std::optional<std::filesystem::path> as_model_path(const field& f, const model_context& context,
+                                                   const std::string& revision) {
+  auto path = as_path(f);
+  std::error_code ec;
+  if (!path || std::filesystem::exists(*path, ec) || !is_hub_id(f.value.text))
+    return path;
+  const auto hub = hub_directory(context.options.environment);
+  const auto found = find_in_hub(hub, f.value.text, revision);
+  if (found)
+    return *found;
+  return f.wrong(fmt::format("there is no directory '{}', and {}; models are not downloaded, so "
+                             "fetch it first, or give its path, relative to the file that names it",
+                             path->string(), found.error().note),
+                 found.error().code);
+}
+
 /// The range of an argument as its table's row says.
 auto in_row(std::string_view name) {
   const auto rows = honoured_arguments();
@@ -132,12 +150,14 @@ auto in_row(std::string_view name) {
   return integer_in(static_cast<std::int64_t>(row->least), static_cast<std::int64_t>(row->most));
 }
 
-void read_engine(object_reader& r, engine_args& out) {
+void read_engine(object_reader& r, const model_context& context, engine_args& out) {
   const auto read_integer = [&](std::string_view name, auto& into) {
     r.read(name, into, in_row(name));
   };
-  r.read("model", out.model, as_path);
-  r.read("tokenizer", out.tokenizer, as_path);
+  r.read("revision", out.revision, as_string);
+  const auto as_model = [&](const field& f) { return as_model_path(f, context, *out.revision); };
+  r.read("model", out.model, as_model);
+  r.read("tokenizer", out.tokenizer, as_model);
   r.read("served_model_name", out.served_model_name, as_names);
   r.read("chat_template", out.chat_template, as_template);
   r.read("dtype", out.dtype, as_dtype);
@@ -172,6 +192,22 @@ std::optional<json_value> read_hf_config(const model_config& model, diagnostic_s
     return std::nullopt;
   }
   return read_json(*directory / "config.json", origin_kind::model_file, sink);
+}
+
+/// The engine says the same at load; here it is said before anything is started.
+void check_architecture(const json_value& config, const build_capabilities& can,
+                        diagnostic_sink& sink) {
+  const auto* list = config.find("architectures");
+  if (list == nullptr || list->items.size() != 1 || can.architectures.empty())
+    return;
+  const auto& name = list->items.front();
+  if (std::find(can.architectures.begin(), can.architectures.end(), name.text) !=
+      can.architectures.end())
+    return;
+  const std::vector<std::string_view> known{can.architectures.begin(), can.architectures.end()};
+  sink.error(errc::unsupported, name.from(), "architectures",
+             fmt::format("architecture {} is not served; there are {}{}", in_quotes(name.text),
+                         choices(known), did_you_mean(name.text, known)));
 }
 
 void complete_length(const json_value& config, model_config& model, diagnostic_sink& sink) {
@@ -211,28 +247,30 @@ void complete(model_config& model, const setting<std::uint32_t>& cpu_threads) {
 
 } // namespace
 
-model_config read_model(const repository_entry& entry, const model_context& context,
-                        diagnostic_sink& sink) {
+model_config read_model(const repository_entry& entry, std::uint64_t version,
+                        const model_context& context, diagnostic_sink& sink) {
   model_config model;
   model.name = entry.name;
-  model.version = entry.version;
-  model.model_json = entry.model_json;
-  const auto file = read_json(entry.model_json, origin_kind::user_file, sink);
-  auto merged = merge_sections(file ? *file : empty_object(entry.model_json.string()),
+  model.version = version;
+  model.model_json = entry.version_directory(version) / "model.json";
+  const auto file = read_json(model.model_json, origin_kind::user_file, sink);
+  auto merged = merge_sections(file ? *file : empty_object(model.model_json.string()),
                                context.section, model, sink);
   const auto path = join_path("models", model.name);
   object_reader r{merged, path, sink};
-  read_engine(r, model.engine);
+  read_engine(r, context, model.engine);
   r.read("generation_config", model.generation_config, as_string);
   const auto* overrides = r.find("override_generation_config");
   check_kv_dtype(r, model.engine);
   refuse_by_tables(r, model, sink);
-  complete(model, context.cpu_threads);
+  complete(model, context.cluster.cpu_threads);
   // Without a readable model.json nobody has said where the model is.
   if (merged.kind == json_kind::object && file) {
     const auto config = read_hf_config(model, sink);
-    if (config)
+    if (config) {
+      check_architecture(*config, context.options.capabilities, sink);
       complete_length(*config, model, sink);
+    }
     read_generation(overrides, config ? &*config : nullptr, model, sink);
   }
   check_arguments(model, context.options.capabilities, sink);

@@ -16,29 +16,40 @@ namespace troupe::config {
 /// One model of the repository as it lies on disk.
 struct repository_entry {
   std::string name;
-  std::uint64_t version = 0;
-  std::filesystem::path model_json;
+  std::filesystem::path directory;
+  /// The version directories, ascending; at least one.
+  std::vector<std::uint64_t> versions;
   /// Where Triton's description of the model stands, if there is one.
   std::optional<std::filesystem::path> config_pbtxt;
+
+  [[nodiscard]] std::filesystem::path version_directory(std::uint64_t version) const {
+    return directory / std::to_string(version);
+  }
 };
 
-/// Lists <repository>/<model>/<version>/model.json, by name, the highest numeric version of each.
-/// A directory that holds no version is reported and left out.
+/// Lists <repository>/<model>/<version>, by name. A directory that holds no version is reported and
+/// left out.
 [[nodiscard]] std::vector<repository_entry> scan_repository(const std::filesystem::path& repository,
                                                             diagnostic_sink& sink);
+
+/// The model called `name`; reported when it is not there.
+[[nodiscard]] std::optional<repository_entry>
+find_in_repository(const std::filesystem::path& repository, const std::string& name,
+                   diagnostic_sink& sink);
 
 /// What the reading of one model needs besides its entry.
 struct model_context {
   /// `models.<name>` of the cluster file with overrides, or null.
   const json_value* section = nullptr;
   const load_options& options;
-  setting<std::uint32_t> cpu_threads;
+  /// Everything but the models.
+  const cluster_config& cluster;
 };
 
-/// Merges model.json with the cluster file's section, checks every argument against the three
-/// tables and completes the rest from the model's own files.
-[[nodiscard]] model_config read_model(const repository_entry& entry, const model_context& context,
-                                      diagnostic_sink& sink);
+/// Merges model.json of one version with the cluster file's section, checks every argument against
+/// the three tables and completes the rest from the model's own files.
+[[nodiscard]] model_config read_model(const repository_entry& entry, std::uint64_t version,
+                                      const model_context& context, diagnostic_sink& sink);
 
 /// Reads generation_config.json and override_generation_config into `model.generation`.
 /// `overrides` may be null; `config` is the parsed config.json or null.

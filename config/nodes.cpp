@@ -111,6 +111,37 @@ void read_metrics(const field& f, metrics_edge& out) {
   r.refuse_unknown();
 }
 
+void read_grpc(const field& f, grpc_edge& out) {
+  if (f.value.kind == json_kind::integer) {
+    if (const auto port = as_integer(f, 0, 65'535))
+      out.port = {static_cast<std::uint16_t>(*port), f.value.from()};
+    return;
+  }
+  object_reader r{f.value, f.path, f.sink};
+  if (!r.is_object())
+    return;
+  r.read("host", out.host, as_host);
+  r.read("port", out.port, integer_in(0, 65'535));
+  r.read("api_keys_file", out.api_keys_file, as_secret_path);
+  r.refuse_unknown();
+}
+
+/// An edge that has a port, as far as conflicts go.
+struct named_port {
+  std::string_view edge;
+  const setting<std::uint16_t>* port;
+};
+
+void refuse_shared_port(const field& f, const named_port& a, const named_port& b,
+                        std::string_view mend) {
+  if (a.port == nullptr || b.port == nullptr || **a.port == 0 || **a.port != **b.port)
+    return;
+  f.sink.error(errc::conflict, b.port->from, f.path,
+               fmt::format("{} ({}) and {} ({}) both ask for port {}; {}", a.edge,
+                           to_string(a.port->from), b.edge, to_string(b.port->from), **a.port,
+                           mend));
+}
+
 /// `false` says that the edge is not wanted, like null.
 bool is_off(const json_value& v) { return v.kind == json_kind::boolean && !v.truth; }
 
@@ -123,17 +154,21 @@ void read_edges(const field& f, const build_capabilities& can, node_config& out)
     read_http(r.at("http", *http), out.http.emplace());
   if (const auto* metrics = r.find("metrics"); metrics != nullptr && !is_off(*metrics))
     read_metrics(r.at("metrics", *metrics), out.metrics.emplace());
-  if (const auto* grpc = r.find("grpc"); grpc != nullptr && !is_off(*grpc) && !can.grpc)
+  if (const auto* grpc = r.find("grpc"); grpc != nullptr && !is_off(*grpc) && can.grpc)
+    read_grpc(r.at("grpc", *grpc), out.grpc.emplace());
+  else if (grpc != nullptr && !is_off(*grpc))
     (void)r.at("grpc", *grpc)
-        .wrong("this build has no gRPC edge; remove the line or write null", errc::unsupported);
+        .wrong("this build has no gRPC edge; remove the line or write null, or build with "
+               "TROUPE_GRPC=ON",
+               errc::unsupported);
   r.refuse_unknown();
-  if (!out.http || !out.metrics || *out.http->port == 0 || *out.http->port != *out.metrics->port)
-    return;
-  f.sink.error(errc::conflict, out.metrics->port.from, f.path,
-               fmt::format("http ({}) and metrics ({}) both ask for port {}; change one, or "
-                           "remove metrics: the http edge serves /metrics too",
-                           to_string(out.http->port.from), to_string(out.metrics->port.from),
-                           *out.http->port));
+  const named_port http{"http", out.http ? &out.http->port : nullptr};
+  const named_port metrics{"metrics", out.metrics ? &out.metrics->port : nullptr};
+  const named_port grpc{"grpc", out.grpc ? &out.grpc->port : nullptr};
+  refuse_shared_port(f, http, metrics,
+                     "change one, or remove metrics: the http edge serves /metrics too");
+  refuse_shared_port(f, http, grpc, "change one");
+  refuse_shared_port(f, metrics, grpc, "change one");
 }
 
 const std::vector<device> one_cpu{device{device_kind::cpu, 0}};
@@ -162,6 +197,11 @@ node_config read_node(const json_value& value, std::size_t index, bool alone,
   if (node.http && !*node.router)
     sink.error(errc::conflict, node.http->port.from, r.path_of("edges") + ".http",
                fmt::format("an http edge needs \"router\": true on the same node (router is false "
+                           "by {})",
+                           to_string(node.router.from)));
+  if (node.grpc && !*node.router)
+    sink.error(errc::conflict, node.grpc->port.from, r.path_of("edges") + ".grpc",
+               fmt::format("a grpc edge needs \"router\": true on the same node (router is false "
                            "by {})",
                            to_string(node.router.from)));
   r.refuse_unknown();

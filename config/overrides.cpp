@@ -26,6 +26,9 @@ constexpr variable variables_by_name[] = {
     {"TROUPE_LOG_LEVEL", "log_level"},       {"TROUPE_MODEL_REPOSITORY", "model_repository"},
     {"TROUPE_CPU_THREADS", "cpu.threads"},
 };
+/// Where the cache of Hugging Face is.
+constexpr std::string_view cache_variables[] = {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME",
+                                                "XDG_CACHE_HOME", "HOME"};
 constexpr std::string_view general_prefix = "TROUPE_SET__";
 
 struct override_text {
@@ -218,7 +221,11 @@ std::map<std::string, std::string> process_environment() {
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text{*entry};
     const auto equals = text.find('=');
-    if (text.starts_with("TROUPE_") && equals != std::string_view::npos)
+    const auto name = text.substr(0, equals);
+    const bool counts = name.starts_with("TROUPE_") ||
+                        std::find(std::begin(cache_variables), std::end(cache_variables), name) !=
+                            std::end(cache_variables);
+    if (counts && equals != std::string_view::npos)
       found.emplace(text.substr(0, equals), text.substr(equals + 1));
   }
   return found;

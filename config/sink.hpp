@@ -19,6 +19,8 @@ public:
   [[nodiscard]] bool full() const noexcept { return all_.size() >= limit; }
   [[nodiscard]] bool failed() const noexcept { return has_errors(all_); }
   [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
+  /// Errors so far, dropped ones included.
+  [[nodiscard]] std::size_t error_count() const noexcept { return errors_; }
   /// All findings by file and line, in the order in which a person mends them.
   [[nodiscard]] std::vector<diagnostic> take();
 
@@ -28,6 +30,7 @@ private:
   void add(diagnostic found);
 
   std::vector<diagnostic> all_;
+  std::size_t errors_ = 0;
   bool dropped_ = false;
 };
 

@@ -63,12 +63,12 @@ std::string in_quotes(std::string_view text) {
   return fmt::format("'{}{}'", shown, end < text.size() ? "..." : "");
 }
 
-bool is_clean_text(std::string_view text) noexcept {
+bool is_utf8(std::string_view text) noexcept {
   constexpr std::uint32_t least[] = {0, 0x80, 0x800, 0x10000};
   for (std::size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i++]);
     const int more = lead < 0x80 ? 0 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
-    if (lead < 0x20 || lead == 0x7F || (lead >= 0x80 && lead < 0xC2) || lead > 0xF4 ||
+    if ((lead >= 0x80 && lead < 0xC2) || lead > 0xF4 ||
         text.size() - i < static_cast<std::size_t>(more))
       return false;
     std::uint32_t code = more == 0 ? lead : lead & (0x3FU >> static_cast<unsigned>(more));
@@ -81,6 +81,11 @@ bool is_clean_text(std::string_view text) noexcept {
       return false;
   }
   return true;
+}
+
+bool is_clean_text(std::string_view text) noexcept {
+  const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
+  return std::none_of(text.begin(), text.end(), control) && is_utf8(text);
 }
 
 std::string choices(const std::vector<std::string_view>& names) {

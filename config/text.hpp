@@ -10,6 +10,9 @@ namespace troupe::config {
 /// UTF-8 when `text` is.
 [[nodiscard]] std::string in_quotes(std::string_view text);
 
+/// True for well-formed UTF-8, control characters included.
+[[nodiscard]] bool is_utf8(std::string_view text) noexcept;
+
 /// True for well-formed UTF-8 without control characters: what a name on the wire must be.
 [[nodiscard]] bool is_clean_text(std::string_view text) noexcept;
 

@@ -349,6 +349,11 @@ void closes_and_fences(world& in) {
   // Either end may be the one that refuses: both have fenced the other.
   CHECK(got.error().code == errc::peer_down);
   CHECK(ups(a) == 1);
+  a.net->forgive(b.id());
+  CHECK_FALSE(b.connect(where)); // b has not forgiven a
+  b.net->forgive(a.id());
+  REQUIRE(b.connect(where));
+  REQUIRE(in.wait([&] { return ups(a) == 2 && ups(b) == 2; }, long_enough));
   a.heard.forget_messages();
   b.heard.forget_messages();
   CHECK(in.wait([&] { return in.buffers_out(*a.net) == 0 && in.buffers_out(*b.net) == 0; }, 5s));

@@ -73,6 +73,8 @@ public:
   [[nodiscard]] bool is_gathering() const noexcept { return !touched_.empty(); }
   void drain(const node_id& peer, time_point now);
   void close(const node_id& peer, time_point now);
+  /// See transport::forgive.
+  void forgive(const node_id& peer);
   /// Drains everybody and lets nobody in.
   void drain_all(time_point now);
   /// Ends what is left.

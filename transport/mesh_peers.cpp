@@ -148,6 +148,11 @@ void mesh::fence(const node_id& id) {
   }
 }
 
+void mesh::forgive(const node_id& peer) {
+  if (fenced_.erase(peer) > 0)
+    std::erase(fenced_in_order_, peer);
+}
+
 void mesh::settle_dials(entry& of, const result<node_id>& outcome) {
   for (auto& dial : std::exchange(of.dials, {}))
     events_.push_back(dialed_event{dial.dial, dial.where, outcome});

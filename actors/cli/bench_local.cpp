@@ -1,7 +1,7 @@
 #include "actors/cli/bench_local.hpp"
 
 #include "actors/cli/client.hpp"
-#include "actors/cli/config_file.hpp"
+#include "actors/cli/engine_options.hpp"
 #include "actors/cli/system_config.hpp"
 #include "troupe/actors/cluster.hpp"
 #include "troupe/base/log.hpp"
@@ -170,7 +170,7 @@ private:
 
 result<std::unique_ptr<load_target>> start_local(const file_options& file, const std::string& model,
                                                  std::uint32_t vocabulary, std::uint32_t open) {
-  auto loaded = config::check_cluster(file.file, load_options_of(file));
+  auto loaded = config::check_cluster(file.file, engine_options_of(file));
   for (const auto& finding : loaded.diagnostics)
     std::fprintf(stderr, "%s\n", to_string(finding).c_str());
   if (config::has_errors(loaded.diagnostics) || !loaded.config)

@@ -1,5 +1,5 @@
 #include "actors/cli/commands.hpp"
-#include "actors/cli/config_file.hpp"
+#include "actors/cli/engine_options.hpp"
 #include "actors/cli/local_address.hpp"
 #include "troupe/config/explain.hpp"
 
@@ -30,7 +30,7 @@ void resolve_names(config::load_result& loaded) {
 } // namespace
 
 int run_check(const file_options& o) {
-  auto loaded = config::check_cluster(o.file, load_options_of(o));
+  auto loaded = config::check_cluster(o.file, engine_options_of(o));
   resolve_names(loaded);
   const auto table = loaded.config ? config::explain(*loaded.config) : config::explanation{};
   std::fputs(config::render(table, loaded.diagnostics).c_str(), stdout);

@@ -20,6 +20,7 @@ config::load_options load_options_of(const file_options& o) {
     made.set.push_back("log_level=" + o.log_level);
   made.environment = config::process_environment();
   made.environment.erase(api_key_variable);
+  made.capabilities.grpc = TROUPE_HAS_GRPC != 0;
   return made;
 }
 

@@ -21,7 +21,8 @@ using namespace troupe::cli;
 CLI::Validator text() { return {check_text, ""}; }
 
 CLI::Option* add_file(CLI::App* app, file_options& o) {
-  auto* file = app->add_option("FILE", o.file, "The cluster file")->required();
+  auto* file =
+      app->add_option("FILE", o.file, "The cluster file, or a model repository")->required();
   app->add_option("--set", o.set, "path=value over the file, e.g. models.bard.max_num_seqs=8")
       ->allow_extra_args(false);
   app->add_option("--port", o.port, "The port of the HTTP edge; 0 takes a free one");
@@ -46,7 +47,14 @@ void add_sampling(CLI::App* app, sampling_options& o) {
 
 CLI::App* add_up(CLI::App& app, up_options& o) {
   auto* up = app.add_subcommand("up", "Start the cluster of a file and serve until a signal");
-  add_file(up, o.config);
+  auto* file = add_file(up, o.config)->required(false);
+  up->add_option("--model-repository", o.config.file,
+                 "In place of FILE: serve a Triton model repository, by default on this node alone")
+      ->excludes(file);
+  up->parse_complete_callback([&o] {
+    if (o.config.file.empty())
+      throw CLI::RequiredError("FILE or --model-repository");
+  });
   up->add_option("--node", o.config.node,
                  "Which node of the file to be; all that are this machine's by default");
   up->add_option("--executor", o.executor, "For tests: cpu, simulated or cuda:0")->group("");
@@ -54,6 +62,7 @@ CLI::App* add_up(CLI::App& app, up_options& o) {
       ->group("");
   up->footer("Examples:\n  troupe up examples/quickstart/cluster.json\n"
              "  troupe up cluster.json --port 0 --set models.bard.max_num_seqs=8\n"
+             "  troupe up --model-repository examples/models\n"
              "  troupe up examples/multi_node/cluster.json --node stage1\n"
              "Of a file with several nodes, those of this machine are started, a process each.\n"
              "SIGTERM or Ctrl-C lets running answers end; a second one ends at once.");
@@ -64,7 +73,8 @@ CLI::App* add_check(CLI::App& app, file_options& o) {
   auto* check = app.add_subcommand(
       "check", "Explain every value of a cluster file and find every mistake in it");
   add_file(check, o);
-  check->footer("Example:\n  troupe check examples/quickstart/cluster.json\n"
+  check->footer("Examples:\n  troupe check examples/quickstart/cluster.json\n"
+                "  troupe check examples/models\n"
                 "The exit status is 1 when something must be mended.");
   return check;
 }

@@ -1,5 +1,5 @@
 #include "actors/cli/commands.hpp"
-#include "actors/cli/config_file.hpp"
+#include "actors/cli/engine_options.hpp"
 #include "actors/cli/launcher.hpp"
 #include "actors/cli/progress.hpp"
 #include "actors/cli/secret.hpp"
@@ -30,19 +30,19 @@ int complain(const error& e) {
   return failed;
 }
 
-const config::http_edge* http_of(const config::cluster_config& c, const std::string& node) {
-  const auto* self = node.empty() ? &c.nodes.front() : config::find_node(c, node);
-  return self != nullptr && self->http ? &*self->http : nullptr;
+void print_address(std::string_view scheme, const std::string& host, std::uint16_t port) {
+  const bool v6 = host.find(':') != std::string::npos;
+  fmt::print("listening on {}://{}{}{}:{}\n", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
 void print_start(const config::cluster_config& c, const actors::cluster& running,
                  const std::string& node) {
   fmt::print("cluster {} of {}\n", *c.cluster, c.file.string());
-  if (const auto* http = http_of(c, node); http != nullptr && running.http_port() != 0) {
-    const bool v6 = http->host->find(':') != std::string::npos;
-    fmt::print("listening on http://{}{}{}:{}\n", v6 ? "[" : "", *http->host, v6 ? "]" : "",
-               running.http_port());
-  }
+  const auto* self = node.empty() ? &c.nodes.front() : config::find_node(c, node);
+  if (running.http_port() != 0)
+    print_address("http", *self->http->host, running.http_port());
+  if (running.grpc_port() != 0)
+    print_address("grpc", *self->grpc->host, running.grpc_port());
   std::fflush(stdout);
 }
 
@@ -86,7 +86,7 @@ bool all_on_loopback(const config::cluster_config& c) {
 /// A cluster whose nodes are all started here, for this machine alone, needs no person who copies
 /// its secret about.
 result<void> make_missing_secret(const up_options& o) {
-  auto options = load_options_of(o.config);
+  auto options = engine_options_of(o.config);
   options.will_make_secret = true;
   const auto loaded = config::check_cluster(o.config.file, options);
   if (!loaded.config || !o.config.node.empty() || loaded.config->nodes.size() < 2 ||
@@ -157,7 +157,7 @@ int run_up(const up_options& o) {
   const signal_gate gate;
   if (const auto made = make_missing_secret(o); !made)
     return complain(made.error());
-  auto loaded = config::check_cluster(o.config.file, load_options_of(o.config));
+  auto loaded = config::check_cluster(o.config.file, engine_options_of(o.config));
   for (const auto& finding : loaded.diagnostics)
     std::fprintf(stderr, "%s\n", to_string(finding).c_str());
   if (config::has_errors(loaded.diagnostics) || !loaded.config) {

@@ -2,19 +2,33 @@
 
 #include "actors/protocol.hpp"
 #include "engine/kv/block_pool.hpp"
+#include "engine/kv/index_feed.hpp"
 
+#include <map>
 #include <optional>
 
 namespace troupe::actors {
 
+struct kv_manager_options {
+  std::uint32_t num_blocks = 0;
+  std::uint32_t block_size = 0;
+  replica_id replica{};
+  /// Tells the lives of a replica apart, as in its replica_facts.
+  std::uint64_t incarnation = 0;
+};
+
 struct kv_manager_state {
   static inline const char* name = "troupe.kv_manager";
   std::optional<engine::block_pool> pool;
+  std::optional<engine::index_feed> feed;
+  /// The routers that follow the index.
+  std::map<hub_id, index_sink> followers;
+  bool tick_pending = false;
 };
 
-/// The behaviour of a kv_manager: the block pool of one replica behind messages.
+/// The behaviour of a kv_manager: the block pool of one replica behind messages, and the feed of
+/// its prefix index to the routers that want it.
 kv_manager_actor::behavior_type
-kv_manager(kv_manager_actor::stateful_pointer<kv_manager_state> self, std::uint32_t num_blocks,
-           std::uint32_t block_size);
+kv_manager(kv_manager_actor::stateful_pointer<kv_manager_state> self, kv_manager_options options);
 
 } // namespace troupe::actors

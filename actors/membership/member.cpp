@@ -52,6 +52,8 @@ void member_state::on_wire(const net::wire_event& what) {
     break;
   case kind::refused:
     roster_->refused(what.name, what.where, what.why, now());
+    if (roster_->forgives(what.name))
+      wire_->forgive(what.peer);
     break;
   case kind::heard:
     roster_->heard(what.name, what.where, now());

@@ -18,8 +18,6 @@ constexpr auto first_delay = 50ms;
 constexpr auto last_delay = 2000ms;
 /// A node that only others named and that is down is forgotten after this.
 constexpr auto memory = 10min;
-/// Two stages that declared each other dead have a front between them, which decides sooner.
-constexpr auto fence_patience = 5s;
 constexpr std::int64_t clock_gap_ms_max = 5000;
 
 } // namespace
@@ -107,8 +105,10 @@ void roster::dialed(const net::address& where, const error& why, time_point now)
                           : why.note;
     if (std::exchange(one.told, false))
       continue;
-    one.fenced.reset();
-    set(one, member_state_kind::down, note, now);
+    one.fenced = false;
+    // Why a node went says more than that it does not answer since.
+    const bool went = one.seen.card && one.seen.state == member_state_kind::down;
+    set(one, member_state_kind::down, went ? one.seen.note : note, now);
   }
 }
 
@@ -120,7 +120,7 @@ void roster::came_up(const std::string& name, const net::address& where, time_po
   if (where.port != 0)
     one.seen.where = where;
   one.delay = {};
-  one.fenced.reset();
+  one.fenced = false;
   one.seen.card.reset();
   set(one, member_state_kind::up, "", now);
 }
@@ -135,7 +135,11 @@ void roster::went_down(const std::string& name, const error& why, time_point now
     return;
   }
   try_later(one, now);
-  set(one, member_state_kind::down, why.code == errc::draining ? "has left" : why.note, now);
+  one.seen.wire = {};
+  // A process that said that it ends may close its end before the last frame to it is out.
+  const bool said = one.seen.card && one.seen.card->state != "up";
+  set(one, member_state_kind::down, said || why.code == errc::draining ? "has left" : why.note,
+      now);
 }
 
 void roster::refused(const std::string& name, const net::address& where, const error& why,
@@ -148,22 +152,23 @@ void roster::refused(const std::string& name, const net::address& where, const e
   const bool misfit = why.code != errc::draining && why.code != errc::limit_exceeded;
   set(*one, misfit ? member_state_kind::refused : member_state_kind::down, why.note, now);
   if (why.code == errc::peer_down)
-    judge_fence(*one, why, now);
+    judge_fence(*one, why);
 }
 
 /// One of the two processes was declared dead by the other, yet both live.
-void roster::judge_fence(member& of, const error& why, time_point now) {
-  if (!of.fenced)
-    of.fenced = now;
-  if (options_.self.router)
-    return;
-  const bool decides =
-      of.router || (now - *of.fenced >= fence_patience && options_.self.name > of.seen.name);
-  if (decides && !end_)
+void roster::judge_fence(member& of, const error& why) {
+  of.fenced = true;
+  if (!options_.self.router && of.router && !end_)
     end_ = error{errc::peer_down,
                  fmt::format("the connection with node '{}' was lost while both lived: {}. This "
                              "process ends, so that whatever started it starts it anew",
                              of.seen.name, why.note)};
+}
+
+bool roster::forgives(const std::string& name) const {
+  const auto found = members_.find(name);
+  return found != members_.end() && found->second.fenced &&
+         found->second.router == options_.self.router;
 }
 
 void roster::heard(const std::string& name, const net::address& where, time_point now) {

@@ -69,6 +69,9 @@ public:
   void went_down(const std::string& name, const error& why, time_point now);
   void refused(const std::string& name, const net::address& where, const error& why,
                time_point now);
+  /// Whether a process that was declared dead, or declared us so, may return as it is. Two fronts
+  /// and two stages hold nothing of each other; a stage that a front gave up holds its requests.
+  [[nodiscard]] bool forgives(const std::string& name) const;
   /// Others know this node.
   void heard(const std::string& name, const net::address& where, time_point now);
   /// @param clock_ms this process's wall clock
@@ -88,14 +91,14 @@ private:
     bool told = false;
     std::chrono::milliseconds delay{};
     time_point next_dial{};
-    /// Since when it is refused as one that was declared dead, or declares us so.
-    std::optional<time_point> fenced;
+    /// It is refused as one that was declared dead, or declares us so.
+    bool fenced = false;
   };
 
   [[nodiscard]] member* find(const std::string& name, const net::address& where);
   void set(member& of, member_state_kind state, std::string note, time_point now);
   void try_later(member& of, time_point now);
-  void judge_fence(member& of, const error& why, time_point now);
+  void judge_fence(member& of, const error& why);
 
   options options_;
   std::map<std::string, member> members_;

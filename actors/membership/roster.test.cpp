@@ -149,16 +149,30 @@ TEST_CASE("a stage that a front has declared dead ends; a front does not") {
   CHECK(front.of("a").state_text() == "refused");
 }
 
-TEST_CASE("of two stages that fenced each other the later name ends, after a while") {
+TEST_CASE("two stages, or two fronts, that declared each other dead forgive and meet again") {
   world a;
+  a.table.refused("b", b_at, {errc::unauthorized, "different secrets"}, a.now);
+  CHECK_FALSE(a.table.forgives("b"));
   a.table.refused("b", b_at, fenced, a.now);
-  a.table.refused("b", b_at, fenced, a.now + 10s);
-  CHECK_FALSE(a.table.view().end);
-  world c{"c"};
-  c.table.refused("b", b_at, fenced, c.now);
-  CHECK_FALSE(c.table.view().end);
-  c.table.refused("b", b_at, fenced, c.now + 6s);
-  CHECK(c.table.view().end);
+  CHECK(a.table.forgives("b"));
+  a.table.refused("front", front_at, fenced, a.now);
+  CHECK_FALSE(a.table.forgives("front"));
+  CHECK_FALSE(a.table.forgives("stranger"));
+  a.table.came_up("b", b_at, a.now);
+  CHECK_FALSE(a.table.forgives("b"));
+
+  world front{"front"};
+  front.table.refused("a", a_at, fenced, front.now);
+  CHECK_FALSE(front.table.forgives("a"));
+  node_card other;
+  other.name = "other";
+  other.hub = hub_id{9};
+  front.table.came_up("other", {"other", 1}, front.now);
+  front.table.take(other, front.own, 0);
+  front.table.went_down("other", fenced, front.now);
+  front.table.refused("other", {"other", 1}, fenced, front.now);
+  CHECK(front.table.forgives("other"));
+  CHECK_FALSE(front.table.view().end);
 }
 
 TEST_CASE("of two processes that drew the same id one ends") {

@@ -1,7 +1,8 @@
 #include "troupe/actors/cluster.hpp"
 
-#include "actors/edge/edge_actor.hpp"
+#include "actors/edge/grpc/grpc_actor.hpp"
 #include "actors/membership/member.hpp"
+#include "actors/node/edges.hpp"
 #include "actors/node/node.hpp"
 #include "actors/node/placement.hpp"
 #include "actors/router/router.hpp"
@@ -23,7 +24,7 @@ struct cluster::impl {
   std::shared_ptr<front_desk> desk;
   std::shared_ptr<class metrics> metrics;
   config::cluster_config config;
-  std::uint16_t port = 0;
+  edge_ports ports;
   std::string node_name;
   std::shared_ptr<node_fate> fate = std::make_shared<node_fate>();
   bool stopped = false;
@@ -45,27 +46,14 @@ result<config::node_config> choose_node(const config::cluster_config& cluster,
   if (name.empty())
     return fail(errc::invalid_argument, "the file names several nodes (" + known +
                                             "); a process is one of them: choose it with --node");
-  return fail(errc::not_found, "no node '" + name + "' in the cluster file; it names: " + known);
-}
-
-http_options http_of(const config::cluster_config& cluster, const config::http_edge& edge) {
-  http_options made;
-  made.host = *edge.host;
-  made.port = *edge.port;
-  made.max_body_bytes = *edge.max_body_bytes;
-  made.max_header_bytes = *edge.max_header_bytes;
-  made.max_connections = *edge.max_connections;
-  made.header_timeout = *edge.header_timeout;
-  made.idle_timeout = *edge.idle_timeout;
-  made.api_keys_file = *edge.api_keys_file;
-  made.slow_reader_timeout = *cluster.limits.slow_reader_timeout;
-  made.max_queued_requests = *cluster.limits.max_queued_requests;
-  return made;
+  return fail(errc::not_found,
+              "there is no node '" + name + "' in the cluster file; it names: " + known);
 }
 
 /// What kill() and the debug route may end.
-constexpr std::array<std::string_view, 8> kinds{"node",       "router",  "scheduler", "worker",
-                                                "kv_manager", "replica", "backend",   "edge"};
+constexpr std::array<std::string_view, 10> kinds{
+    "node",       "router",  "scheduler", "worker", "rank",
+    "kv_manager", "replica", "backend",   "edge",   "grpc"};
 
 /// Where the edge finds the node that is spawned after it.
 struct late_node {
@@ -98,10 +86,13 @@ drain_through(std::shared_ptr<late_node> late, std::shared_ptr<front_desk> desk)
       names += (names.empty() ? "" : ", ") + node.name;
       if (node.name != order.node)
         continue;
-      if (node.state != "up" && node.state != "draining" && node.state != "drained")
-        return fail(errc::peer_down, fmt::format("node '{}' is {}", node.name, node.state));
+      const bool here = &node == &view->status.nodes.front();
+      const bool ended = !here && node.state == "drained" && node.lanes.empty();
+      if (ended || (node.state != "up" && node.state != "draining" && node.state != "drained"))
+        return fail(errc::peer_down, fmt::format("node '{}' is {}{}", node.name, node.state,
+                                                 ended ? " and has ended" : ""));
       const std::lock_guard lock{late->mutex};
-      if (&node == &view->status.nodes.front())
+      if (here)
         post(late->node, drain_atom::value, order);
       else
         post(late->member, drain_atom::value, order);
@@ -141,21 +132,6 @@ result<member_actor> go_online(net::wire& wire, caf::actor_system& system,
     return fail(std::move(why));
   }
   return member;
-}
-
-/// Opens the HTTP edge of a front.
-result<void> open_edge(caf::actor_system& system, http_options http, node_options& node) {
-  auto opened = spawn_edge(system, http, node.desk, node.metrics);
-  if (!opened)
-    return fail(opened.error());
-  http.port = opened->port;
-  node.edge = opened->handle;
-  node.make_edge = [&system, http, desk = node.desk,
-                    numbers = node.metrics]() -> result<caf::actor> {
-    return spawn_edge(system, http, desk, numbers).map([](spawned_edge e) { return e.handle; });
-  };
-  node.edge_port = opened->port;
-  return {};
 }
 
 void start_first_router(caf::actor_system& system, const config::cluster_config& config,
@@ -234,17 +210,18 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
   }
   const auto late = std::make_shared<late_node>();
   late->member = node.member;
-  if (options.edges && self->http) {
-    auto http = http_of(config, *self->http);
+  if (options.edges) {
+    edge_hooks hooks{.kill_actor = {}, .drain_node = drain_through(late, parts->desk)};
     if (options.fault_injection)
-      http.kill_actor = kill_through(late);
-    http.drain_node = drain_through(late, parts->desk);
-    if (auto opened = open_edge(system, std::move(http), node); !opened) {
+      hooks.kill_actor = kill_through(late);
+    const auto ports = open_edges(system, std::move(hooks), node);
+    if (!ports) {
+      close_edges(node);
       if (node.member)
         caf::anon_send_exit(node.member, caf::exit_reason::user_shutdown);
-      return fail(opened.error());
+      return fail(ports.error());
     }
-    parts->port = node.edge_port;
+    parts->ports = *ports;
   }
   if (*self->router)
     start_first_router(system, config, node);
@@ -278,7 +255,11 @@ error cluster::why_ended() const {
   return {errc::peer_down, "the node actor died, and every stream with it; start again"};
 }
 
-std::uint16_t cluster::http_port() const { return impl_->port; }
+std::uint16_t cluster::http_port() const { return impl_->ports.http; }
+
+std::uint16_t cluster::grpc_port() const { return impl_->ports.grpc; }
+
+bool serves_grpc() noexcept { return has_grpc_edge(); }
 
 void cluster::kill(const std::string& kind) { post(impl_->node, kill_atom::value, kind); }
 
@@ -310,8 +291,10 @@ std::vector<std::string> cluster::cast() const {
     lines.push_back("member      one: on the wire at " + to_string(**self->address));
   if (*self->router)
     lines.push_back("router      one: policy " + std::string{to_string(routing_of(config))});
-  if (impl_->port != 0)
-    lines.push_back("edge        HTTP on port " + std::to_string(impl_->port));
+  if (impl_->ports.http != 0)
+    lines.push_back("edge        HTTP on port " + std::to_string(impl_->ports.http));
+  if (impl_->ports.grpc != 0)
+    lines.push_back("grpc        gRPC on port " + std::to_string(impl_->ports.grpc));
   for (const auto& model : impl_->desk->view()->models) {
     const auto& d = model.description;
     if (*self->router)

@@ -22,13 +22,16 @@ time_point now() { return std::chrono::steady_clock::now(); }
 node_state::~node_state() {
   for (auto& [id, replica] : replicas_)
     caf::anon_send_exit(replica.supervisor, caf::exit_reason::user_shutdown);
+  for (const auto& seat : seats_)
+    caf::anon_send_exit(seat, caf::exit_reason::user_shutdown);
   for (auto& model : models_)
     if (model.backend)
       caf::anon_send_exit(model.backend, caf::exit_reason::user_shutdown);
   if (options_.router)
     caf::anon_send_exit(options_.router, caf::exit_reason::user_shutdown);
-  if (options_.edge)
-    caf::anon_send_exit(options_.edge, caf::exit_reason::user_shutdown);
+  for (const auto& edge : options_.edges)
+    if (edge.actor)
+      caf::anon_send_exit(edge.actor, caf::exit_reason::user_shutdown);
   if (options_.member)
     caf::anon_send_exit(options_.member, caf::exit_reason::user_shutdown);
   if (options_.fate)
@@ -72,27 +75,20 @@ void node_state::start_replica(const placed_replica& where) {
 void node_state::spawn_replica(replica_id id) {
   auto& part = replicas_.at(id);
   const auto& model = models_[part.where.model].config;
-  const auto progress = [tell_host = options_.start.progress,
-                         name = model.name](double share, std::string_view what) {
-    if (tell_host)
-      tell_host(name, share, what);
-  };
-  auto kind = executor_kind_of(options_.start.executor, part.where.ranks.front().device);
   part.report.status = {.model = model.name,
                         .replica = id,
                         .node = *options_.self.name,
                         .state = part.restarts == 0 ? "loading" : "restarting",
                         .restarts = part.restarts};
   part.supervisor = self_->spawn<caf::monitored>(
-      run_replica,
-      replica_options{.model = model,
-                      .id = id,
-                      .node_name = *options_.self.name,
-                      .worker = {.make = make_executor_factory(kind, model), .progress = progress},
-                      .hash_key = block_hash_key(options_.cluster),
-                      .node = node_core{self_},
-                      .metrics = options_.metrics,
-                      .desk = options_.desk});
+      run_replica, replica_options{.model = model,
+                                   .id = id,
+                                   .node_name = *options_.self.name,
+                                   .workers = workers_of(part),
+                                   .hash_key = block_hash_key(options_.cluster),
+                                   .node = node_core{self_},
+                                   .metrics = options_.metrics,
+                                   .desk = options_.desk});
   for (const auto& [hub, router] : routers())
     tell(self_, part.supervisor, attach_atom::value, hub, router);
   if (draining_ && !alone())
@@ -138,15 +134,16 @@ void node_state::start_router() {
     tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
 }
 
-void node_state::start_edge() {
-  auto opened = options_.make_edge();
+void node_state::start_edge(edge_seat& seat) {
+  auto opened = seat.open();
   if (!opened) {
-    log_error("the HTTP edge cannot open again: {}", to_string(opened.error()));
-    restart_later("edge");
+    log_error("the {} edge cannot open again: {}", seat.kind == "edge" ? "HTTP" : "gRPC",
+              to_string(opened.error()));
+    restart_later(seat.kind);
     return;
   }
-  options_.edge = std::move(*opened);
-  self_->monitor(options_.edge);
+  seat.actor = std::move(*opened);
+  self_->monitor(seat.actor);
 }
 
 void node_state::restart_later(std::string what) {
@@ -159,12 +156,13 @@ void node_state::restart_later(std::string what) {
 void node_state::restart_now(const std::string& what) {
   if (what == "router")
     start_router();
-  else if (what == "edge")
-    start_edge();
   else if (what.starts_with("backend:"))
     start_backend(std::stoul(what.substr(8)));
   else if (what.starts_with("replica:"))
     spawn_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
+  for (auto& edge : options_.edges)
+    if (edge.kind == what)
+      start_edge(edge);
   publish();
 }
 
@@ -175,10 +173,11 @@ void node_state::on_down(const caf::down_msg& down) {
     options_.member = nullptr;
     return self_->quit(caf::exit_reason::kill);
   }
-  if (options_.edge && down.source == options_.edge->address()) {
-    options_.edge = nullptr;
-    return restart_later("edge");
-  }
+  for (auto& edge : options_.edges)
+    if (edge.actor && down.source == edge.actor->address()) {
+      edge.actor = nullptr;
+      return restart_later(edge.kind);
+    }
   for (std::size_t i = 0; i < models_.size(); ++i) {
     if (!models_[i].backend || down.source != models_[i].backend->address())
       continue;
@@ -188,6 +187,7 @@ void node_state::on_down(const caf::down_msg& down) {
   for (auto& [id, replica] : replicas_)
     if (down.source == replica.supervisor->address())
       lose_replica(id);
+  std::erase_if(seats_, [&](const auto& seat) { return seat->address() == down.source; });
   publish();
 }
 
@@ -218,17 +218,18 @@ void node_state::kill(const std::string& kind) {
     self_->quit(caf::exit_reason::kill);
   else if (kind == "router" && options_.router)
     caf::anon_send_exit(options_.router, caf::exit_reason::kill);
-  else if (kind == "edge" && options_.edge)
-    caf::anon_send_exit(options_.edge, caf::exit_reason::kill);
   else if (kind == "backend" && is_front())
     for (auto& model : models_)
       caf::anon_send_exit(model.backend, caf::exit_reason::kill);
   else if (kind == "replica")
     for (auto& [id, replica] : replicas_)
       caf::anon_send_exit(replica.supervisor, caf::exit_reason::kill);
-  else if (kind == "scheduler" || kind == "worker" || kind == "kv_manager")
+  else if (kind == "scheduler" || kind == "worker" || kind == "rank" || kind == "kv_manager")
     for (auto& [id, replica] : replicas_)
       tell(self_, replica.supervisor, kill_atom::value, kind);
+  for (const auto& edge : options_.edges)
+    if (edge.kind == kind && edge.actor)
+      caf::anon_send_exit(edge.actor, caf::exit_reason::kill);
 }
 
 void node_state::start_all() {
@@ -236,14 +237,16 @@ void node_state::start_all() {
   self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
   if (options_.router)
     self_->monitor(options_.router);
-  if (options_.edge)
-    self_->monitor(options_.edge);
+  for (const auto& edge : options_.edges)
+    self_->monitor(edge.actor);
   if (options_.member) {
     self_->monitor(options_.member);
     tell(self_, options_.member, attach_atom::value, node_core{self_});
   }
   for (const auto& model : options_.cluster.models) {
-    models_.push_back({.config = model, .created = std::time(nullptr)});
+    models_.push_back({.config = model,
+                       .triton = std::make_shared<const config::triton_model>(model.triton),
+                       .created = std::time(nullptr)});
     if (is_front())
       start_backend(models_.size() - 1);
   }
@@ -273,6 +276,7 @@ node_core::behavior_type node_state::make_behavior(node_options options) {
       [this](drain_atom, const drain_order& order) { take_order(order); },
       [this](drain_atom) { return drain(); },
       [this](cancel_atom) { return cut(); },
+      [this](const rank_order& order) { return seat(order); },
   };
 }
 

@@ -8,6 +8,7 @@
 #include "actors/node/backoff.hpp"
 #include "actors/node/placement.hpp"
 #include "actors/protocol.hpp"
+#include "actors/worker/worker_group.hpp"
 #include "troupe/actors/cluster.hpp"
 #include "troupe/config/cluster.hpp"
 
@@ -23,8 +24,13 @@
 
 namespace troupe::actors {
 
-/// Starts an edge again after its death; the answer is its actor.
-using edge_factory = std::function<result<caf::actor>()>;
+/// An edge that start_cluster opened already, and how to open it again after its death.
+struct edge_seat {
+  /// "edge" (HTTP) or "grpc": its kind in logs, metrics and kill().
+  std::string kind;
+  caf::actor actor;
+  std::function<result<caf::actor>()> open;
+};
 
 /// How a node ended, for whoever waits outside the actor system.
 struct node_fate {
@@ -43,10 +49,7 @@ struct node_options {
   start_options start;
   std::shared_ptr<front_desk> desk;
   std::shared_ptr<class metrics> metrics;
-  /// The edge that start_cluster opened already, and how to open it again.
-  caf::actor edge;
-  std::uint16_t edge_port = 0;
-  edge_factory make_edge;
+  std::vector<edge_seat> edges;
   id_source ids{0};
   /// The router of a front process, with its hub; the node spawns the next ones.
   hub_id hub{};
@@ -73,6 +76,7 @@ public:
 private:
   struct model_part {
     config::model_config config;
+    std::shared_ptr<const config::triton_model> triton;
     backend_core backend;
     bool backend_ready = false;
     bool backend_failed = false;
@@ -98,7 +102,7 @@ private:
   void spawn_replica(replica_id id);
   void lose_replica(replica_id id);
   void start_router();
-  void start_edge();
+  void start_edge(edge_seat& seat);
   void on_down(const caf::down_msg& down);
   void restart_later(std::string what);
   void restart_now(const std::string& what);
@@ -136,6 +140,12 @@ private:
   [[nodiscard]] caf::result<std::uint64_t> cut();
   void hand_over();
 
+  // Ranks that run here for replicas of other processes, and the other way round: node_seats.cpp.
+  [[nodiscard]] replica_workers workers_of(const replica_part& part) const;
+  [[nodiscard]] caf::result<rank_seat_actor> seat(const rank_order& order);
+  [[nodiscard]] result<rank_seat_actor> seat_here(const rank_order& order);
+  [[nodiscard]] caf::result<rank_seat_actor> seat_elsewhere(const rank_order& order);
+
   node_core::pointer self_;
   node_options options_;
   std::vector<model_part> models_;
@@ -153,6 +163,7 @@ private:
   /// The routers of other fronts, and the replicas of other processes that are up.
   std::map<hub_id, router_core> remote_routers_;
   std::set<replica_id> remote_replicas_;
+  std::vector<rank_seat_actor> seats_;
 };
 
 /// The behaviour of a node.

@@ -88,7 +88,8 @@ std::string node_state::who_is_missing(std::size_t index) const {
   std::set<std::string> names;
   for (const auto& where : place(options_.cluster))
     if (where.model == index)
-      names.insert(*options_.cluster.nodes[where.node()].name);
+      for (const auto& rank : where.ranks)
+        names.insert(*options_.cluster.nodes[rank.node].name);
   std::string out;
   for (const auto& member : roster_->members)
     if (names.contains(member.name) && !member.up())
@@ -106,7 +107,8 @@ model_entry node_state::entry_of(std::size_t index) const {
                     .backend = caf::actor_cast<backend_actor>(model.backend),
                     .created = model.created,
                     .state = std::move(stand.state),
-                    .note = std::move(stand.note)};
+                    .note = std::move(stand.note),
+                    .triton = model.triton};
   for (const auto* report : reports_of(index)) {
     if (report->loaded.max_model_len == 0)
       continue;

@@ -1,5 +1,8 @@
 #include "actors/node/placement.hpp"
 
+#include "engine/exec/machine.hpp"
+
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 
@@ -39,24 +42,52 @@ std::uint64_t fold(std::string_view text) {
   return hash;
 }
 
-} // namespace
+using slot_list = std::vector<device_slot>;
 
-std::vector<placed_replica> place(const config::cluster_config& cluster) {
-  std::vector<device_slot> slots;
+/// Every device of every node; a cluster without devices counts as one CPU a node.
+slot_list slots_of(const config::cluster_config& cluster) {
+  slot_list slots;
   for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
     for (const auto& device : *cluster.nodes[i].devices)
       slots.push_back({i, device});
   if (slots.empty())
     for (std::size_t i = 0; i < cluster.nodes.size(); ++i)
       slots.push_back({i, {}});
+  return slots;
+}
+
+/// The devices that a model asks for, each on the nodes that have it, or else on all that have any.
+slot_list slots_of(const config::model_config& model, const slot_list& all) {
+  slot_list slots;
+  for (const auto& device : *model.devices) {
+    const auto before = slots.size();
+    std::copy_if(all.begin(), all.end(), std::back_inserter(slots),
+                 [&](const device_slot& slot) { return slot.device == device; });
+    if (slots.size() > before)
+      continue;
+    for (const auto& slot : all)
+      if (slots.size() == before || slots.back().node != slot.node)
+        slots.push_back({slot.node, device});
+  }
+  return slots;
+}
+
+} // namespace
+
+std::vector<placed_replica> place(const config::cluster_config& cluster) {
+  const auto all = slots_of(cluster);
   std::vector<placed_replica> out;
   std::size_t next = 0;
   for (std::size_t model = 0; model < cluster.models.size(); ++model) {
     const auto& config = cluster.models[model];
+    const auto own = slots_of(config, all);
+    const auto& slots = own.empty() ? all : own;
+    std::size_t next_own = 0;
+    auto& turn = own.empty() ? next : next_own;
     for (std::uint32_t instance = 0; instance < *config.instances; ++instance) {
       auto& made = out.emplace_back(placed_replica{model, instance, {}});
       for (std::uint32_t rank = 0; rank < *config.engine.tensor_parallel_size; ++rank)
-        made.ranks.push_back(slots[next++ % slots.size()]);
+        made.ranks.push_back(slots[turn++ % slots.size()]);
     }
   }
   return out;
@@ -66,7 +97,7 @@ std::string executor_kind_of(const std::string& asked, const config::device& dev
   return asked.empty() ? to_string(device) : asked;
 }
 
-executor_factory make_executor_factory(std::string kind, const config::model_config& model) {
+rank_factory make_rank_factory(std::vector<std::string> kinds, const config::model_config& model) {
   const auto& args = model.engine;
   engine::executor_options options{
       .model_dir = *args.model,
@@ -86,8 +117,18 @@ executor_factory make_executor_factory(std::string kind, const config::model_con
   // Without chunks a prompt is one step, however long that takes.
   if (!*args.enable_chunked_prefill && !options.max_num_batched_tokens && options.max_model_len > 0)
     options.max_num_batched_tokens = std::max(options.max_model_len, options.max_num_seqs);
-  return [kind = std::move(kind), options = std::move(options)] {
-    return engine::make_executor(kind, options);
+  const auto here =
+      std::count_if(kinds.begin(), kinds.end(), [](const auto& kind) { return !kind.empty(); });
+  if (here > 1 && args.cpu_threads.from.kind == config::origin_kind::default_value) {
+    const auto all = options.threads == 0 ? engine::usable_cores() : options.threads;
+    options.threads = std::max(1U, all / static_cast<unsigned>(here));
+  }
+  return [kinds = std::move(kinds), options = std::move(options)](const rank_place& place) {
+    auto own = options;
+    own.rank = place.rank;
+    own.ranks = place.ranks;
+    own.group = place.group;
+    return engine::make_executor(kinds[place.rank], std::move(own));
   };
 }
 
@@ -104,9 +145,15 @@ std::uint64_t block_hash_key(const config::cluster_config& cluster) {
 }
 
 engine::routing_policy routing_of(const config::cluster_config& cluster) {
-  return *cluster.routing == config::routing_policy::round_robin
-             ? engine::routing_policy::round_robin
-             : engine::routing_policy::least_loaded;
+  switch (*cluster.routing) {
+  case config::routing_policy::round_robin:
+    return engine::routing_policy::round_robin;
+  case config::routing_policy::prefix:
+    return engine::routing_policy::prefix;
+  case config::routing_policy::least_loaded:
+    break;
+  }
+  return engine::routing_policy::least_loaded;
 }
 
 } // namespace troupe::actors

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "actors/worker/worker.hpp"
+#include "actors/worker/rank_place.hpp"
 #include "engine/route/replica_table.hpp"
 #include "troupe/config/cluster.hpp"
 
@@ -30,23 +30,25 @@ struct placed_replica {
 
 /// Places every replica of the file: instances of the models, in the order of the file, are dealt
 /// in turns over the devices of the nodes in the order of the file, as many to an instance as it
-/// has ranks. Every process computes the same from the same file and runs what falls to it. A
+/// has ranks; a model whose instance groups name devices has turns of its own over those. Every
+/// process computes the same from the same file and runs what falls to it. A
 /// cluster in which no node has a device counts as one CPU a node.
 [[nodiscard]] std::vector<placed_replica> place(const config::cluster_config& cluster);
 
 /// The kind of executor on a device: `asked` where it says something.
 [[nodiscard]] std::string executor_kind_of(const std::string& asked, const config::device& device);
 
-/// Makes executors of `kind` from the resolved engine arguments of a model.
-[[nodiscard]] executor_factory make_executor_factory(std::string kind,
-                                                     const config::model_config& model);
+/// Makes executors from the resolved engine arguments of a model, of `kinds[rank]`; a rank of
+/// another process has none. Ranks on the CPU share its threads, unless the file says how many each
+/// has.
+[[nodiscard]] rank_factory make_rank_factory(std::vector<std::string> kinds,
+                                             const config::model_config& model);
 
 /// The key of the block hashes: from the cluster's secret, so that all nodes agree; from its name
 /// where there is none.
 [[nodiscard]] std::uint64_t block_hash_key(const config::cluster_config& cluster);
 
-/// The policy of the file in the router's terms. One process has no prefix index yet: `prefix`
-/// chooses the least loaded.
+/// The policy of the file in the router's terms.
 [[nodiscard]] engine::routing_policy routing_of(const config::cluster_config& cluster);
 
 } // namespace troupe::actors

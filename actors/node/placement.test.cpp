@@ -68,6 +68,19 @@ TEST_CASE("a cluster without devices counts as one CPU a node") {
   CHECK(executor_kind_of("", {config::device_kind::cuda, 3}) == "cuda:3");
 }
 
+TEST_CASE("a model whose groups name devices has turns of its own over them") {
+  config::cluster_config cluster;
+  cluster.nodes = {node("front", 0), node("a", 2), node("b", 2)};
+  cluster.models = {model("m", 3), model("n", 1)};
+  cluster.models[0].devices.value = {{config::device_kind::cuda, 1}};
+  CHECK(dealt(cluster) == "a1 | b1 | a1 | a0 ");
+  cluster.models[0].devices.value = {{config::device_kind::cpu, 0}};
+  const auto all = place(cluster);
+  CHECK(all[0].ranks[0] == device_slot{1, {}});
+  CHECK(all[1].ranks[0] == device_slot{2, {}});
+  CHECK(all[2].ranks[0] == device_slot{1, {}});
+}
+
 TEST_CASE("a longer list of nodes moves nothing that was placed while instances grow with it") {
   config::cluster_config cluster;
   cluster.nodes = {node("front", 0), node("a", 1), node("b", 1)};

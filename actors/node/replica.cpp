@@ -38,7 +38,7 @@ void replica_state::start_worker() {
   restart_pending_ = false;
   load_began_ = now();
   report_.status.state = report_.status.restarts == 0 ? "loading" : "restarting";
-  worker_ = self_->spawn<caf::detached + caf::monitored>(worker, options_.worker);
+  worker_ = spawn_workers(self_, options_.workers);
   ask(self_, worker_, load_limit, load_atom::value)
       .then([this](const engine::executor_description& loaded) { build(loaded); },
             [this](const caf::error& why) { on_load_failed(from_caf(why)); });
@@ -81,7 +81,12 @@ engine::scheduler_config replica_state::limits() const {
 void replica_state::build(const engine::executor_description& loaded) {
   restart_pending_ = false;
   report_.loaded = loaded;
-  kv_manager_ = self_->spawn<caf::monitored>(kv_manager, loaded.num_blocks, loaded.block_size);
+  life_ = static_cast<std::uint64_t>(now().time_since_epoch().count());
+  kv_manager_ =
+      self_->spawn<caf::monitored>(kv_manager, kv_manager_options{.num_blocks = loaded.num_blocks,
+                                                                  .block_size = loaded.block_size,
+                                                                  .replica = options_.id,
+                                                                  .incarnation = life_});
   scheduler_ =
       self_->spawn<caf::monitored>(scheduler, scheduler_options{.model = options_.model.name,
                                                                 .replica = options_.id,
@@ -96,7 +101,6 @@ void replica_state::build(const engine::executor_description& loaded) {
        .max_model_len = loaded.max_model_len,
        .cache_dtype = loaded.kv_cache_dtype,
        .enable_prefix_caching = *options_.model.engine.enable_prefix_caching});
-  ++lives_;
   for (const auto& [hub, router] : routers_)
     introduce_to(hub, router);
   set_ready();
@@ -119,7 +123,7 @@ void replica_state::introduce_to(hub_id hub, const router_core& router) {
   if (!scheduler_ || draining_)
     return;
   tell(self_, scheduler_, attach_atom::value, hub, caf::actor_cast<hub_actor>(router));
-  tell(self_, router, attach_atom::value, facts(), scheduler_);
+  tell(self_, router, attach_atom::value, facts(), scheduler_, kv_manager_);
 }
 
 void replica_state::drain() {
@@ -150,7 +154,7 @@ engine::replica_facts replica_state::facts() const {
           .numerics = loaded.numerics,
           .batch_invariant = loaded.batch_invariant,
           .block_size = loaded.block_size,
-          .incarnation = lives_};
+          .incarnation = life_};
 }
 
 void replica_state::end_cast() {
@@ -197,6 +201,8 @@ void replica_state::on_down(const caf::down_msg& down) {
 void replica_state::kill(const std::string& kind) {
   if (kind == "worker" && worker_)
     caf::anon_send_exit(worker_, caf::exit_reason::kill);
+  else if (kind == "rank" && worker_ && options_.workers.ranks > 1)
+    tell(self_, caf::actor_cast<worker_group_actor>(worker_), kill_atom::value);
   else if (kind == "scheduler" && scheduler_)
     caf::anon_send_exit(scheduler_, caf::exit_reason::kill);
   else if (kind == "kv_manager" && kv_manager_)

@@ -4,7 +4,7 @@
 #include "actors/metrics/metrics.hpp"
 #include "actors/node/backoff.hpp"
 #include "actors/protocol.hpp"
-#include "actors/worker/worker.hpp"
+#include "actors/worker/worker_group.hpp"
 #include "troupe/config/cluster.hpp"
 
 #include <map>
@@ -17,7 +17,7 @@ struct replica_options {
   config::model_config model;
   replica_id id{};
   std::string node_name;
-  worker_options worker;
+  replica_workers workers;
   std::uint64_t hash_key = 0;
   node_core node;
   std::shared_ptr<class metrics> metrics;
@@ -68,8 +68,8 @@ private:
   replica_report report_;
   backoff backoff_;
   time_point load_began_{};
-  /// Schedulers built so far.
-  std::uint64_t lives_ = 0;
+  /// Tells the lives of this replica apart, over all of its supervisors: when it was built.
+  std::uint64_t life_ = 0;
   bool ping_pending_ = false;
   bool restart_pending_ = false;
   /// Takes nothing new from any router, now or later.

@@ -106,6 +106,9 @@ void router_state::deliver(std::vector<engine::token_chunk> chunks, replica_id f
 /// Carries out what the core wants sent. Tokens come `from` the replica of the event before it.
 void router_state::pump(replica_id from) {
   auto actions = core_->take_actions();
+  for (const auto replica : actions.snapshots)
+    if (const auto at = kv_managers_.find(replica); at != kv_managers_.end())
+      tell(self_, at->second, attach_atom::value, options_.hub, index_sink{self_});
   for (const auto& cancel : actions.cancels)
     if (const auto at = schedulers_.find(cancel.replica); at != schedulers_.end())
       tell(self_, at->second, cancel_atom::value, cancel.id);
@@ -124,7 +127,9 @@ void router_state::keep_deadlines() {
   tell_later(self_, deadline_tick, tick_atom::value);
 }
 
-void router_state::attach(engine::replica_facts facts, const scheduler_actor& scheduler) {
+void router_state::attach(engine::replica_facts facts, const scheduler_actor& scheduler,
+                          const kv_manager_actor& kv_manager) {
+  kv_managers_[facts.id] = kv_manager;
   auto& known = schedulers_[facts.id];
   if (known && known != scheduler)
     self_->demonitor(known->address());
@@ -140,6 +145,7 @@ void router_state::lose(replica_id replica, const error& why) {
       why.code == errc::draining ? engine::end_cause::draining : engine::end_cause::died;
   core_->replica_down(replica, why, cause, now());
   pump();
+  kv_managers_.erase(replica);
   if (const auto gone = schedulers_.extract(replica))
     self_->demonitor(gone.mapped()->address());
 }
@@ -148,7 +154,8 @@ void router_state::take_load(const load_report& load) {
   core_->load(load.replica, {.running = load.stats.running,
                              .waiting = load.stats.waiting,
                              .free_blocks = load.stats.blocks_total - load.stats.blocks_used,
-                             .used_blocks = load.stats.blocks_used});
+                             .used_blocks = load.stats.blocks_used,
+                             .waiting_tokens = load.stats.waiting_tokens});
   options_.metrics->set_mailbox("router", mailbox_depth(self_));
   count();
 }
@@ -203,9 +210,12 @@ router_core::behavior_type router_state::make_behavior(router_options options) {
         core_->tokens(batch, now());
         pump(batch.replica);
       },
-      [this](attach_atom, const engine::replica_facts& facts, const scheduler_actor& scheduler) {
-        attach(facts, scheduler);
+      [this](const engine::kv_index_report& report) {
+        core_->kv_events(report, now());
+        pump();
       },
+      [this](attach_atom, const engine::replica_facts& facts, const scheduler_actor& scheduler,
+             const kv_manager_actor& kv_manager) { attach(facts, scheduler, kv_manager); },
       [this](drain_atom, replica_id replica) { core_->replica_draining(replica); },
       [this](detach_atom, replica_id replica, const caf::error& why) {
         lose(replica, from_caf(why));

@@ -41,7 +41,8 @@ private:
   void dispatch(const engine::router_actions::dispatch& what);
   void settle(const engine::router_actions::verdict& what);
   void deliver(std::vector<engine::token_chunk> chunks, replica_id from);
-  void attach(engine::replica_facts facts, const scheduler_actor& scheduler);
+  void attach(engine::replica_facts facts, const scheduler_actor& scheduler,
+              const kv_manager_actor& kv_manager);
   void lose(replica_id replica, const error& why);
   void take_load(const load_report& load);
   void on_down(const caf::down_msg& down);
@@ -55,6 +56,7 @@ private:
   router_options options_;
   std::unique_ptr<engine::router> core_;
   std::map<replica_id, scheduler_actor> schedulers_;
+  std::map<replica_id, kv_manager_actor> kv_managers_;
   std::map<request_id, token_sink> sinks_;
   /// Submissions whose verdict is still to come.
   std::map<request_id, promise> asked_;

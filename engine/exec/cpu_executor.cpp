@@ -87,8 +87,31 @@ void cpu_executor::gather_inputs(staged_step& staged) {
   }
 }
 
-void cpu_executor::forward(const forward_batch& batch) {
+void cpu_executor::pass_exchange::begin(collective* group, std::uint64_t tag,
+                                        std::chrono::milliseconds limit) {
+  group_ = group;
+  tag_ = tag;
+  limit_ = limit;
+  failure_.reset();
+}
+
+void cpu_executor::pass_exchange::gather(std::span<const std::byte> mine,
+                                         std::span<std::byte> all) {
+  if (failed())
+    return;
+  if (auto done = group_->all_gather({.mine = mine, .all = all, .tag = tag_, .limit = limit_});
+      !done)
+    failure_ = std::move(done.error());
+}
+
+result<void> cpu_executor::forward(forward_batch batch, step_id step) {
+  batch.shard = shard();
+  batch.exchange = options_.group ? &exchange_ : nullptr;
+  exchange_.begin(options_.group.get(), value(step), options_.exchange_limit);
   team_->run([&](kernels::cpu::member& m) { model_->forward(m, batch, work_); });
+  if (exchange_.failed())
+    return fail(*exchange_.failure());
+  return {};
 }
 
 result<void> cpu_executor::launch(step_id step) {
@@ -106,10 +129,14 @@ result<void> cpu_executor::launch(step_id step) {
                                 value(step))});
   gather_inputs(staged);
   if (!staged.tokens.empty())
-    forward({.tokens = staged.tokens,
-             .sequences = staged.sequences,
-             .sampled_rows = staged.sampled_rows,
-             .caches = kv_memory_.caches()});
+    if (auto done = forward({.tokens = staged.tokens,
+                             .sequences = staged.sequences,
+                             .sampled_rows = staged.sampled_rows,
+                             .caches = kv_memory_.caches()},
+                            step);
+        !done)
+      return give_up(
+          {done.error().code, fmt::format("step {}: {}", value(step), done.error().note)});
   staged.at = phase::launched;
   staged.timings.forward = since(begin);
   return {};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/exec/collective.hpp"
 #include "engine/exec/executor.hpp"
 #include "engine/exec/kv_memory.hpp"
 #include "engine/exec/sampler.hpp"
@@ -17,7 +18,9 @@ namespace troupe::engine {
 
 /// Runs a model on the cores of this machine. Every step is one pass of a team of threads of which
 /// the caller is one; launch() computes at once, so working a step ahead needs no more than that
-/// sample(N) comes before launch(N+1). All rows are batch-invariant.
+/// sample(N) comes before launch(N+1). All rows are batch-invariant. The ranks of a split model
+/// exchange twice a layer and once for the logits; then each samples all rows by itself, to the
+/// same tokens.
 class cpu_executor final : public executor {
 public:
   explicit cpu_executor(executor_options options,
@@ -56,15 +59,38 @@ private:
   };
   static constexpr std::size_t most_steps = 4;
 
+  /// What the ranks of a replica have to agree on.
+  struct agreement;
+
+  /// Exchanges in the passes of one rank, by its group.
+  class pass_exchange final : public rank_exchange {
+  public:
+    /// For one pass; afterwards failure() says how it went.
+    void begin(collective* group, std::uint64_t tag, std::chrono::milliseconds limit);
+    void gather(std::span<const std::byte> mine, std::span<std::byte> all) override;
+    [[nodiscard]] bool failed() const noexcept override { return failure_.has_value(); }
+    [[nodiscard]] const std::optional<error>& failure() const noexcept { return failure_; }
+
+  private:
+    collective* group_ = nullptr;
+    std::uint64_t tag_ = 0;
+    std::chrono::milliseconds limit_{0};
+    std::optional<error> failure_;
+  };
+
+  [[nodiscard]] result<void> load_rank(const load_progress& progress);
+  [[nodiscard]] result<void> agree();
+  [[nodiscard]] result<std::vector<agreement>> exchange(const agreement& mine);
+  [[nodiscard]] model_shard shard() const noexcept { return {options_.rank, options_.ranks}; }
   [[nodiscard]] result<void> check_options();
   [[nodiscard]] result<void> load_weights(const load_progress& progress);
   [[nodiscard]] result<void> make_memory();
   [[nodiscard]] result<void> make_activations(std::uint32_t rows);
-  [[nodiscard]] std::uint32_t measure_batched_tokens();
+  [[nodiscard]] result<std::uint32_t> measure_batched_tokens();
   void describe_numerics(std::uint64_t weights);
   [[nodiscard]] result<staged_step*> find(step_id step, phase wanted, std::string_view verb);
   void gather_inputs(staged_step& staged);
-  void forward(const forward_batch& batch);
+  [[nodiscard]] result<void> forward(forward_batch batch, step_id step);
   [[nodiscard]] tl::unexpected<error> give_up(error e);
 
   executor_options options_;
@@ -76,6 +102,9 @@ private:
   /// A checkpoint's mapping, which an untied embedding table is read from.
   std::unique_ptr<weight_source> weights_;
   std::unique_ptr<model> model_;
+  /// The shape of the whole model.
+  model_config whole_;
+  pass_exchange exchange_;
   kv_memory kv_memory_;
   activations work_;
   std::vector<sampler> samplers_;

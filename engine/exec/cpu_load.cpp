@@ -62,6 +62,16 @@ result<void> cpu_executor::check_options() {
 }
 
 result<void> cpu_executor::load(const load_progress& progress) {
+  auto loaded = load_rank(progress);
+  // The others wait for this rank.
+  if (!loaded && options_.group)
+    options_.group->abort(
+        {loaded.error().code,
+         fmt::format("{}: {}", options_.group->name_of(options_.rank), loaded.error().note)});
+  return loaded;
+}
+
+result<void> cpu_executor::load_rank(const load_progress& progress) {
   const auto say = [&](double share, std::string_view what) {
     if (progress)
       progress(share, what);
@@ -78,16 +88,26 @@ result<void> cpu_executor::load(const load_progress& progress) {
   if (auto made = make_memory(); !made)
     return made;
   std::uint32_t tokens = options_.max_num_batched_tokens.value_or(0);
+  if (options_.ranks > 1)
+    if (auto agreed = agree(); !agreed)
+      return agreed;
   if (tokens == 0) {
     say(0.95, "measuring a step");
     if (auto made = make_activations(2048); !made)
       return made;
-    tokens = measure_batched_tokens();
+    const auto measured = measure_batched_tokens();
+    if (!measured)
+      return fail(measured.error());
+    tokens = *measured;
     description_.batched_tokens_measured = true;
   }
-  description_.max_num_batched_tokens = tokens;
   if (auto made = make_activations(tokens); !made)
     return made;
+  description_.max_num_batched_tokens = tokens;
+  if (options_.ranks > 1)
+    if (auto agreed = agree(); !agreed)
+      return agreed;
+  tokens = description_.max_num_batched_tokens;
   table_ = sequence_table{{.vocab_size = description_.vocab_size,
                            .max_model_len = description_.max_model_len,
                            .num_blocks = description_.num_blocks,
@@ -119,9 +139,12 @@ result<void> cpu_executor::load_weights(const load_progress& progress) {
     return fail(errc::invalid_argument,
                 fmt::format("max_model_len {} is more than the model's max_position_embeddings {}",
                             options_.max_model_len, longest));
+  if (auto good = check_shards(*config, options_.ranks); !good)
+    return good;
   compute_ = *compute;
   kv_ = *kv;
-  if (auto fits = check_weights_fit(*config, compute_); !fits)
+  whole_ = *config;
+  if (auto fits = check_weights_fit(config_of_shard(whole_, shard()), compute_); !fits)
     return fits;
   description_.max_model_len = options_.max_model_len == 0 ? longest : options_.max_model_len;
   if (options_.load_format == "dummy") {
@@ -137,7 +160,8 @@ result<void> cpu_executor::load_weights(const load_progress& progress) {
                     .compute = compute_,
                     .max_positions = description_.max_model_len,
                     .helpers = team_.get(),
-                    .progress = {}};
+                    .progress = {},
+                    .shard = shard()};
   if (progress)
     from.progress = [&](double share) { progress(0.9 * share, "packing weights"); };
   auto loaded = load_model(from);
@@ -145,15 +169,15 @@ result<void> cpu_executor::load_weights(const load_progress& progress) {
     return fail(loaded.error());
   model_ = std::move(*loaded);
   const std::uint64_t identity = weights_->identity();
-  // A tied model has copied all that it needs; the mapping is in nobody's way but memory's.
-  if (config->tie_word_embeddings)
+  // A whole tied model has copied all that it needs; the mapping is in nobody's way but memory's.
+  if (config->tie_word_embeddings && options_.ranks == 1)
     weights_.reset();
   describe_numerics(identity);
   return {};
 }
 
 void cpu_executor::describe_numerics(std::uint64_t weights) {
-  const model_config& config = model_->config();
+  const model_config& config = whole_;
   description_.kind = "cpu";
   description_.device = kernels::cpu::to_string(path_);
   description_.architecture = config.architecture;
@@ -178,7 +202,8 @@ result<void> cpu_executor::make_memory() {
   const kv_needs needs{.config = &model_->config(),
                        .type = kv_,
                        .max_model_len = description_.max_model_len,
-                       .available_bytes = available_memory_bytes()};
+                       .available_bytes = available_memory_bytes(),
+                       .sharers = options_.ranks};
   const auto plan = plan_kv(options_, needs);
   if (!plan)
     return fail(plan.error());
@@ -195,6 +220,7 @@ result<void> cpu_executor::make_activations(std::uint32_t rows) {
   auto made = activations::make(model_->config(), {.rows = rows,
                                                    .sampled_rows = options_.max_num_seqs,
                                                    .threads = team_->size(),
+                                                   .ranks = options_.ranks,
                                                    .compute = compute_,
                                                    .kv = kv_});
   if (!made)
@@ -204,7 +230,61 @@ result<void> cpu_executor::make_activations(std::uint32_t rows) {
   return {};
 }
 
-std::uint32_t cpu_executor::measure_batched_tokens() {
+/// What every rank tells the others while it loads. The first four must be equal, the least of the
+/// others is taken by all.
+struct cpu_executor::agreement {
+  std::uint64_t numerics = 0;
+  std::uint64_t max_model_len = 0;
+  std::uint64_t block_size = 0;
+  std::uint64_t max_num_seqs = 0;
+  std::uint64_t num_blocks = 0;
+  std::uint64_t tokens = 0;
+};
+
+result<std::vector<cpu_executor::agreement>> cpu_executor::exchange(const agreement& mine) {
+  std::vector<agreement> all(options_.ranks);
+  // A slow disk may keep a rank for long; its death ends the wait.
+  const auto done = options_.group->all_gather({.mine = std::as_bytes(std::span{&mine, 1}),
+                                                .all = std::as_writable_bytes(std::span{all}),
+                                                .tag = 0,
+                                                .limit = std::chrono::hours{24}});
+  if (!done)
+    return fail(done.error());
+  return all;
+}
+
+result<void> cpu_executor::agree() {
+  auto& d = description_;
+  const agreement mine{.numerics = d.numerics,
+                       .max_model_len = d.max_model_len,
+                       .block_size = d.block_size,
+                       .max_num_seqs = d.max_num_seqs,
+                       .num_blocks = d.num_blocks,
+                       .tokens = d.max_num_batched_tokens};
+  const auto all = exchange(mine);
+  if (!all)
+    return fail(all.error());
+  for (std::uint32_t rank = 0; rank < options_.ranks; ++rank) {
+    const agreement& other = (*all)[rank];
+    if (other.numerics != mine.numerics)
+      return fail(errc::conflict,
+                  fmt::format("{} has other weights, types or instructions than {}; the ranks of a "
+                              "replica need the same model files and the same kind of processor",
+                              options_.group->name_of(rank),
+                              options_.group->name_of(options_.rank)));
+    if (other.max_model_len != mine.max_model_len || other.block_size != mine.block_size ||
+        other.max_num_seqs != mine.max_num_seqs)
+      return fail(errc::conflict,
+                  fmt::format("{} and {} were given other limits", options_.group->name_of(rank),
+                              options_.group->name_of(options_.rank)));
+    d.num_blocks = std::min(d.num_blocks, static_cast<std::uint32_t>(other.num_blocks));
+    d.max_num_batched_tokens =
+        std::min(d.max_num_batched_tokens, static_cast<std::uint32_t>(other.tokens));
+  }
+  return {};
+}
+
+result<std::uint32_t> cpu_executor::measure_batched_tokens() {
   using clock = std::chrono::steady_clock;
   const std::uint32_t context = std::min<std::uint32_t>(description_.max_model_len, 1024);
   std::vector<block_id> blocks;
@@ -213,15 +293,19 @@ std::uint32_t cpu_executor::measure_batched_tokens() {
   const std::vector<token_id> tokens(context, 0);
   // The rows stand at the end of a context of middling length. The cache is empty, so reading it
   // touches no memory that is not written here.
+  std::optional<error> lost;
   const auto time_of = [&](std::uint32_t rows) {
     const kernels::cpu::sequence_rows sequence{
         .row_begin = 0, .rows = rows, .first_position = context - rows, .blocks = blocks};
     const std::int64_t last = rows - 1;
     const auto begin = clock::now();
-    forward({.tokens = std::span{tokens}.first(rows),
-             .sequences = {&sequence, 1},
-             .sampled_rows = {&last, 1},
-             .caches = kv_memory_.caches()});
+    const auto done = forward({.tokens = std::span{tokens}.first(rows),
+                               .sequences = {&sequence, 1},
+                               .sampled_rows = {&last, 1},
+                               .caches = kv_memory_.caches()},
+                              step_id{});
+    if (!done)
+      lost = done.error();
     return std::chrono::duration<double>(clock::now() - begin).count();
   };
   // A step costs a share of its own, chiefly the reading of the weights, and a share per row: two
@@ -231,6 +315,8 @@ std::uint32_t cpu_executor::measure_batched_tokens() {
   static_cast<void>(time_of(few));
   const double few_seconds = time_of(few);
   const double many_seconds = time_of(many);
+  if (lost)
+    return fail(std::move(*lost));
   const double per_row =
       std::max(many_seconds / many / 4, (many_seconds - few_seconds) / std::max(1U, many - few));
   const double fixed = std::max(0.0, many_seconds - per_row * many);

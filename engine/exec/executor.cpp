@@ -1,6 +1,7 @@
 // The table of executors: those that are linked in, and those that a library of their own holds.
 #include "engine/exec/executor.hpp"
 
+#include "engine/exec/collective.hpp"
 #include "engine/exec/cpu_executor.hpp"
 #include "engine/exec/plugin.hpp"
 #include "engine/exec/simulated.hpp"
@@ -28,6 +29,11 @@ result<std::unique_ptr<executor>> make(executor_options options, std::string_vie
 }
 
 result<std::unique_ptr<executor>> make_cuda(executor_options options, std::string_view device) {
+  if (options.ranks > 1)
+    return fail(errc::unsupported,
+                fmt::format("a model over {} ranks is not supported on a GPU in this build; write "
+                            "\"tensor_parallel_size\": 1",
+                            options.ranks));
   return find_plugin("libtroupe_cuda.so", std::move(options), device);
 }
 
@@ -37,9 +43,25 @@ constexpr std::array<executor_kind, 3> kinds{{
     {"cuda", true, make_cuda},
 }};
 
+/// What is wrong with the place of a rank among its group, or nothing.
+result<void> check_place(const executor_options& options) {
+  const auto& group = options.group;
+  const bool alone = options.ranks == 1 && options.rank == 0 && !group;
+  const bool placed = group && group->rank() == options.rank && group->ranks() == options.ranks;
+  if (alone || placed)
+    return {};
+  return fail(errc::invalid_argument,
+              group ? fmt::format("rank {} of {} is given the place of rank {} of {} in a group",
+                                  options.rank, options.ranks, group->rank(), group->ranks())
+                    : fmt::format("rank {} of {} has no group to exchange in", options.rank,
+                                  options.ranks));
+}
+
 } // namespace
 
 result<std::unique_ptr<executor>> make_executor(std::string_view kind, executor_options options) {
+  if (auto placed = check_place(options); !placed)
+    return fail(placed.error());
   const std::size_t colon = std::min(kind.find(':'), kind.size());
   const std::string_view device = kind.substr(std::min(colon + 1, kind.size()));
   std::vector<std::string_view> names;

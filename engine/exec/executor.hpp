@@ -14,6 +14,8 @@
 
 namespace troupe::engine {
 
+class collective;
+
 /// What an executor is made from: the resolved engine arguments of one rank of one replica.
 struct executor_options {
   /// The Hugging Face folder: config.json and *.safetensors.
@@ -42,6 +44,14 @@ struct executor_options {
   bool deterministic = false;
   /// Compute threads, the caller's included; 0 takes one per core.
   std::uint32_t threads = 0;
+  /// This executor's rank among the tensor-parallel ranks of its replica. Each reads and holds its
+  /// part of the weights and of the KV heads; all are given the same steps in the same order.
+  std::uint32_t rank = 0;
+  std::uint32_t ranks = 1;
+  /// How the ranks exchange; not null where there are several (collective.hpp).
+  std::shared_ptr<collective> group;
+  /// How long a step may wait for another rank before it ends in an error.
+  std::chrono::milliseconds exchange_limit{10'000};
 };
 
 /// What a loaded executor is. Valid after load().
@@ -80,6 +90,10 @@ using load_progress = std::function<void(double share, std::string_view what)>;
 /// in the order of step numbers; an executor that works ahead of its caller accepts prepare and
 /// launch of step N+1 before collect of N. An error of a whole step names it; after one, or after
 /// reset(), all sequences are new to the executor. It never ends the process.
+///
+/// A tensor-parallel rank is an executor too: each rank runs in a thread of its own, brings the
+/// same result, and has the numerics of the whole. load() of all ranks ends together. When a rank
+/// fails for a reason of its own, it aborts its group, and all ranks are made anew.
 class executor {
 public:
   virtual ~executor() = default;

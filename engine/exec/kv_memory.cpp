@@ -34,7 +34,7 @@ result<kv_plan> plan_kv(const executor_options& options, const kv_needs& needs) 
     blocks = std::min(*options.kv_cache_bytes / per_block, most);
     bound = "kv_cache_memory_bytes";
   } else if (needs.available_bytes != 0) {
-    blocks = std::min(blocks, needs.available_bytes / 4 / per_block);
+    blocks = std::min(blocks, needs.available_bytes / 4 / needs.sharers / per_block);
     bound = "a quarter of the available memory";
   }
   const kv_plan plan{static_cast<std::uint32_t>(blocks), per_block};

@@ -23,6 +23,8 @@ struct kv_needs {
   std::uint32_t max_model_len = 0;
   /// Memory that is left; 0 when unknown.
   std::uint64_t available_bytes = 0;
+  /// How many caches may have to share that memory: the ranks of a replica.
+  std::uint32_t sharers = 1;
 };
 
 /// Sizes the cache: options.num_blocks if given; else what fits options.kv_cache_bytes; else enough

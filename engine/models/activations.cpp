@@ -16,9 +16,11 @@ struct wanted_rows {
   dtype type;
 };
 
-std::array<wanted_rows, 9> layout_of(const model_config& config, const activation_limits& limits) {
+std::array<wanted_rows, 11> layout_of(const model_config& config, const activation_limits& limits) {
   const std::int64_t query = config.heads * config.head_dim;
   const std::int64_t qkv = query + 2 * config.kv_heads * config.head_dim;
+  const std::int64_t others = limits.ranks == 1 ? 0 : limits.ranks;
+  const std::int64_t logits = (config.vocab_size + limits.ranks - 1) / limits.ranks;
   const std::int64_t privates = activations::private_norm_rows * limits.threads;
   return {{
       {&activations::residual, limits.rows, config.hidden_size, dtype::f32},
@@ -30,6 +32,8 @@ std::array<wanted_rows, 9> layout_of(const model_config& config, const activatio
       {&activations::gated, limits.rows, config.intermediate_size, limits.compute},
       {&activations::sampled, limits.sampled_rows, config.hidden_size, dtype::f32},
       {&activations::logits_rows, limits.sampled_rows, config.vocab_size, dtype::f32},
+      {&activations::gathered, others * limits.rows, config.hidden_size, dtype::f32},
+      {&activations::gathered_logits, others * limits.sampled_rows, logits, dtype::f32},
   }};
 }
 

@@ -37,6 +37,8 @@ struct activation_limits {
   std::int64_t rows = 0;
   std::int64_t sampled_rows = 0;
   unsigned threads = 1;
+  /// Ranks of the model, whose parts of a sum or of the logits are gathered.
+  std::uint32_t ranks = 1;
   /// Of the inputs of products: f32 or bf16.
   kernels::dtype compute = kernels::dtype::f32;
   /// Of queries: the KV cache's type.
@@ -66,6 +68,9 @@ struct activations {
   rows_buffer gated;
   rows_buffer sampled;
   rows_buffer logits_rows;
+  /// Of each rank of a split model: its parts of the sums of the rows, and of the logits.
+  rows_buffer gathered;
+  rows_buffer gathered_logits;
 
   [[nodiscard]] const float* logits(std::int64_t row) noexcept {
     return static_cast<const float*>(logits_rows.row(row));

@@ -1,5 +1,6 @@
 #include "engine/models/blocks.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -10,20 +11,69 @@ using kernels::dtype;
 
 namespace {
 
-/// Whether the product over K of this size is summed as the tree that tensor-parallel ranks share.
-bool tree_of(const cpu::packed_matrix& w) { return w.cols() % (2 * cpu::tree_segments) == 0; }
+/// In how many segments a rank sums its part of a product over K: its share of the tree of eight
+/// where the whole K has one.
+std::int32_t segments_of(std::int64_t k, const model_shard& shard) {
+  return k % (2 * cpu::tree_segments) == 0
+             ? static_cast<std::int32_t>(cpu::tree_segments / shard.ranks)
+             : 1;
+}
 
-/// work.residual[token row] += a w^T, then a barrier.
-void add_product(cpu::member& m, rows_buffer& a, const cpu::packed_matrix& w, std::int64_t rows,
+/// A product whose K is split between ranks.
+struct split_product {
+  rows_buffer* a;
+  const cpu::packed_matrix* w;
+  std::int32_t segments;
+};
+
+void add_range(float* to, const float* from, std::int64_t size) {
+  for (std::int64_t i = 0; i < size; ++i)
+    to[i] += from[i];
+}
+
+/// work.residual += the sums of all ranks in work.gathered, which are joined as a balanced tree.
+void add_gathered(cpu::member& m, std::int64_t rows, std::uint32_t ranks, activations& work) {
+  // Rows lie one behind the other and both buffers have the same stride, so padding is no matter.
+  const std::int64_t size = rows * work.gathered.stride();
+  const cpu::share mine = m.split(size);
+  float* const parts = work.gathered.floats() + mine.begin;
+  for (std::uint32_t step = 1; step < ranks; step *= 2)
+    for (std::uint32_t rank = 0; rank < ranks; rank += 2 * step)
+      add_range(parts + rank * size, parts + (rank + step) * size, mine.end - mine.begin);
+  add_range(work.residual.floats() + mine.begin, parts, mine.end - mine.begin);
+}
+
+/// Gathers `rows` rows of each rank in `all`, those of this rank being there, between barriers.
+void gather(cpu::member& m, rank_exchange& exchange, rows_buffer& all, std::int64_t rows,
+            const model_shard& shard) {
+  m.sync();
+  if (m.rank() == 0) {
+    const auto bytes = static_cast<std::size_t>(rows * all.stride()) * kernels::size_of(all.type());
+    const std::span everything{static_cast<std::byte*>(all.data()), bytes * shard.ranks};
+    exchange.gather(everything.subspan(bytes * shard.rank, bytes), everything);
+  }
+  m.sync();
+}
+
+/// work.residual[token row] += a w^T over the K of all ranks, then a barrier.
+void add_product(cpu::member& m, const split_product& product, const forward_batch& batch,
                  activations& work) {
-  cpu::linear(m, {.a = a.data(),
-                  .lda = a.stride(),
-                  .w = &w,
-                  .c = work.residual.floats(),
-                  .ldc = work.residual.stride(),
+  const auto rows = static_cast<std::int64_t>(batch.tokens.size());
+  const bool whole = batch.exchange == nullptr;
+  rows_buffer& out = whole ? work.residual : work.gathered;
+  const std::int64_t first = whole ? 0 : rows * batch.shard.rank;
+  cpu::linear(m, {.a = product.a->data(),
+                  .lda = product.a->stride(),
+                  .w = product.w,
+                  .c = static_cast<float*>(out.row(first)),
+                  .ldc = out.stride(),
                   .rows = rows,
-                  .k_tree = tree_of(w),
-                  .accumulate = true});
+                  .k_segments = product.segments,
+                  .accumulate = whole});
+  if (!whole) {
+    gather(m, *batch.exchange, out, rows, batch.shard);
+    add_gathered(m, rows, batch.shard.ranks, work);
+  }
   m.sync();
 }
 
@@ -36,6 +86,12 @@ void unpack_row(const cpu::packed_matrix& w, std::int64_t row, float* out, ToFlo
   const Element* column = panel + row % cpu::panel_width * group;
   for (std::int64_t k = 0; k < w.cols(); ++k)
     out[k] = to_float(column[k / group * group * cpu::panel_width + k % group]);
+}
+
+/// Rounds to what bf16 can hold.
+void round_row(float* row, std::int64_t cols) {
+  for (std::int64_t i = 0; i < cols; ++i)
+    row[i] = kernels::from_bf16(kernels::to_bf16(row[i]));
 }
 
 } // namespace
@@ -77,15 +133,16 @@ result<attention_block> attention_block::load(const load_context& from,
   const matrix_part parts[] = {{options.prefix + "q_proj.weight", query},
                                {options.prefix + "k_proj.weight", kv},
                                {options.prefix + "v_proj.weight", kv}};
-  auto qkv = load_matrix(from, parts, config.hidden_size);
+  auto qkv = load_matrix(from, parts, config.hidden_size, {.axis = shard_axis::rows});
   if (!qkv)
     return fail(qkv.error());
   block.qkv = std::move(*qkv);
   const matrix_part out[] = {{options.prefix + "o_proj.weight", config.hidden_size}};
-  auto output = load_matrix(from, out, query);
+  auto output = load_matrix(from, out, query, {.axis = shard_axis::cols});
   if (!output)
     return fail(output.error());
   block.output = std::move(*output);
+  block.segments = segments_of(query, from.shard);
   if (!options.qk_norm)
     return block;
   for (auto& [name, norm] :
@@ -135,7 +192,7 @@ void attention_block::forward(cpu::member& m, const inputs& in, activations& wor
           .out_stride = work.attended.stride(),
           .out_type = work.attended.type()});
   m.sync();
-  add_product(m, work.attended, output, rows, work);
+  add_product(m, {.a = &work.attended, .w = &output, .segments = segments}, *in.batch, work);
 }
 
 result<mlp_block> mlp_block::load(const load_context& from, const std::string& prefix) {
@@ -143,41 +200,44 @@ result<mlp_block> mlp_block::load(const load_context& from, const std::string& p
   mlp_block block;
   const matrix_part parts[] = {{prefix + "gate_proj.weight", config.intermediate_size},
                                {prefix + "up_proj.weight", config.intermediate_size}};
-  auto gate_up = load_matrix(from, parts, config.hidden_size, cpu::pack_layout::gate_up);
+  auto gate_up = load_matrix(from, parts, config.hidden_size,
+                             {.layout = cpu::pack_layout::gate_up, .axis = shard_axis::rows});
   if (!gate_up)
     return fail(gate_up.error());
   block.gate_up = std::move(*gate_up);
   const matrix_part last[] = {{prefix + "down_proj.weight", config.hidden_size}};
-  auto down = load_matrix(from, last, config.intermediate_size);
+  auto down = load_matrix(from, last, config.intermediate_size, {.axis = shard_axis::cols});
   if (!down)
     return fail(down.error());
   block.down = std::move(*down);
+  block.segments = segments_of(config.intermediate_size, from.shard);
   return block;
 }
 
-void mlp_block::forward(cpu::member& m, norm_block::output x, std::int64_t rows,
+void mlp_block::forward(cpu::member& m, norm_block::output x, const forward_batch& batch,
                         activations& work) const {
   cpu::linear_silu_mul(m, {.a = x.data,
                            .lda = x.stride,
                            .w = &gate_up,
                            .out = work.gated.data(),
                            .ldo = work.gated.stride(),
-                           .rows = rows});
+                           .rows = static_cast<std::int64_t>(batch.tokens.size())});
   m.sync();
-  add_product(m, work.gated, down, rows, work);
+  add_product(m, {.a = &work.gated, .w = &down, .segments = segments}, batch, work);
 }
 
 result<vocabulary_block> vocabulary_block::load(const load_context& from) {
   const model_config& config = from.config;
   vocabulary_block block;
   block.tied = config.tie_word_embeddings;
+  block.shard = from.shard;
   const std::string table = "model.embed_tokens.weight";
   const matrix_part parts[] = {{block.tied ? table : "lm_head.weight", config.vocab_size}};
-  auto head = load_matrix(from, parts, config.hidden_size);
+  auto head = load_matrix(from, parts, config.hidden_size, {.axis = shard_axis::rows});
   if (!head)
     return fail(head.error());
   block.head = std::move(*head);
-  if (block.tied)
+  if (block.tied && block.shard.whole())
     return block;
   auto tensor = from.source->get({table, {config.vocab_size, config.hidden_size}});
   if (!tensor)
@@ -190,12 +250,17 @@ void vocabulary_block::embed(cpu::member& m, std::span<const token_id> tokens,
                              activations& work) const {
   float* const out = work.residual.floats();
   const std::int64_t stride = work.residual.stride();
-  if (!tied) {
+  const auto mine = m.split(static_cast<std::int64_t>(tokens.size()));
+  if (table.view.data != nullptr) {
     cpu::embed(m, {.table = table.view, .tokens = tokens, .out = out, .out_stride = stride});
+    m.sync();
+    // What a whole tied model reads is its packed head.
+    if (tied && head.type() == dtype::bf16)
+      for (std::int64_t i = mine.begin; i < mine.end; ++i)
+        round_row(out + i * stride, head.cols());
     m.sync();
     return;
   }
-  const auto mine = m.split(static_cast<std::int64_t>(tokens.size()));
   for (std::int64_t i = mine.begin; i < mine.end; ++i) {
     const token_id token = tokens[static_cast<std::size_t>(i)];
     if (head.type() == dtype::bf16)
@@ -222,12 +287,35 @@ void vocabulary_block::logits(cpu::member& m, const forward_batch& batch, const 
     m.sync();
   }
   const norm_block::output x = last.forward(m, all ? work.residual : work.sampled, rows, work);
+  if (!shard.whole())
+    return gather_logits(m, x, batch, work);
   cpu::linear(m, {.a = x.data,
                   .lda = x.stride,
                   .w = &head,
                   .c = work.logits_rows.floats(),
                   .ldc = work.logits_rows.stride(),
                   .rows = rows});
+}
+
+void vocabulary_block::gather_logits(cpu::member& m, norm_block::output x,
+                                     const forward_batch& batch, activations& work) const {
+  const auto rows = static_cast<std::int64_t>(batch.sampled_rows.size());
+  rows_buffer& parts = work.gathered_logits;
+  cpu::linear(m, {.a = x.data,
+                  .lda = x.stride,
+                  .w = &head,
+                  .c = static_cast<float*>(parts.row(rows * shard.rank)),
+                  .ldc = parts.stride(),
+                  .rows = rows});
+  gather(m, *batch.exchange, parts, rows, shard);
+  const std::int64_t vocabulary = table.view.shape[0];
+  const cpu::share mine = m.split(rows);
+  for (std::uint32_t rank = 0; rank < shard.ranks; ++rank) {
+    const shard_range range = range_of_shard(vocabulary, {rank, shard.ranks});
+    for (std::int64_t row = mine.begin; row < mine.end; ++row)
+      std::copy_n(static_cast<const float*>(parts.row(rows * rank + row)), range.size(),
+                  static_cast<float*>(work.logits_rows.row(row)) + range.begin);
+  }
 }
 
 } // namespace troupe::engine

@@ -43,6 +43,7 @@ struct attention_options {
 struct attention_block {
   kernels::cpu::packed_matrix qkv;
   kernels::cpu::packed_matrix output;
+  std::int32_t segments = 1;
   std::vector<float> q_norm;
   std::vector<float> k_norm;
 
@@ -54,6 +55,7 @@ struct attention_block {
     const forward_batch* batch;
     const kernels::cpu::kv_cache* cache;
     const rope_tables* rope;
+    /// Of what this rank holds.
     const model_config* config;
   };
   void forward(kernels::cpu::member& m, const inputs& in, activations& work) const;
@@ -63,22 +65,25 @@ struct attention_block {
 struct mlp_block {
   kernels::cpu::packed_matrix gate_up;
   kernels::cpu::packed_matrix down;
+  std::int32_t segments = 1;
 
   /// `prefix` is as "model.layers.3.mlp."
   [[nodiscard]] static result<mlp_block> load(const load_context& from, const std::string& prefix);
 
-  void forward(kernels::cpu::member& m, norm_block::output x, std::int64_t rows,
+  void forward(kernels::cpu::member& m, norm_block::output x, const forward_batch& batch,
                activations& work) const;
 };
 
 /// The embedding table and the output head, which may be the same matrix. A tied model has one
 /// copy, the packed head, and reads embeddings out of it; otherwise the table stays where the
-/// checkpoint has it (a mapping costs no private memory).
+/// checkpoint has it (a mapping costs no private memory). A rank of several packs its part of the
+/// head, and reads embeddings from the checkpoint also when tied, of the tokens that it is given.
 struct vocabulary_block {
   kernels::cpu::packed_matrix head;
-  /// Unused when tied.
+  /// Unused when tied and whole.
   weight_tensor table;
   bool tied = false;
+  model_shard shard;
 
   [[nodiscard]] static result<vocabulary_block> load(const load_context& from);
 
@@ -87,6 +92,10 @@ struct vocabulary_block {
   /// work.logits_rows = the logits of the sampled rows, after `last` has normed them.
   void logits(kernels::cpu::member& m, const forward_batch& batch, const norm_block& last,
               activations& work) const;
+
+private:
+  void gather_logits(kernels::cpu::member& m, norm_block::output x, const forward_batch& batch,
+                     activations& work) const;
 };
 
 } // namespace troupe::engine

@@ -43,8 +43,10 @@ class decoder final : public model {
 public:
   static result<std::unique_ptr<model>> load(const load_context& from,
                                              const decoder_options& options) {
+    if (auto good = check_shards(from.config, from.shard.ranks); !good)
+      return fail(good.error());
     auto made = std::make_unique<decoder>();
-    made->config_ = from.config;
+    made->config_ = config_of_shard(from.config, from.shard);
     auto vocabulary = vocabulary_block::load(from);
     if (!vocabulary)
       return fail(vocabulary.error());
@@ -92,7 +94,9 @@ public:
                                .rope = &rope_,
                                .config = &config_},
                               work);
-      layer.mlp.forward(m, layer.mlp_norm.forward(m, work.residual, rows, work), rows, work);
+      layer.mlp.forward(m, layer.mlp_norm.forward(m, work.residual, rows, work), batch, work);
+      if (batch.exchange != nullptr && batch.exchange->failed())
+        return;
     }
     vocabulary_.logits(m, batch, last_, work);
   }

@@ -8,19 +8,18 @@ namespace troupe::engine {
 
 result<kernels::cpu::packed_matrix> load_matrix(const load_context& from,
                                                 std::span<const matrix_part> parts,
-                                                std::int64_t cols,
-                                                kernels::cpu::pack_layout layout) {
+                                                std::int64_t cols, const matrix_form& form) {
   std::vector<weight_tensor> tensors;
   std::vector<kernels::tensor_view> views;
   for (const matrix_part& part : parts) {
     auto tensor = from.source->get({part.name, {part.rows, cols}});
     if (!tensor)
       return fail(tensor.error());
-    views.push_back(tensor->view);
+    views.push_back(view_of_shard(tensor->view, form.axis, from.shard));
     tensors.push_back(std::move(*tensor));
   }
   auto packed = kernels::cpu::pack(
-      {.sources = views, .compute = from.compute, .layout = layout, .helpers = from.helpers});
+      {.sources = views, .compute = from.compute, .layout = form.layout, .helpers = from.helpers});
   for (const weight_tensor& tensor : tensors)
     from.source->done_with(tensor);
   if (!packed)

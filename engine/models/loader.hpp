@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/models/shard.hpp"
 #include "engine/weights/model_config.hpp"
 #include "engine/weights/weight_source.hpp"
 #include "kernels/cpu/pack.hpp"
@@ -15,6 +16,7 @@ namespace troupe::engine {
 
 /// What a recipe loads a model from.
 struct load_context {
+  /// The whole model's.
   model_config config;
   weight_source* source = nullptr;
   /// f32 or bf16.
@@ -25,6 +27,8 @@ struct load_context {
   kernels::cpu::team* helpers = nullptr;
   /// Called after each layer with the share of the weights that is loaded, 0 to 1; may be empty.
   std::function<void(double)> progress;
+  /// The part that is loaded.
+  model_shard shard{};
 };
 
 /// One of the matrices that are merged into a packed one: its name and its number of rows.
@@ -33,12 +37,20 @@ struct matrix_part {
   std::int64_t rows = 0;
 };
 
-/// The named matrices, packed one under the other.
+/// How matrices are packed.
+struct matrix_form {
+  kernels::cpu::pack_layout layout = kernels::cpu::pack_layout::plain;
+  /// Which part of each the rank has.
+  shard_axis axis = shard_axis::none;
+};
+
+/// The rank's part of the named matrices, packed one under the other. Sizes are the whole model's.
 /// @errors not_found, bad_shape, unsupported, corrupt_data, out_of_memory; the note names the
 /// tensor
-[[nodiscard]] result<kernels::cpu::packed_matrix>
-load_matrix(const load_context& from, std::span<const matrix_part> parts, std::int64_t cols,
-            kernels::cpu::pack_layout layout = kernels::cpu::pack_layout::plain);
+[[nodiscard]] result<kernels::cpu::packed_matrix> load_matrix(const load_context& from,
+                                                              std::span<const matrix_part> parts,
+                                                              std::int64_t cols,
+                                                              const matrix_form& form = {});
 
 /// The named vector as f32.
 /// @errors as load_matrix

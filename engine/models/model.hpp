@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/models/activations.hpp"
+#include "engine/models/shard.hpp"
 #include "engine/weights/model_config.hpp"
 #include "kernels/cpu/ops.hpp"
 
@@ -19,6 +20,9 @@ struct forward_batch {
   std::span<const std::int64_t> sampled_rows;
   /// The KV cache of each layer.
   std::span<const kernels::cpu::kv_cache> caches;
+  /// How this rank exchanges with the others; nullptr for a whole model.
+  rank_exchange* exchange = nullptr;
+  model_shard shard{};
 };
 
 /// A loaded model: immutable, so any number of passes may follow each other.
@@ -26,6 +30,7 @@ class model {
 public:
   virtual ~model() = default;
 
+  /// The shape of what was loaded: config_of_shard() of the model's.
   [[nodiscard]] virtual const model_config& config() const noexcept = 0;
   /// Memory that the weights take here, without what stays in the file's mapping.
   [[nodiscard]] virtual std::uint64_t weight_bytes() const noexcept = 0;
@@ -34,7 +39,8 @@ public:
   /// rows to `work.logits_rows`. Collective: every member of the team calls it with the same
   /// arguments. The results are complete when all members have returned. A row may read positions
   /// that another row of the same batch writes: in each layer all K and V are written before any is
-  /// read.
+  /// read. The ranks of a split model each compute the same batch with block tables of the same
+  /// numbers; all have the logits. When an exchange fails the results mean nothing.
   /// @shape  work.logits_rows [sampled rows, vocabulary] f32
   /// @pre    no more rows, sampled rows and members than `work` was made for; caches of the
   ///         model's shape; block tables that cover all positions

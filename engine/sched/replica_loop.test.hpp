@@ -29,7 +29,9 @@ public:
     auto taken = sched.submit(request, now);
     if (taken) {
       const auto priority = config.policy == scheduling_policy::priority ? request.priority : 0;
-      turns_[request.id] = {priority, ++arrivals_};
+      // What was begun elsewhere goes before what never ran.
+      const auto late = request.delivered.empty() ? std::uint64_t{1} << 62 : 0;
+      turns_[request.id] = {priority, late + ++arrivals_};
     }
     settle();
     return taken;

@@ -103,6 +103,8 @@ scheduler_stats scheduler::stats() const {
   auto stats = impl_->counters;
   stats.running = static_cast<std::uint32_t>(impl_->running.size());
   stats.waiting = static_cast<std::uint32_t>(impl_->waiting.size());
+  for (const auto& [turn, one] : impl_->waiting)
+    stats.waiting_tokens += one->tokens.size();
   stats.steps_in_flight = static_cast<std::uint32_t>(impl_->in_flight.size());
   stats.blocks_used = impl_->ledger.held();
   stats.blocks_total = impl_->config.num_blocks;

@@ -75,6 +75,8 @@ struct scheduler_stats {
   std::uint64_t preemptions = 0;
   std::uint64_t prefix_cache_queries = 0;
   std::uint64_t prefix_cache_hits = 0;
+  /// Tokens of the waiting requests.
+  std::uint64_t waiting_tokens = 0;
 };
 
 /// The scheduler of one replica as a pure state machine: events in, actions out, time passed in.

@@ -358,6 +358,22 @@ TEST_CASE("a resumed request goes on behind what was delivered", "[sched]") {
   CHECK(in.ends[finish_reason::length] == 1);
 }
 
+TEST_CASE("a resumed request stands before those that never ran", "[sched]") {
+  auto one_at_a_time = roomy();
+  one_at_a_time.max_num_seqs = 1;
+  world in{one_at_a_time, vocab};
+  REQUIRE(in.submit(request_of(1, 5)));
+  REQUIRE(in.submit(request_of(2, 5)));
+  for (std::uint64_t id : {3, 4}) {
+    auto resumed = request_of(id, 5);
+    resumed.delivered = decode_alone(resumed.prompt, resumed.sampling, 128, vocab).tokens;
+    resumed.delivered.resize(1);
+    REQUIRE(in.submit(resumed));
+  }
+  in.drain(400);
+  CHECK(in.ended == std::vector{request_id{3}, request_id{4}, request_id{1}, request_id{2}});
+}
+
 TEST_CASE("a resumed answer that was complete ends at once", "[sched]") {
   world in{roomy(), vocab};
   auto request = request_of(1, 5, 3);

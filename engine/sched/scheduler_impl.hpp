@@ -141,7 +141,9 @@ struct scheduler::impl {
   std::deque<flying_step> in_flight;
   step_id last_step{};
   step_id ended_step{};
-  std::uint64_t last_arrival = 0;
+  /// What was begun at another replica stands before all that never ran: somebody reads it.
+  std::uint64_t last_resumption = 0;
+  std::uint64_t last_arrival = std::uint64_t{1} << 62;
   std::uint64_t last_ticket = 0;
   /// Sequences that the executor knows and is to forget with the next step.
   std::vector<request_id> removed;

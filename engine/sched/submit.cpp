@@ -77,7 +77,7 @@ result<void> scheduler::impl::check(const submission& request) const {
 void scheduler::impl::enter(submission request, time_point now) {
   auto owned = std::make_unique<sequence>();
   auto& seq = *owned;
-  seq.arrival = ++last_arrival;
+  seq.arrival = request.delivered.empty() ? ++last_arrival : ++last_resumption;
   seq.ticket = ++last_ticket;
   seq.prompt_tokens = static_cast<std::uint32_t>(request.prompt.size());
   seq.tokens = std::exchange(request.prompt, {});

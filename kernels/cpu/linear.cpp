@@ -115,8 +115,7 @@ result<void> check_operands(const packed_matrix* w, const void* a, std::int64_t 
 } // namespace
 
 void linear(member& m, const linear_args& args) {
-  const operands o{&m.kernels(), args.a, args.lda, args.w,
-                   args.k_tree ? static_cast<std::int32_t>(tree_segments) : 1};
+  const operands o{&m.kernels(), args.a, args.lda, args.w, args.k_segments};
   auto* sums = reinterpret_cast<float*>(m.scratch().data());
   const bool direct = !args.accumulate && args.bias == nullptr;
   for_each_block(m, args.rows, *args.w, [&](const block& b) {
@@ -163,10 +162,14 @@ result<void> check(const linear_args& args) {
     return fail(errc::bad_shape, fmt::format("the output has a stride of {}, the product {} "
                                              "columns",
                                              args.ldc, args.w->rows()));
-  if (args.k_tree && args.w->cols() % (2 * tree_segments) != 0)
+  if (args.k_segments < 1 || args.k_segments > tree_segments ||
+      (args.k_segments & (args.k_segments - 1)) != 0)
+    return fail(errc::bad_shape,
+                fmt::format("{} segments of a sum; there may be 1, 2, 4 or 8", args.k_segments));
+  if (args.k_segments > 1 && args.w->cols() % (2 * args.k_segments) != 0)
     return fail(errc::bad_shape,
                 fmt::format("{} columns cannot be summed in {} segments of whole pairs",
-                            args.w->cols(), tree_segments));
+                            args.w->cols(), args.k_segments));
   return {};
 }
 

@@ -81,7 +81,7 @@ TEST_CASE("rows of linear have the same bits for every batch and number of threa
                        .c = c.floats() + begin * c.stride,
                        .ldc = c.stride,
                        .rows = rows,
-                       .k_tree = tree});
+                       .k_segments = tree ? 8 : 1});
           });
         };
         team alone{1, {.path = path}};
@@ -123,7 +123,7 @@ TEST_CASE("the k tree has the same bits when ranks sum its segments") {
                      .c = c.floats(),
                      .ldc = n,
                      .rows = rows,
-                     .k_tree = width == k});
+                     .k_segments = static_cast<std::int32_t>(width / 32)});
         });
         return c;
       };
@@ -138,6 +138,18 @@ TEST_CASE("the k tree has the same bits when ranks sum its segments") {
           const float joined = ((s(0) + s(1)) + (s(2) + s(3))) + ((s(4) + s(5)) + (s(6) + s(7)));
           same = same && joined == whole.get(row, col);
         }
+      CHECK(same);
+      // Ranks that hold several segments give the nodes of the tree above them.
+      for (const std::int64_t width : {64, 128}) {
+        const matrix node = part(k - width, width);
+        const std::size_t first = static_cast<std::size_t>(8 - width / 32);
+        for (std::int64_t row = 0; row < rows; ++row)
+          for (std::int64_t col = 0; col < n; ++col) {
+            const auto s = [&](std::size_t i) { return sums[first + i].get(row, col); };
+            const float pair = s(0) + s(1);
+            same = same && node.get(row, col) == (width == 64 ? pair : pair + (s(2) + s(3)));
+          }
+      }
       CHECK(same);
     }
 }
@@ -287,7 +299,10 @@ TEST_CASE("what cannot be packed or multiplied is refused") {
   CHECK(refused([](linear_args& x) { x.ldc = 3; }));
   CHECK(refused([](linear_args& x) { x.a = nullptr; }));
   CHECK(refused([](linear_args& x) { x.rows = -1; }));
-  CHECK(refused([](linear_args& x) { x.k_tree = true; }));
+  CHECK(refused([](linear_args& x) { x.k_segments = 8; }));
+  CHECK(refused([](linear_args& x) { x.k_segments = 3; }));
+  CHECK(refused([](linear_args& x) { x.k_segments = 16; }));
+  CHECK(refused([](linear_args& x) { x.k_segments = 0; }));
   CHECK_FALSE(
       check(gate_up_args{.a = a.data(), .lda = 24, .w = &p, .out = c, .ldo = 4, .rows = 1}));
 }

@@ -30,18 +30,19 @@ struct linear_args {
   std::int64_t rows = 0;
   /// f32 [N] or nullptr; added to the finished sum, before accumulation into c.
   const float* bias = nullptr;
-  /// Sum K in eight equal segments joined as ((0+1)+(2+3))+((4+5)+(6+7)), so that 1, 2, 4 and 8
-  /// tensor-parallel ranks give the same bits (o_proj, down_proj).
-  bool k_tree = false;
+  /// Sum K in this many equal segments, joined as a balanced tree: 1, 2, 4 or 8. o_proj and
+  /// down_proj have eight of them, ((0+1)+(2+3))+((4+5)+(6+7)); a tensor-parallel rank computes the
+  /// segments of its part of K, so that 1, 2, 4 and 8 ranks give the same bits.
+  std::int32_t k_segments = 1;
   /// c += result instead of c = result (the residual).
   bool accumulate = false;
 };
 
 /// C = A W^T: the matrix product of every projection and of the logits.
 /// @shape  a [rows, K] compute type; w [N, K] packed; c [rows, N] f32
-/// @pre    w is plain; with k_tree, K is a multiple of 16
+/// @pre    w is plain; with segments, K is a multiple of twice their number
 /// @order  one f32 accumulator per output, k ascending (bf16 by pairs where VDPBF16PS exists);
-///         with k_tree one per segment
+///         one per segment
 /// @cost   2 rows N K flops; reads w once per call, and a once per panel from cache
 /// @source the register tile of CPU.md section 7
 void linear(member& m, const linear_args& args);

@@ -12,7 +12,8 @@ class team;
 
 /// Outputs of one panel: the width of the packed layout.
 inline constexpr std::int64_t panel_width = 32;
-/// Segments of the k tree; K of a matrix used with `k_tree` is a multiple of twice this.
+/// Segments of the k tree of a whole model; K of a matrix used with them is a multiple of twice
+/// this.
 inline constexpr std::int64_t tree_segments = 8;
 
 enum class pack_layout : std::uint8_t {

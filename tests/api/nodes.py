@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import httpx
 
@@ -23,21 +24,24 @@ def free_ports(count):
 
 
 class Process:
-    """`troupe up` with its output."""
+    """`troupe up` with its output; `popen` starts it elsewhere than here."""
 
-    def __init__(self, file, *arguments):
+    def __init__(self, file, *arguments, popen=subprocess.Popen, **environment):
         command = [TROUPE, "up", str(file), "--log-level", "warn", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True, env=clean_environment())
+        self.process = popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, env=clean_environment(**environment))
         self.output, self.complaints = [], []
+        # The complaints again, each with the time when it was read.
+        self.told = []
         for stream, lines in ((self.process.stdout, self.output),
                               (self.process.stderr, self.complaints)):
             threading.Thread(target=self._collect, args=(stream, lines), daemon=True).start()
 
-    @staticmethod
-    def _collect(stream, lines):
+    def _collect(self, stream, lines):
         for line in stream:
             lines.append(line)
+            if lines is self.complaints:
+                self.told.append((time.monotonic(), line))
 
     def find(self, pattern, lines=None):
         for line in list(self.output if lines is None else lines):
@@ -70,15 +74,17 @@ class Process:
 
 
 class Globe:
-    """A front and two stages with a replica of bard each; a context manager that starts all three."""
+    """A front and two stages with a replica of bard each, or as many replicas as the keys make; a
+    context manager that starts all three."""
 
-    def __init__(self, folder, stages=2, **keys):
+    def __init__(self, folder, stages=2, replicas=None, **keys):
         self.folder = folder
         self.ports = free_ports(stages + 2)
         self.secret = folder / "globe.secret"
         self.secret.write_text("not for strangers\n" * 2)
         self.secret.chmod(0o600)
         self.stages = stages
+        self.replicas = replicas or stages
         self.keys = keys
         self.file = self.write("cluster.json")
         self.nodes = {}
@@ -116,7 +122,7 @@ class Globe:
             self.url = eventually(lambda: front.find(r"http://[0-9.]+:\d+"), "an address").group(0)
             for name, process in self.nodes.items():
                 eventually(lambda p=process: p.find("^ready"), f"{name} is ready")
-            eventually(lambda: self.states("replicas") == ["ready"] * self.stages, "all are ready")
+            eventually(lambda: self.states("replicas") == ["ready"] * self.replicas, "all are ready")
         except BaseException:
             for process in self.nodes.values():
                 process.process.kill()

@@ -42,12 +42,14 @@ def test_what_the_server_says_of_itself(bard):
     assert not c.is_model_ready("bard", "9") and not c.is_model_ready("nope")
     assert c.get_server_metadata()["name"] == "triton"
     model = c.get_model_metadata("bard")
-    assert model["platform"] == "vllm" and model["versions"] == ["1"]
+    assert model["platform"] == "troupe" and model["versions"] == ["1"]
     assert {"name": "stream", "datatype": "BOOL", "shape": [1]} in model["inputs"]
     assert {"name": "num_input_tokens", "datatype": "UINT32", "shape": [1]} in model["outputs"]
     config = c.get_model_config("bard")
     assert config["model_transaction_policy"] == {"decoupled": True}
-    assert config["max_batch_size"] == 0
+    assert config["max_batch_size"] == 0 and config["backend"] == "troupe"
+    assert [(g["name"], g["kind"], g["count"]) for g in config["instance_group"]] == [
+        ("bard", "KIND_MODEL", 1)]
     assert c.get_model_repository_index() == [
         {"name": "bard", "version": "1", "state": "READY", "reason": ""}]
     assert c.get_trace_settings()["trace_level"] == ["OFF"]

@@ -48,13 +48,14 @@ def write_cluster(folder, **keys):
 
 
 class Cluster:
-    """`troupe up` in a process of its own; a context manager."""
+    """`troupe up` in a process of its own, of a cluster file or of a `repository`; a context manager."""
 
-    def __init__(self, folder, arguments=(), port=0, **keys):
-        self.file = write_cluster(folder, **keys)
-        command = [TROUPE, "up", str(self.file), "--port", str(port), "--fault-injection", *arguments]
+    def __init__(self, folder, arguments=(), port=0, repository=None, environment=None, **keys):
+        self.file = repository or write_cluster(folder, **keys)
+        what = ["--model-repository"] if repository else []
+        command = [TROUPE, "up", *what, str(self.file), "--port", str(port), "--fault-injection", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True, env=clean_environment())
+                                        text=True, env=clean_environment(**(environment or {})))
         self.output = []
         self.complaints = []
         self._readers = [

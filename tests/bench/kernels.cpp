@@ -105,7 +105,7 @@ linear_args product(activations& x, const packed_matrix& w, bool tree) {
           .c = x.output.as<float>(),
           .ldc = w.rows(),
           .rows = x.rows,
-          .k_tree = tree,
+          .k_segments = tree ? 8 : 1,
           .accumulate = tree};
 }
 

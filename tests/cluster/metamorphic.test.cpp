@@ -94,6 +94,32 @@ TEST_CASE("the number of threads does not change a token") {
   CHECK(tokens_of(three_threads.run(requests())) == alone());
 }
 
+TEST_CASE("two tensor-parallel ranks give the tokens of one") {
+  running_cluster parallel{{.engine_keys = R"("tensor_parallel_size": 2)"}};
+  CHECK(tokens_of(parallel.run(requests())) == alone());
+  running_cluster tight{{.engine_keys = R"("tensor_parallel_size": 2, "max_num_seqs": 12,
+      "max_num_batched_tokens": 12, "max_model_len": 192, "num_gpu_blocks_override": 30)"}};
+  CHECK(tokens_of(tight.run(requests())) == alone());
+}
+
+TEST_CASE("four tensor-parallel ranks give the tokens of one") {
+  // As many KV heads as ranks, a small vocabulary, and no tokenizer, which ids do not need.
+  const std::string model = "tests/golden/data/models/llama2";
+  const std::string keys =
+      R"("tokenizer": ")" + std::string{TROUPE_SOURCE_DIR} + R"(/examples/models/bard/hf")";
+  auto asked = requests();
+  for (auto& request : asked) {
+    request.sampling.max_tokens = 12;
+    for (auto& id : request.prompt)
+      id = static_cast<token_id>(static_cast<std::uint32_t>(id) % 250);
+    request.prompt.resize(std::min<std::size_t>(request.prompt.size(), 40));
+  }
+  running_cluster one{{.model_dir = model, .engine_keys = keys}};
+  running_cluster four{
+      {.model_dir = model, .engine_keys = keys + R"(, "tensor_parallel_size": 4)"}};
+  CHECK(tokens_of(four.run(asked)) == tokens_of(one.run(asked)));
+}
+
 TEST_CASE("a block size of 32 gives the tokens of 16") {
   running_cluster large_blocks{{.engine_keys = R"("block_size": 32)"}};
   CHECK(tokens_of(large_blocks.run(requests())) == alone());

@@ -55,8 +55,9 @@ actors::token_sink::behavior_type deaf_sink(actors::token_sink::pointer, int) {
 } // namespace
 
 TEST_CASE("the death of each engine actor is a pause for its streams, which lose no token") {
-  const std::string kind = GENERATE("scheduler", "kv_manager", "worker", "replica");
-  running_cluster running{{.engine_keys = R"("max_model_len": 512)"}};
+  const std::string kind = GENERATE("scheduler", "kv_manager", "worker", "rank", "replica");
+  const std::string ranks = kind == "rank" ? R"(, "tensor_parallel_size": 2)" : "";
+  running_cluster running{{.engine_keys = R"("max_model_len": 512)" + ranks}};
   INFO("killed: " << kind);
   const auto undisturbed = running.run(mixed_requests());
   std::thread killer{[&] {
@@ -74,6 +75,38 @@ TEST_CASE("the death of each engine actor is a pause for its streams, which lose
     CHECK(outcomes[i].tokens == undisturbed[i].tokens);
   }
   CHECK(eventually([&] { return running.status().replicas.front().restarts == 1; }));
+}
+
+TEST_CASE("requests of one prefix go where it is cached, also after that replica's death") {
+  running_cluster running{
+      {.engine_keys = R"("max_model_len": 512)",
+       .cluster_keys = R"("models": {"m": {"instances": 2}}, "routing": {"policy": "prefix"})"}};
+  const auto ask = [&](token_id first, token_id last) {
+    // What the replicas say of their loads is that old at most.
+    std::this_thread::sleep_for(std::chrono::milliseconds{250});
+    std::vector<token_id> prompt(200, first);
+    prompt.push_back(last);
+    const auto o = running.run_one(request_for(prompt, {.temperature = 0, .max_tokens = 2}));
+    REQUIRE(!o.refused);
+    REQUIRE(o.finish != engine::finish_reason::error);
+    return o.cached_tokens;
+  };
+  const auto all_hit = [&](token_id from) {
+    std::size_t hits = 0;
+    for (token_id i = 0; i < 8; ++i)
+      hits += ask(20 + i % 2, from + i) >= 192 ? 1 : 0;
+    return hits == 8;
+  };
+  CHECK(ask(20, 1) == 0);
+  CHECK(ask(21, 1) == 0);
+  CHECK(eventually([&] { return all_hit(30); }));
+  running.cluster().kill("scheduler");
+  // What died is not counted on any more, and found again once it has been computed anew.
+  CHECK(eventually([&] {
+    return running.run_one(request_for({5}, {.temperature = 0, .max_tokens = 1})).refused ==
+           std::nullopt;
+  }));
+  CHECK(eventually([&] { return all_hit(40); }));
 }
 
 TEST_CASE("a sink that dies frees its blocks") {

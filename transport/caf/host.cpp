@@ -89,6 +89,8 @@ void host::disconnect(const caf::node_id& node) {
     net_->drain(*at);
 }
 
+void host::forgive(const node_id& peer) { net_->forgive(peer); }
+
 void host::publish(const std::string& name, published what) {
   const std::lock_guard guard{mutex_};
   published_.insert_or_assign(name, std::move(what));
@@ -207,6 +209,7 @@ void host::refused(const peer_facts& who, const error& why) {
         .name = who.name,
         .where = who.listens_at,
         .node = {},
+        .peer = who.id,
         .why = why});
 }
 

@@ -54,6 +54,7 @@ public:
   void connect(const address& where, connect_done done);
   [[nodiscard]] result<caf::node_id> connect(const address& where, std::chrono::milliseconds limit);
   void disconnect(const caf::node_id& node);
+  void forgive(const node_id& peer);
   void publish(const std::string& name, published what);
   void unpublish(const std::string& name);
   /// @return the number of the question, for give_up()

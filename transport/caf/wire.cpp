@@ -99,6 +99,11 @@ void wire::disconnect(const caf::node_id& peer) {
     host_->disconnect(peer);
 }
 
+void wire::forgive(const node_id& peer) {
+  if (host_ != nullptr)
+    host_->forgive(peer);
+}
+
 void wire::publish_impl(std::string name, caf::strong_actor_ptr what, std::set<std::string> type) {
   if (host_ != nullptr)
     host_->publish(name, {std::move(what), std::move(type)});

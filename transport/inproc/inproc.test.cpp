@@ -27,6 +27,7 @@ public:
   using transport::send;
   void drain(const node_id& peer) override { of_.drain(peer); }
   void close(const node_id& peer) override { of_.close(peer); }
+  void forgive(const node_id& peer) override { of_.forgive(peer); }
   void post(std::function<void()> job) override { of_.post(std::move(job)); }
   [[nodiscard]] std::vector<peer_stats> stats() const override { return of_.stats(); }
   void stop() override { of_.stop(); }

@@ -25,6 +25,7 @@ public:
                                            shared_bytes payload, pressure how) override;
   void drain(const node_id& peer) override;
   void close(const node_id& peer) override;
+  void forgive(const node_id& peer) override { mesh_.forgive(peer); }
   void post(std::function<void()> job) override;
   [[nodiscard]] std::vector<peer_stats> stats() const override { return mesh_.stats(); }
   void stop() override;

@@ -153,6 +153,10 @@ void node::close(const node_id& peer) {
   command([this, peer](time_point now) { mesh_.close(peer, now); });
 }
 
+void node::forgive(const node_id& peer) {
+  command([this, peer](time_point) { mesh_.forgive(peer); });
+}
+
 void node::post(std::function<void()> job) {
   {
     const std::lock_guard guard{jobs_mutex_};

@@ -35,6 +35,7 @@ public:
   using transport::send;
   void drain(const node_id& peer) override;
   void close(const node_id& peer) override;
+  void forgive(const node_id& peer) override;
   void post(std::function<void()> job) override;
   [[nodiscard]] std::vector<peer_stats> stats() const override;
   void stop() override;

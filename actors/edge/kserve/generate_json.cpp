@@ -32,10 +32,10 @@ std::string doubled_key(std::string_view body) {
 }
 
 /// The declared shape with its free dimensions set: the innermost takes what is left, the others 1.
-outcome<std::vector<std::int64_t>> shape_for(const tensor_spec& spec, const signature& model,
-                                             std::size_t count) {
-  auto dims = spec.dims;
-  if (model.max_batch_size > 0)
+outcome<std::vector<std::int64_t>> shape_for(const config::tensor_config& spec,
+                                             const config::triton_model& model, std::size_t count) {
+  auto dims = *spec.dims;
+  if (*model.max_batch_size > 0)
     dims.insert(dims.begin(), 1);
   std::int64_t* free = nullptr;
   std::uint64_t fixed = 1;
@@ -51,31 +51,29 @@ outcome<std::vector<std::int64_t>> shape_for(const tensor_spec& spec, const sign
   else if (count != fixed)
     return refuse(fmt::format("The schema can not convert input '{}' to tensor with proper shape: "
                               "{} takes {} elements, got {}",
-                              spec.name, shape_text(spec.dims), fixed, count));
+                              spec.name, shape_text(*spec.dims), fixed, count));
   return dims;
 }
 
-outcome<void> add_tensor(const tensor_spec& spec, const json& value, const signature& model,
-                         infer_request& out) {
-  auto data = data_of(value, spec.type, spec.name);
+outcome<void> add_tensor(const config::tensor_config& spec, const json& value,
+                         const config::triton_model& model, infer_request& out) {
+  auto data = data_of(value, type_of(spec), spec.name);
   if (!data)
     return tl::unexpected<failure>(std::move(data.error()));
   auto shape = shape_for(spec, model, count_of(value));
   if (!shape)
     return tl::unexpected<failure>(std::move(shape.error()));
-  tensor made{.name = spec.name, .type = spec.type, .shape = std::move(*shape), .data = {}};
+  tensor made{.name = spec.name, .type = type_of(spec), .shape = std::move(*shape), .data = {}};
   made.data = std::move(*data);
   out.inputs.push_back(std::move(made));
   return {};
 }
 
-outcome<void> add_member(const std::string& name, const json& value, const signature& model,
-                         infer_request& out) {
+outcome<void> add_member(const std::string& name, const json& value,
+                         const config::triton_model& model, infer_request& out) {
   if (value.is_null())
     return {};
-  const auto spec = std::find_if(model.inputs.begin(), model.inputs.end(),
-                                 [&](const tensor_spec& s) { return s.name == name; });
-  if (spec != model.inputs.end())
+  if (const auto* spec = model.find_input(name))
     return add_tensor(*spec, value, model, out);
   if (name == "id" && value.is_string()) {
     out.id = value.get<std::string>();
@@ -91,7 +89,7 @@ outcome<void> add_member(const std::string& name, const json& value, const signa
 
 } // namespace
 
-outcome<infer_request> parse_generate(std::string_view body, const signature& shape) {
+outcome<infer_request> parse_generate(std::string_view body, const config::triton_model& model) {
   const auto parsed = parse_body(body);
   if (!parsed)
     return refuse(parsed.error().message);
@@ -100,12 +98,12 @@ outcome<infer_request> parse_generate(std::string_view body, const signature& sh
   infer_request out;
   for (const auto& [name, value] : parsed->items()) {
     if (name != "parameters" || !value.is_object()) {
-      if (auto good = add_member(name, value, shape, out); !good)
+      if (auto good = add_member(name, value, model, out); !good)
         return tl::unexpected<failure>(std::move(good.error()));
       continue;
     }
     for (const auto& [inner, nested] : value.items())
-      if (auto good = add_member(inner, nested, shape, out); !good)
+      if (auto good = add_member(inner, nested, model, out); !good)
         return tl::unexpected<failure>(std::move(good.error()));
   }
   return out;

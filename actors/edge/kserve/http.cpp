@@ -142,7 +142,7 @@ outcome<infer_body> read_generate(const service& around, const http_request& req
       find_version(*around.desk()->view(), request.where.name, request.where.version);
   if (!model)
     return tl::unexpected<failure>(model.error());
-  auto read = parse_generate(request.body, *model->shape);
+  auto read = parse_generate(request.body, *model->declared);
   if (!read)
     return tl::unexpected<failure>(std::move(read.error()));
   return infer_body{std::move(*read), false};

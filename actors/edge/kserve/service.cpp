@@ -42,7 +42,9 @@ outcome<std::string> service::metadata(std::string_view model, std::string_view 
 }
 
 outcome<std::string> service::config(std::string_view model, std::string_view version) const {
-  return find_version(*desk_->view(), model, version).map(config_json);
+  return find_version(*desk_->view(), model, version).map([](const model_view& found) {
+    return found.declared->to_json();
+  });
 }
 
 outcome<std::string> service::statistics_json(std::string_view model,
@@ -68,6 +70,12 @@ std::string service::index(bool ready_only) const {
     if (!ready_only || m.state == "READY")
       all.push_back(
           {{"name", m.name}, {"version", m.version}, {"state", m.state}, {"reason", m.reason}});
+    for (const auto other : m.declared->versions)
+      if (!ready_only && other != entry.version)
+        all.push_back({{"name", m.name},
+                       {"version", std::to_string(other)},
+                       {"state", "UNAVAILABLE"},
+                       {"reason", "this build serves the highest version alone"}});
   }
   return all.dump(-1, ' ', false, json::error_handler_t::replace);
 }

@@ -72,10 +72,6 @@ std::optional<datatype> datatype_of(std::string_view name) noexcept {
   return static_cast<datatype>(found - types.begin());
 }
 
-std::string config_name(datatype type) {
-  return type == datatype::bytes ? "TYPE_STRING" : "TYPE_" + std::string{to_string(type)};
-}
-
 std::size_t element_size(datatype type) noexcept {
   return types[static_cast<std::size_t>(type)].size;
 }

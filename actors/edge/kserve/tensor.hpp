@@ -32,8 +32,6 @@ enum class datatype : std::uint8_t {
 /// "BOOL", "BYTES", ...
 [[nodiscard]] std::string_view to_string(datatype type) noexcept;
 [[nodiscard]] std::optional<datatype> datatype_of(std::string_view name) noexcept;
-/// The name in a model configuration: "TYPE_BOOL", "TYPE_STRING", ...
-[[nodiscard]] std::string config_name(datatype type);
 /// Bytes of one element; 0 for BYTES, whose elements have lengths of their own.
 [[nodiscard]] std::size_t element_size(datatype type) noexcept;
 

@@ -51,23 +51,39 @@ outcome<void> refuse_unserved(const infer_request& request, const model_view& mo
   return {};
 }
 
+/// The first element, which alone counts.
+outcome<std::string> first_of(const tensor& text) {
+  // Even an empty text has a length; no bytes are no element.
+  if (text.data.empty())
+    return refuse_generation(failure_code::invalid_arg,
+                             fmt::format("the input '{}' has no element", text.name));
+  return std::string{elements_of(text).at(0)};
+}
+
 outcome<std::string> prompt_of(const infer_request& request) {
   const auto* text = find_input(request, "text_input");
-  std::string prompt{elements_of(*text).at(0)};
+  if (text == nullptr)
+    return refuse_generation(failure_code::invalid_arg, "the input 'text_input' is missing");
+  auto first = first_of(*text);
+  if (!first)
+    return first;
+  const auto& prompt = *first;
   const auto bad = engine::text::find_invalid_utf8(prompt);
   if (bad < prompt.size())
     return refuse_generation(failure_code::invalid_arg,
                              fmt::format("the input 'text_input' is not UTF-8: byte {} begins no "
                                          "character",
                                          bad));
-  return prompt;
+  return first;
 }
 
 outcome<void> read_sampling(const infer_request& request, inference_request& out) {
   const auto* text = find_input(request, "sampling_parameters");
+  if (text == nullptr)
+    return read_sampling_parameters(request.parameters, out);
   // The input replaces the parameters of the request; the two are not merged.
-  return text != nullptr ? read_sampling_text(elements_of(*text).at(0), out)
-                         : read_sampling_parameters(request.parameters, out);
+  const auto first = first_of(*text);
+  return first ? read_sampling_text(*first, out) : tl::unexpected<failure>(first.error());
 }
 
 tensor text_tensor(std::string name, std::string_view element) {

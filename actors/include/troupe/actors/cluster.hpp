@@ -59,10 +59,12 @@ public:
   [[nodiscard]] bool drained() const;
   /// The port that the HTTP edge listens on, 0 without one.
   [[nodiscard]] std::uint16_t http_port() const;
+  /// The same of the gRPC edge.
+  [[nodiscard]] std::uint16_t grpc_port() const;
   /// One line per actor and model, as `troupe up` prints it.
   [[nodiscard]] std::vector<std::string> cast() const;
   /// Fault injection for tests: ends one actor by kind ("node", "router", "scheduler", "worker",
-  /// "kv_manager", "replica", "backend", "edge") as if it had died.
+  /// "kv_manager", "replica", "backend", "edge", "grpc") as if it had died.
   void kill(const std::string& kind);
   /// Takes no new requests, lets those in flight end until the deadline, then ends them; stops all
   /// actors.
@@ -90,5 +92,8 @@ private:
 [[nodiscard]] result<cluster> start_cluster(caf::actor_system& system,
                                             const config::cluster_config& config,
                                             start_options options = {});
+
+/// Whether this build has a gRPC edge: config::build_capabilities::grpc of whoever loads the file.
+[[nodiscard]] bool serves_grpc() noexcept;
 
 } // namespace troupe::actors

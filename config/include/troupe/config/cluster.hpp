@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "troupe/base/log.hpp"
+#include "troupe/config/device.hpp"
 #include "troupe/config/model.hpp"
 #include "troupe/config/origin.hpp"
 
@@ -21,16 +22,7 @@ struct address {
   friend bool operator==(const address&, const address&) = default;
 };
 
-enum class device_kind : std::uint8_t { cpu, cuda };
-/// "cpu" or "cuda:<index>".
-struct device {
-  device_kind kind = device_kind::cpu;
-  std::uint32_t index = 0;
-  friend bool operator==(const device&, const device&) = default;
-};
-
 [[nodiscard]] std::string to_string(const address& a);
-[[nodiscard]] std::string to_string(const device& d);
 
 /// The OpenAI edge; also serves /health, /ready and /metrics.
 struct http_edge {
@@ -56,6 +48,15 @@ struct metrics_edge {
   setting<std::uint16_t> port{8002, {}};
 };
 
+/// KServe's protocol over gRPC.
+struct grpc_edge {
+  setting<std::string> host{"127.0.0.1", {}};
+  /// 0 lets the system choose; the chosen one is printed.
+  setting<std::uint16_t> port{8001, {}};
+  /// Empty: the http edge's keys, and none without those.
+  setting<std::optional<std::filesystem::path>> api_keys_file;
+};
+
 /// One process of the cluster.
 struct node_config {
   setting<std::string> name;
@@ -66,6 +67,7 @@ struct node_config {
   setting<bool> router{true, {}};
   std::optional<http_edge> http;
   std::optional<metrics_edge> metrics;
+  std::optional<grpc_edge> grpc;
 };
 
 /// How a router chooses among replicas.
@@ -106,8 +108,12 @@ struct cluster_config {
   setting<std::uint32_t> cpu_threads{1, {}};
   /// At least one.
   std::vector<node_config> nodes;
-  /// By name; at least one.
+  /// The engine's models by name, each the highest of its chosen versions.
   std::vector<model_config> models;
+  /// The other versions that a version policy chooses, by name and version.
+  std::vector<model_config> older_versions;
+  /// Models of backends of people's own.
+  std::vector<triton_model> custom_models;
 };
 
 /// The node called `name`, or null.

@@ -27,11 +27,13 @@ struct diagnostic {
   std::string path;
   /// What is wrong and the mend, one sentence or two.
   std::string message;
+  /// From 1; 0 where it is not known.
+  std::uint32_t column = 0;
 
   friend bool operator==(const diagnostic&, const diagnostic&) = default;
 };
 
-/// "cluster.json:7: error: nodes.0.name: ...".
+/// "cluster.json:7: error: nodes.0.name: ...", with the column after the line where it is known.
 [[nodiscard]] std::string to_string(const diagnostic& d);
 
 [[nodiscard]] bool has_errors(const std::vector<diagnostic>& all) noexcept;

@@ -18,16 +18,26 @@ struct explained_value {
   std::string from;
 };
 
+/// A model's completed config.pbtxt.
+struct explained_config {
+  std::string model;
+  /// The file, or "no config.pbtxt".
+  std::string file;
+  std::vector<config_line> lines;
+};
+
 struct explanation {
   std::vector<explained_value> values;
   /// Arguments that are accepted and change nothing; `from` ends in the reason.
   std::vector<explained_value> without_effect;
+  std::vector<explained_config> configs;
 };
 
 /// Every value of the configuration with where it came from, in a fixed order.
 [[nodiscard]] explanation explain(const cluster_config& cluster);
 
-/// A table in three columns, then what has no effect, then the findings.
+/// A table in three columns, the models' configurations as differences to what was written, what
+/// has no effect, and the findings.
 [[nodiscard]] std::string render(const explanation& e, const std::vector<diagnostic>& findings);
 
 } // namespace troupe::config

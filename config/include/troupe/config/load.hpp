@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,21 +20,32 @@ struct build_capabilities {
   /// out when the model is loaded.
   bool cuda = true;
   bool grpc = false;
-  bool prefix_routing = false;
-  std::uint32_t max_tensor_parallel_size = 1;
+  std::uint32_t max_tensor_parallel_size = 8;
+  /// Names of backends beside "troupe" and "vllm" that can be found; a model of another is refused.
+  std::vector<std::string> backends{};
+  /// The architectures of config.json that the engine has recipes for; empty: the engine says at
+  /// load.
+  std::vector<std::string> architectures{};
+  /// Whether more than the highest of the versions that a policy chooses is served.
+  bool several_versions = false;
 };
 
 struct load_options {
   /// Each "path=value" as after `--set`; later ones win. A value is JSON, or else plain text.
   /// A segment that holds dots is quoted: `models."qwen2.5".seed=1`.
-  std::vector<std::string> set;
-  /// Only names that begin with TROUPE_ are read; see `process_environment`.
-  std::map<std::string, std::string> environment;
-  build_capabilities capabilities;
+  std::vector<std::string> set{};
+  /// TROUPE_* and where Hugging Face's cache is; see `process_environment`.
+  std::map<std::string, std::string> environment{};
+  build_capabilities capabilities{};
   /// A secret_file that does not exist is no mistake: whoever loads makes it.
   bool will_make_secret = false;
   /// 0 asks the machine.
   std::uint32_t hardware_threads = 0;
+  /// Unset asks the machine; what KIND_GPU without a list means.
+  std::optional<std::uint32_t> gpus{};
+  /// When set, only these models of the repository are read, and none is no mistake: what the
+  /// explicit mode of model control starts with.
+  std::optional<std::vector<std::string>> models{};
 };
 
 /// All findings, and the configuration when none of them is an error.
@@ -42,13 +54,15 @@ struct load_result {
   std::vector<diagnostic> diagnostics;
 };
 
-/// The TROUPE_* variables of this process: the one place where the environment is read.
+/// The variables of this process that count: the one place where the environment is read.
 /// TROUPE_HTTP_PORT, TROUPE_HTTP_HOST, TROUPE_LOG_LEVEL, TROUPE_MODEL_REPOSITORY,
-/// TROUPE_CPU_THREADS, and TROUPE_SET__path__to__key for every other field.
+/// TROUPE_CPU_THREADS, and TROUPE_SET__path__to__key for every other field; HF_HUB_CACHE, HF_HOME,
+/// XDG_CACHE_HOME and HOME say where models of Hugging Face lie.
 [[nodiscard]] std::map<std::string, std::string> process_environment();
 
-/// Reads the cluster file and every model.json that it leads to, completes and validates them, and
-/// reports every mistake that it finds, not only the first (at most 100).
+/// Reads the cluster file and every config.pbtxt and model.json that it leads to, completes and
+/// validates them, and reports every mistake that it finds, not only the first (at most 100).
+/// A directory in place of the file is a model repository: one node here, all else by default.
 /// @cost reads files of at most 1 MiB each; opens no weights and no sockets
 [[nodiscard]] load_result check_cluster(const std::filesystem::path& file,
                                         const load_options& options);
@@ -58,5 +72,36 @@ struct load_result {
 ///         corrupt_data, io_failure, limit_exceeded, unauthorized (a secret that others may read)
 [[nodiscard]] result<cluster_config> load_cluster(const std::filesystem::path& file,
                                                   const load_options& options);
+
+/// What a load request of the repository protocol brings along.
+struct model_overrides {
+  /// JSON of the whole configuration; takes the place of config.pbtxt.
+  std::optional<std::string> config;
+  /// "<version>/<path>" to content: they take the place of all versions on disk. They want
+  /// `config`.
+  std::map<std::string, std::string> files;
+};
+
+/// One model, read again: what repository control loads, and the poll mode compares.
+struct loaded_model {
+  triton_model description;
+  /// The engine's side of each of `description.versions`, in their order; empty for a backend of
+  /// people's own.
+  std::vector<model_config> engines;
+  /// Findings that are no errors.
+  std::vector<diagnostic> warnings;
+  /// As fingerprint_model, of what was read.
+  std::uint64_t fingerprint = 0;
+  /// Files that came with the load request stay on disk as long as this lives.
+  std::shared_ptr<const void> files;
+};
+
+/// Reads one model of a repository, again or for the first time. `file` is the cluster file, whose
+/// section of the model counts, or a repository's directory; cluster_config::file serves.
+/// @errors not_found: there is no such model; busy: its files changed while they were read, so that
+///         the same call may succeed; else as load_cluster
+[[nodiscard]] result<loaded_model> load_model(const std::filesystem::path& file,
+                                              std::string_view name, const load_options& options,
+                                              const model_overrides& overrides = {});
 
 } // namespace troupe::config

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "troupe/base/ids.hpp"
+#include "troupe/config/device.hpp"
 #include "troupe/config/origin.hpp"
+#include "troupe/config/triton.hpp"
 
 namespace troupe::config {
 
@@ -37,6 +39,8 @@ struct generation_defaults {
 struct engine_args {
   /// The directory with config.json, tokenizer and weights.
   setting<std::filesystem::path> model;
+  /// Which snapshot of the local cache of Hugging Face; empty: main, or the only one.
+  setting<std::string> revision;
   /// The directory with tokenizer.json; the model's directory by default.
   setting<std::filesystem::path> tokenizer;
   /// The text of a Jinja template; empty: the model's own.
@@ -82,11 +86,13 @@ struct ineffective_argument {
 struct model_config {
   /// The directory's name in the model repository.
   std::string name;
-  /// The highest numeric version directory.
+  /// The version directory, highest of those that the policy chooses.
   std::uint64_t version = 0;
   std::filesystem::path model_json;
   /// Replicas in the cluster.
   setting<std::uint32_t> instances{1, {}};
+  /// Where the replicas go, in turns; empty: the devices of the node.
+  setting<std::vector<device>> devices;
   /// Requests of this model that wait at most, before 429.
   setting<std::uint32_t> max_queued_requests{1024, {}};
   engine_args engine;
@@ -94,6 +100,8 @@ struct model_config {
   setting<std::string> generation_config{"auto", {}};
   generation_defaults generation;
   std::vector<ineffective_argument> without_effect;
+  /// The model as Triton's protocols show it; completed even where there is no config.pbtxt.
+  triton_model triton;
 };
 
 /// Fills in what the engine found by measuring, unless a person said it. @pre tokens > 0

@@ -33,6 +33,8 @@ struct origin {
   std::uint32_t line = 0;
   /// The variable's name, the `--set` text, or how a default was derived.
   std::string text;
+  /// From 1; 0 where it is not known.
+  std::uint32_t column = 0;
 
   friend bool operator==(const origin&, const origin&) = default;
 };

@@ -50,6 +50,8 @@ struct wire_event {
   address where;
   /// With up and down.
   caf::node_id node;
+  /// With refused, if it is known: whom to forgive().
+  node_id peer;
   error why;
 };
 
@@ -79,7 +81,8 @@ struct wire_event {
 ///
 /// A peer is gone for good when its connection ends without a disconnect(): proxies end with
 /// exit_reason::remote_link_unreachable, every open request is answered with that error, and the
-/// same incarnation is never let in again. A process that was started anew is a new node.
+/// same incarnation is not let in again, unless both forgive(). A process that was started anew is
+/// a new node.
 class wire final : public caf::actor_system::module {
 public:
   static caf::actor_system::module* make(caf::actor_system& sys, caf::detail::type_list<>);
@@ -104,6 +107,9 @@ public:
   void connect(const address& where, std::function<void(const result<caf::node_id>&)> done);
   /// Ends a connection once all that was sent has been delivered.
   void disconnect(const caf::node_id& peer);
+  /// Lets a peer that was declared dead return as the same incarnation, once it has forgiven this
+  /// node too. What was lost with the old connection stays lost.
+  void forgive(const node_id& peer);
 
   /// Lets others look an actor up by name; a later call with the name replaces it.
   template <class Handle>

@@ -208,6 +208,9 @@ public:
   virtual void drain(const node_id& peer) = 0;
   /// Ends a connection at once and fences the peer: peer_down(cancelled) here, peer_down there.
   virtual void close(const node_id& peer) = 0;
+  /// Takes the fence of a peer away: it may return as it is, once it has forgiven this node too.
+  /// For nodes that keep nothing of each other beyond a connection.
+  virtual void forgive(const node_id& peer) = 0;
 
   /// Runs `job` on the progress thread, in the order of the calls. Never inline. Jobs that are left
   /// when the transport stops are run by stop().

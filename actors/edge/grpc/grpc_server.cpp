@@ -1,0 +1,116 @@
+#include "actors/edge/grpc/grpc_server.hpp"
+
+#include "actors/edge/grpc/inference_service.hpp"
+#include "actors/edge/grpc/stream_reactor.hpp"
+#include "troupe/base/log.hpp"
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <fmt/core.h>
+#include <grpc/support/log.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <thread>
+#include <utility>
+
+namespace troupe::actors {
+
+namespace {
+
+namespace asio = boost::asio;
+
+error bind_error(const grpc_options& o) {
+  return {errc::io_failure,
+          fmt::format("cannot listen for gRPC on {}:{}; stop the program that listens there, or "
+                      "choose another host and port (edges.grpc in the cluster file)",
+                      o.host, o.port)};
+}
+
+/// gRPC's own sentences are for those who look for them: what concerns people is an error of ours.
+void log_quietly(gpr_log_func_args* line) { log_debug("gRPC: {}", line->message); }
+
+} // namespace
+
+struct grpc_server::impl {
+  std::shared_ptr<kserve::surroundings> edge = std::make_shared<kserve::surroundings>();
+  std::unique_ptr<::grpc::Service> methods;
+  std::unique_ptr<::grpc::Server> server;
+  asio::executor_work_guard<asio::io_context::executor_type> work{edge->io->get_executor()};
+  std::thread thread;
+  int port = 0;
+
+  bool listen(const grpc_options& o) {
+    const bool v6 = o.host.find(':') != std::string::npos;
+    ::grpc::ServerBuilder builder;
+    builder.AddListeningPort(fmt::format("{}{}{}:{}", v6 ? "[" : "", o.host, v6 ? "]" : "", o.port),
+                             ::grpc::InsecureServerCredentials(), &port);
+    // Two processes on one port would each get some of the clients.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, o.max_streams);
+    builder.SetMaxReceiveMessageSize(o.max_message_bytes);
+    builder.RegisterService(methods.get());
+    server = builder.BuildAndStart();
+    return server != nullptr && port != 0;
+  }
+
+  void run() {
+    while (true)
+      try {
+        edge->io->run();
+        return;
+      } catch (const std::exception& e) {
+        // Only out of memory gets here; the response that caused it is lost, the others go on.
+        log_error("gRPC edge: {}", e.what());
+      }
+  }
+};
+
+grpc_server::grpc_server(std::unique_ptr<impl> parts) : impl_{std::move(parts)} {}
+
+grpc_server::~grpc_server() { stop(std::chrono::milliseconds{0}); }
+
+result<std::unique_ptr<grpc_server>> grpc_server::start(const grpc_options& options,
+                                                        std::shared_ptr<kserve::service> kserve) {
+  gpr_set_log_function(log_quietly);
+  auto parts = std::make_unique<impl>();
+  parts->edge->around = std::move(kserve);
+  if (options.api_keys_file) {
+    auto keys = api_keys::load(*options.api_keys_file);
+    if (!keys)
+      return fail(keys.error());
+    parts->edge->keys = std::move(*keys);
+  }
+  parts->methods = kserve::make_inference_service(parts->edge);
+  if (!parts->listen(options))
+    return fail(bind_error(options));
+  parts->thread = std::thread{[raw = parts.get()] { raw->run(); }};
+  return std::make_unique<grpc_server>(std::move(parts));
+}
+
+std::uint16_t grpc_server::port() const noexcept { return static_cast<std::uint16_t>(impl_->port); }
+
+void grpc_server::wind_down() {
+  std::vector<std::shared_ptr<kserve::stream_reactor>> all;
+  {
+    const std::lock_guard lock{impl_->edge->mutex};
+    impl_->edge->winding_down = true;
+    for (const auto& [_, weak] : impl_->edge->streams)
+      if (auto stream = weak.lock())
+        all.push_back(std::move(stream));
+  }
+  for (const auto& stream : all)
+    stream->wind_down();
+}
+
+void grpc_server::stop(std::chrono::milliseconds deadline) {
+  if (!impl_->thread.joinable())
+    return;
+  wind_down();
+  impl_->server->Shutdown(std::chrono::system_clock::now() + deadline);
+  // Waits until gRPC has let go of every call.
+  impl_->server.reset();
+  impl_->work.reset();
+  impl_->thread.join();
+}
+
+} // namespace troupe::actors

@@ -1,0 +1,109 @@
+#include "actors/edge/grpc/inference_service.hpp"
+
+#include "actors/edge/grpc/infer_reactor.hpp"
+#include "actors/edge/grpc/plain_answers.hpp"
+#include "actors/edge/grpc/status.hpp"
+#include "actors/edge/grpc/stream_reactor.hpp"
+
+#include "proto/kserve.grpc.pb.h"
+
+#include <string_view>
+#include <utility>
+
+namespace troupe::actors::kserve {
+
+namespace {
+
+using ::grpc::CallbackServerContext;
+using ::grpc::ServerUnaryReactor;
+
+/// A stream that ends before it begins.
+class refused_stream final
+    : public ::grpc::ServerBidiReactor<pb::ModelInferRequest, pb::ModelStreamInferResponse> {
+public:
+  explicit refused_stream(const Status& why) { Finish(why); }
+  void OnDone() override { delete this; }
+};
+
+class inference_service final : public pb::GRPCInferenceService::CallbackService {
+public:
+  explicit inference_service(std::shared_ptr<surroundings> edge) : edge_{std::move(edge)} {}
+
+// The overrides of the methods that need no backend.
+#define TROUPE_PLAIN(method, open_to_all)                                                          \
+  ServerUnaryReactor* method(CallbackServerContext* context, const pb::method##Request* in,        \
+                             pb::method##Response* out) override {                                 \
+    return plain(*context, *in, *out, open_to_all);                                                \
+  }
+  TROUPE_PLAIN(ServerLive, true)
+  TROUPE_PLAIN(ServerReady, true)
+  TROUPE_PLAIN(ModelReady, false)
+  TROUPE_PLAIN(ServerMetadata, false)
+  TROUPE_PLAIN(ModelMetadata, false)
+  TROUPE_PLAIN(ModelConfig, false)
+  TROUPE_PLAIN(ModelStatistics, false)
+  TROUPE_PLAIN(RepositoryIndex, false)
+  TROUPE_PLAIN(RepositoryModelLoad, false)
+  TROUPE_PLAIN(RepositoryModelUnload, false)
+  TROUPE_PLAIN(SystemSharedMemoryStatus, false)
+  TROUPE_PLAIN(SystemSharedMemoryRegister, false)
+  TROUPE_PLAIN(SystemSharedMemoryUnregister, false)
+  TROUPE_PLAIN(CudaSharedMemoryStatus, false)
+  TROUPE_PLAIN(CudaSharedMemoryRegister, false)
+  TROUPE_PLAIN(CudaSharedMemoryUnregister, false)
+  TROUPE_PLAIN(TraceSetting, false)
+  TROUPE_PLAIN(LogSettings, false)
+#undef TROUPE_PLAIN
+
+  ServerUnaryReactor* ModelInfer(CallbackServerContext* context, const pb::ModelInferRequest* in,
+                                 pb::ModelInferResponse* out) override {
+    return allowed(*edge_, *context) ? infer_reactor::open(*edge_, *in, *out)
+                                     : finished(*context, no_key());
+  }
+
+  ::grpc::ServerBidiReactor<pb::ModelInferRequest, pb::ModelStreamInferResponse>*
+  ModelStreamInfer(CallbackServerContext* context) override {
+    if (!allowed(*edge_, *context))
+      return new refused_stream{no_key()};
+    return stream_reactor::open(edge_, *context);
+  }
+
+private:
+  template <class In, class Out>
+  ServerUnaryReactor* plain(CallbackServerContext& context, const In& in, Out& out,
+                            bool open_to_all) {
+    const bool may = open_to_all || allowed(*edge_, context);
+    return finished(context, may ? answer(*edge_->around, in, out) : no_key());
+  }
+
+  static ServerUnaryReactor* finished(CallbackServerContext& context, const Status& status) {
+    auto* reactor = context.DefaultReactor();
+    reactor->Finish(status);
+    return reactor;
+  }
+
+  std::shared_ptr<surroundings> edge_;
+};
+
+} // namespace
+
+bool allowed(const surroundings& edge, const ::grpc::ServerContextBase& context) {
+  if (!edge.keys)
+    return true;
+  const auto& metadata = context.client_metadata();
+  const auto found = metadata.find("authorization");
+  return found != metadata.end() &&
+         edge.keys->allow(std::string_view{found->second.data(), found->second.size()});
+}
+
+Status no_key() {
+  return {::grpc::StatusCode::UNAUTHENTICATED,
+          "no API key was given, or one that is not known here; send the metadata authorization: "
+          "Bearer KEY"};
+}
+
+std::unique_ptr<::grpc::Service> make_inference_service(std::shared_ptr<surroundings> edge) {
+  return std::make_unique<inference_service>(std::move(edge));
+}
+
+} // namespace troupe::actors::kserve

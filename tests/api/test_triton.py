@@ -1,0 +1,123 @@
+"""A Triton model repository in place of a cluster file, from outside."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from troupe_process import ROOT, Cluster, run
+
+BARD = ROOT / "examples/models/bard"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository with the model bard, whose weights stay where they are."""
+    version = tmp_path / "repository" / "bard" / "1"
+    version.mkdir(parents=True)
+    (version / "model.json").write_text(json.dumps({"model": str(BARD / "hf"), "dtype": "bfloat16"}))
+    return tmp_path / "repository"
+
+
+def line_of(text, start):
+    found = [line for line in text.splitlines() if line.startswith(start)]
+    assert found, (start, text)
+    return found[0]
+
+
+def test_check_shows_what_completion_added(repository):
+    pbtxt = repository / "bard/config.pbtxt"
+    pbtxt.write_text('backend: "vllm"\ninstance_group [{ count: 1 kind: KIND_MODEL }]\n'
+                     "optimization { priority: PRIORITY_MAX }\n")
+    checked = run("check", repository)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"Completed configuration of bard ({pbtxt})" in checked.stdout
+    assert line_of(checked.stdout, '  backend: "vllm"').endswith(f"{pbtxt}:1")
+    assert line_of(checked.stdout, "+ max_batch_size: 0").endswith("auto-completion (backend vllm)")
+    added = [line for line in checked.stdout.splitlines() if line.startswith("+ input {")]
+    assert len(added) == 11 and all("auto-completion (backend vllm)" in line for line in added)
+    assert re.search(r"models\.bard\.optimization .*executor's choice", checked.stdout)
+    assert "models.bard.max_num_seqs" in checked.stdout
+    assert f"--model-repository {repository}" in checked.stdout
+
+
+def test_check_of_a_repository_without_config(repository):
+    checked = run("check", repository)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "Completed configuration of bard (no config.pbtxt)" in checked.stdout
+    assert line_of(checked.stdout, '+ backend: "troupe"').endswith("(there is a model.json)")
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ('backend: "vllm"\nmax_batchsize: 4\n', r"config\.pbtxt:2:1: error: unknown field 'max_batchsize'"),
+    ("max_batch_size: 4", r"config\.pbtxt:1:1: error: max_batch_size: .*specified max_batch_size 0"),
+    ('backend: "onnxruntime"', r"config\.pbtxt:1:1: error: backend: unable to find backend library"),
+    ("instance_group { kind: KIND_MODEL gpus: [0] }", r"specifies one or more GPUs"),
+])
+def test_mistakes_are_found_before_anything_starts(repository, text, complaint):
+    (repository / "bard/config.pbtxt").write_text(text)
+    for command in (("check", repository), ("up", "--model-repository", repository, "--port", 0)):
+        done = run(*command)
+        assert done.returncode == 1
+        assert re.search(complaint, done.stdout + done.stderr), done.stdout + done.stderr
+
+
+def test_an_unknown_architecture_lists_those_that_are_served(repository, tmp_path):
+    shutil.copytree(BARD / "hf", tmp_path / "odd")
+    config = json.loads((tmp_path / "odd/config.json").read_text())
+    config["architectures"] = ["GPT2LMHeadModel"]
+    (tmp_path / "odd/config.json").write_text(json.dumps(config, indent=1))
+    (repository / "bard/1/model.json").write_text(json.dumps({"model": str(tmp_path / "odd")}))
+    done = run("check", repository)
+    assert done.returncode == 1
+    assert re.search(r"config\.json:\d+: error: architectures: architecture 'GPT2LMHeadModel' is not "
+                     r"served; there are .*LlamaForCausalLM", done.stdout), done.stdout
+
+
+def test_up_serves_a_repository_and_the_cache_of_hugging_face(repository, tmp_path):
+    snapshot = tmp_path / "hf/hub/models--troupe--bard/snapshots/c0ffee"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(BARD / "hf", target_is_directory=True)
+    (repository / "bard/1/model.json").write_text(json.dumps({"model": "troupe/bard"}))
+    (repository / "bard/config.pbtxt").write_text(
+        'backend: "vllm"\ninstance_group { count: 2 kind: KIND_CPU }')
+    with Cluster(tmp_path, repository=repository, environment={"HF_HOME": str(tmp_path / "hf")}) as served:
+        assert served.complete(max_tokens=4).status_code == 200
+        assert len(served.get("/troupe/v1/status").json()["replicas"]) == 2
+
+
+def test_the_protocol_answers_what_was_completed(repository, tmp_path):
+    shutil.copytree(repository / "bard/1", repository / "bard/3")
+    (repository / "bard/config.pbtxt").write_text(
+        'backend: "vllm"\nversion_policy { all { } }\n'
+        'input [{ name: "text_input" dims: [-1] }, { name: "tenant" data_type: TYPE_STRING dims: [1] optional: true }]\n'
+        'instance_group { count: 1 kind: KIND_CPU name: "here" }\n'
+        'parameters { key: "REPORT_CUSTOM_METRICS" value { string_value: "true" } }\n')
+    with Cluster(tmp_path, repository=repository) as served:
+        model = served.get("/v2/models/bard").json()
+        assert model["platform"] == "vllm" and model["versions"] == ["3"]
+        assert [i["name"] for i in model["inputs"]][:2] == ["text_input", "tenant"]
+        assert model["inputs"][0] == {"name": "text_input", "datatype": "BYTES", "shape": [-1]}
+        assert len(model["inputs"]) == 12 and len(model["outputs"]) == 6
+        config = served.get("/v2/models/bard/config").json()
+        assert config["version_policy"] == {"all": {}}
+        assert [(g["name"], g["kind"], g["count"]) for g in config["instance_group"]] == [("here", "KIND_CPU", 1)]
+        assert config["parameters"] == {"REPORT_CUSTOM_METRICS": {"string_value": "true"}}
+        assert config["model_transaction_policy"] == {"decoupled": True}
+        index = served.post("/v2/repository/index", {}).json()
+        assert [(e["version"], e["state"]) for e in index] == [("3", "READY"), ("1", "UNAVAILABLE")]
+        assert "highest version" in index[1]["reason"]
+        assert served.get("/v2/models/bard/versions/1").status_code == 404
+        body = {"text_input": ["ROMEO:"], "tenant": "t", "max_tokens": 2, "temperature": 0}
+        assert served.post("/v2/models/bard/generate", body).status_code == 200
+        nothing = served.post("/v2/models/bard/generate", {**body, "text_input": []})
+        assert nothing.status_code == 400 and "no element" in nothing.json()["error"]
+        assert served.get("/v2/health/live").status_code == 200
+
+
+def test_up_wants_a_file_or_a_repository(repository):
+    none = run("up")
+    assert none.returncode == 2 and "--model-repository" in none.stderr
+    both = run("up", "cluster.json", "--model-repository", repository)
+    assert both.returncode == 2
