@@ -35,6 +35,9 @@ result<void> check_ranges(const engine::sampling_params& s) {
   if (s.top_k < -1)
     return fail(errc::invalid_argument,
                 fmt::format("top_k is {}; give -1 or 0 for all tokens, or a count", s.top_k));
+  if (s.logprobs > engine::max_logprobs)
+    return fail(errc::invalid_argument,
+                fmt::format("logprobs is {}; give at most {}", s.logprobs, engine::max_logprobs));
   if (s.max_tokens == 0)
     return fail(errc::invalid_argument, "max_tokens is 0; give at least 1");
   return {};
@@ -141,6 +144,7 @@ result<engine::sampling_params> front_half::sampling_of(const inference_request&
   s.ignore_eos = request.ignore_eos.value_or(false);
   s.eos_token_ids = *defaults.eos_token_ids;
   s.stop_token_ids = request.stop_token_ids;
+  s.logprobs = request.logprobs ? static_cast<std::int32_t>(*request.logprobs) : -1;
   const auto most = defaults.max_tokens->value_or(~0U);
   const auto usual = std::min(request.usual_max_tokens.value_or(room), room);
   s.max_tokens = std::min(request.max_tokens.value_or(usual), most);

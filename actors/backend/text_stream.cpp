@@ -5,6 +5,16 @@
 
 namespace troupe::actors {
 
+namespace {
+
+/// Counts the bytes that begin a character.
+std::uint64_t characters_of(std::string_view text) {
+  return static_cast<std::uint64_t>(std::ranges::count_if(
+      text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U; }));
+}
+
+} // namespace
+
 text_stream::text_stream(std::shared_ptr<const front_half> front, inference_request_ptr request,
                          engine::text::stop_matcher stops, response_sink_ptr sink)
     : front_{std::move(front)}, request_{std::move(request)}, sink_{std::move(sink)},
@@ -48,6 +58,24 @@ bool text_stream::push_text(const std::string& text, response_part& part) {
   return true;
 }
 
+/// A token that a stop string made useless is told like the others: it counts as well.
+void text_stream::tell_likelihoods(const engine::token_chunk& chunk, response_part& part) {
+  const auto& tokens = front_->tokenizer();
+  const auto text_of = [&](const engine::ranked_token& one) {
+    return token_text{one.token, tokens.token_bytes(one.token), one.logprob};
+  };
+  for (std::size_t i = 0; i < std::min<std::size_t>(part.tokens, chunk.logprobs.size()); ++i) {
+    const auto& likely = chunk.logprobs[i];
+    token_likelihood told{text_of(likely.chosen), likely.rank, {}, token_characters_};
+    for (const auto& one : likely.top)
+      told.top.push_back(text_of(one));
+    token_characters_ += characters_of(told.chosen.bytes);
+    cumulative_logprob_ += static_cast<double>(likely.chosen.logprob);
+    part.likelihoods.push_back(std::move(told));
+  }
+  part.cumulative_logprob = cumulative_logprob_;
+}
+
 void text_stream::finish(response_part& part, const engine::token_chunk& chunk) {
   if (chunk.finish == engine::finish_reason::none || part.finish != engine::finish_reason::none)
     return;
@@ -76,6 +104,7 @@ bool text_stream::on_chunk(const engine::token_chunk& chunk) {
     if (push_text(detokenizer_.push(chunk.ids[i]), part))
       break;
   }
+  tell_likelihoods(chunk, part);
   finish(part, chunk);
   part.counts = counts_;
   ended_ = part.finish != engine::finish_reason::none;

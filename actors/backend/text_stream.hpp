@@ -28,6 +28,7 @@ private:
 
   /// Returns true when a stop string was completed.
   bool push_text(const std::string& text, response_part& part);
+  void tell_likelihoods(const engine::token_chunk& chunk, response_part& part);
   void finish(response_part& part, const engine::token_chunk& chunk);
 
   std::shared_ptr<const front_half> front_;
@@ -36,6 +37,8 @@ private:
   engine::text::detokenizer detokenizer_;
   engine::text::stop_matcher stops_;
   usage counts_;
+  std::uint64_t token_characters_ = 0;
+  double cumulative_logprob_ = 0;
   bool ended_ = false;
 };
 

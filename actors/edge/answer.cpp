@@ -18,6 +18,7 @@ answer_head head_for(const api_request& request, const model_entry& model, const
   head.id = (request.chat ? "chatcmpl-" : "cmpl-") + id;
   head.created = unix_time();
   head.model = model.served_names.empty() ? model.name : model.served_names.front();
+  head.logprobs = request.prompts.front().logprobs.has_value();
   head.null_usage = request.stream && request.include_usage;
   return head;
 }
@@ -66,12 +67,13 @@ void answer::take_part(std::size_t choice, response_part part, output& out) {
   }
   const bool ends = part.finish != engine::finish_reason::none;
   if (request_.stream) {
-    if (ends || !part.text.empty()) {
+    if (ends || !part.text.empty() || !part.likelihoods.empty()) {
       out.bytes += stream_event(head_, choice, part, !begun_[choice]);
       begun_[choice] = true;
       started_ = true;
     }
     part.text.clear();
+    part.likelihoods.clear();
   }
   merge(choices_[choice], std::move(part));
   if (ends)

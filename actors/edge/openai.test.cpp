@@ -125,7 +125,7 @@ TEST_CASE("what is out of range or not supported is refused by name") {
       {R"("best_of":3)", "best_of"},
       {R"("echo":true)", "echo"},
       {R"("suffix":"end")", "suffix"},
-      {R"("logprobs":0)", "logprobs"},
+      {R"("logprobs":21)", "logprobs"},
       {R"("presence_penalty":0.1)", "presence_penalty"},
       {R"("frequency_penalty":-0.1)", "frequency_penalty"},
       {R"("logit_bias":{"5":1})", "logit_bias"},

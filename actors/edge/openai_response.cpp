@@ -1,5 +1,7 @@
 #include "actors/edge/openai_response.hpp"
 
+#include "actors/edge/logprobs_json.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <utility>
@@ -38,6 +40,12 @@ json stop_reason(const response_part& part) {
   return nullptr;
 }
 
+json logprobs_json(const answer_head& head, const response_part& part) {
+  if (!head.logprobs)
+    return nullptr;
+  return head.chat ? chat_logprobs(part.likelihoods) : completion_logprobs(part.likelihoods);
+}
+
 json frame(const answer_head& head, const char* object) {
   return {{"id", head.id}, {"object", object}, {"created", head.created}, {"model", head.model}};
 }
@@ -61,7 +69,7 @@ std::string stream_event(const answer_head& head, std::size_t index, const respo
   } else {
     choice["text"] = part.text;
   }
-  choice["logprobs"] = nullptr;
+  choice["logprobs"] = logprobs_json(head, part);
   choice["finish_reason"] = finish_json(part);
   choice["stop_reason"] = stop_reason(part);
   auto chunk = chunk_frame(head);
@@ -92,7 +100,7 @@ std::string full_answer(const answer_head& head, const std::vector<response_part
           {"role", "assistant"}, {"content", choices[i].text}, {"refusal", nullptr}};
     else
       choice["text"] = choices[i].text;
-    choice["logprobs"] = nullptr;
+    choice["logprobs"] = logprobs_json(head, choices[i]);
     choice["finish_reason"] = finish_json(choices[i]);
     choice["stop_reason"] = stop_reason(choices[i]);
     answer["choices"].push_back(std::move(choice));
@@ -114,6 +122,8 @@ usage total_usage(const std::vector<response_part>& choices) {
 void merge(response_part& part, response_part next) {
   part.text += next.text;
   part.tokens += next.tokens;
+  std::move(next.likelihoods.begin(), next.likelihoods.end(), std::back_inserter(part.likelihoods));
+  part.cumulative_logprob = next.cumulative_logprob;
   part.counts = next.counts;
   part.finish = next.finish;
   part.stop_string = std::move(next.stop_string);

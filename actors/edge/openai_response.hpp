@@ -18,6 +18,8 @@ struct answer_head {
   /// Unix time.
   std::int64_t created = 0;
   std::string model;
+  /// The tokens' likelihoods are told.
+  bool logprobs = false;
   /// With a stream that ends in its counts, all other chunks say "usage": null.
   bool null_usage = false;
 };

@@ -29,8 +29,6 @@ constexpr std::array refused_fields = {
     refused_field{"best_of", endpoint::completions, "1", leave_out},
     refused_field{"echo", endpoint::completions, "false", "put the prompt in front yourself"},
     refused_field{"suffix", endpoint::completions, "\"\"", leave_out},
-    refused_field{"logprobs", endpoint::both, "false", leave_out},
-    refused_field{"top_logprobs", endpoint::chat, "0", leave_out},
     refused_field{"prompt_logprobs", endpoint::both, "", leave_out},
     refused_field{"presence_penalty", endpoint::both, "0", leave_out},
     refused_field{"frequency_penalty", endpoint::both, "0", leave_out},

@@ -140,6 +140,33 @@ checked<void> read_stop_token_ids(request_draft& d, const json& v, std::string_v
   return {};
 }
 
+/// A count in completions, yes or no in a chat, where top_logprobs is the count.
+checked<void> read_logprobs(request_draft& d, const json& v, std::string_view name) {
+  if (v == false)
+    return {};
+  return keep(as_integer(v, name, {0, engine::max_logprobs}),
+              [&](std::int64_t k) { d.shared.logprobs = static_cast<std::uint32_t>(k); });
+}
+
+checked<void> read_chat_logprobs(request_draft& d, const json& v, std::string_view name) {
+  return keep(as_bool(v, name), [&](bool wanted) { d.chat_logprobs = wanted; });
+}
+
+checked<void> read_top_logprobs(request_draft& d, const json& v, std::string_view name) {
+  return keep(as_integer(v, name, {0, engine::max_logprobs}),
+              [&](std::int64_t k) { d.shared.logprobs = static_cast<std::uint32_t>(k); });
+}
+
+checked<void> settle_logprobs(request_draft& d) {
+  if (d.chat_logprobs && !d.shared.logprobs)
+    d.shared.logprobs = 0;
+  if (!d.chat_logprobs && d.shared.logprobs == 0U)
+    d.shared.logprobs.reset();
+  if (!d.chat_logprobs && d.shared.logprobs)
+    return refuse("top_logprobs", "'top_logprobs' is only allowed with 'logprobs': true");
+  return {};
+}
+
 checked<void> read_priority(request_draft& d, const json& v, std::string_view name) {
   return keep(as_integer(v, name, {std::numeric_limits<std::int32_t>::min(), counts.most}),
               [&](std::int64_t p) { d.shared.priority = static_cast<std::int32_t>(p); });
@@ -197,6 +224,9 @@ constexpr std::array known_fields = {
     known_field{"stop", endpoint::both, read_stop},
     known_field{"stop_token_ids", endpoint::both, read_stop_token_ids},
     known_field{"ignore_eos", endpoint::both, read_ignore_eos},
+    known_field{"logprobs", endpoint::completions, read_logprobs},
+    known_field{"logprobs", endpoint::chat, read_chat_logprobs},
+    known_field{"top_logprobs", endpoint::chat, read_top_logprobs},
     known_field{"include_stop_str_in_output", endpoint::both,
                 shared_bool<&inference_request::include_stop_str_in_output>},
     known_field{"skip_special_tokens", endpoint::both,
@@ -283,7 +313,7 @@ checked<void> read_fields(const json& body, endpoint at, request_draft& draft) {
                   "missing_required_parameter");
   if (draft.stream_options && !draft.request.stream)
     return refuse("stream_options", "'stream_options' is only allowed with 'stream': true");
-  return {};
+  return at == endpoint::chat ? settle_logprobs(draft) : checked<void>{};
 }
 
 } // namespace troupe::actors

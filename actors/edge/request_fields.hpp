@@ -17,6 +17,7 @@ struct request_draft {
   inference_request shared;
   prompt_limit prompts;
   bool stream_options = false;
+  bool chat_logprobs = false;
 };
 
 /// Reads every field of `body` except prompt and messages into the draft.

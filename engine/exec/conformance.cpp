@@ -1,5 +1,6 @@
 #include "engine/exec/conformance.hpp"
 
+#include "engine/exec/likelihood.hpp"
 #include "engine/exec/step_driver.hpp"
 #include "troupe/base/prng.hpp"
 
@@ -70,6 +71,37 @@ public:
       permuted(alone, temperature);
       ahead(alone, temperature);
       threaded(alone, temperature);
+    }
+  }
+
+  /// What a row tells of its token is what the logits say, beside rows that do not ask.
+  void likelihoods() {
+    const auto run = subject_->make(2);
+    step_driver driver{*run};
+    for (std::size_t i = 0; i < 4; ++i) {
+      auto how = sampling_at(0.9F);
+      how.logprobs = static_cast<std::int32_t>(i) - 1;
+      const auto id = request_id{200 + i};
+      driver.add(id, random_prompt(9, i), how, {block_id{static_cast<std::uint32_t>(70 + i)}});
+      driver.row(id, 0, 9, true);
+    }
+    const auto brought = driver.run();
+    REQUIRE(brought);
+    REQUIRE(brought->logprobs.size() == 3);
+    for (std::size_t i = 0; i < 3; ++i) {
+      const auto& got = brought->logprobs[i];
+      CAPTURE(i);
+      CHECK(got.id == request_id{201 + i});
+      CHECK(got.of.chosen.token == brought->tokens[i + 1].token);
+      CHECK(got.of.top.size() == i);
+      const auto logits = subject_->logits(*run, i + 1);
+      if (logits.empty())
+        continue;
+      const auto wanted = likelihood_of(logits, got.of.chosen.token, static_cast<std::int32_t>(i));
+      CHECK(got.of.rank == wanted.rank);
+      CHECK(got.of.chosen.logprob == Approx(wanted.chosen.logprob).margin(1e-5));
+      for (std::size_t k = 0; k < i; ++k)
+        CHECK(got.of.top[k].token == wanted.top[k].token);
     }
   }
 
@@ -367,6 +399,7 @@ void check_conformance(const conformance_case& subject) {
   INFO(subject.name);
   suite checks{subject};
   checks.bits();
+  checks.likelihoods();
   checks.errors();
 }
 

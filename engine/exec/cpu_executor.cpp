@@ -1,5 +1,7 @@
 #include "engine/exec/cpu_executor.hpp"
 
+#include "engine/exec/likelihood.hpp"
+
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -153,10 +155,13 @@ result<void> cpu_executor::sample(step_id step) {
     return give_up(found.error());
   staged_step& staged = **found;
   staged.choices.assign(staged.samplers.size(), result<token_id>{0});
+  staged.likely.assign(staged.samplers.size(), {});
   const auto choose = [&](std::size_t i, sampler& with) {
     const known_sequence& sequence = *staged.samplers[i];
     staged.choices[i] = with.sample(logits(i), sequence.sampling,
                                     static_cast<std::uint32_t>(sequence.tokens.size()));
+    if (sequence.sampling.logprobs >= 0 && staged.choices[i])
+      staged.likely[i] = likelihood_of(logits(i), *staged.choices[i], sequence.sampling.logprobs);
   };
   if (staged.samplers.size() == 1)
     choose(0, samplers_[0]);
@@ -187,11 +192,17 @@ result<step_result> cpu_executor::collect(step_id step) {
   if (!found)
     return give_up(found.error());
   staged_step& staged = **found;
-  step_result brought{.id = step, .tokens = {}, .failed = staged.failed, .timings = staged.timings};
+  step_result brought{
+      .id = step, .tokens = {}, .logprobs = {}, .failed = staged.failed, .timings = staged.timings};
   brought.tokens.reserve(staged.samplers.size());
-  for (std::size_t i = 0; i < staged.samplers.size(); ++i)
-    if (staged.choices[i])
-      brought.tokens.push_back({staged.samplers[i]->id, *staged.choices[i]});
+  for (std::size_t i = 0; i < staged.samplers.size(); ++i) {
+    if (!staged.choices[i])
+      continue;
+    const auto& sequence = *staged.samplers[i];
+    brought.tokens.push_back({sequence.id, *staged.choices[i]});
+    if (sequence.sampling.logprobs >= 0)
+      brought.logprobs.push_back({sequence.id, std::move(staged.likely[i])});
+  }
   staged.at = phase::free;
   table_.release(step);
   return brought;

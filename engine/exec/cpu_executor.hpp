@@ -54,6 +54,8 @@ private:
     /// The sequence of each sampled row, and what was chosen for it.
     std::vector<known_sequence*> samplers;
     std::vector<result<token_id>> choices;
+    /// Of the choices, where the request asks; as many as choices.
+    std::vector<token_logprobs> likely;
     std::vector<failed_row> failed;
     step_timings timings;
   };

@@ -259,12 +259,14 @@ result<step_result> simulated_executor::collect(step_id step) {
     return give_up(step, {errc::internal, "the test asked the step to fail"});
   auto done = std::move(staged_.front());
   staged_.pop_front();
-  step_result out{.id = step, .tokens = {}, .failed = {}, .timings = {}};
+  step_result out{.id = step, .tokens = {}, .logprobs = {}, .failed = {}, .timings = {}};
   for (const auto& row : done.rows) {
     if (!row.failure.empty())
       out.failed.push_back({.id = row.who->id, .code = errc::internal, .note = row.failure});
     else if (row.samples)
       out.tokens.push_back({.id = row.who->id, .token = row.sampled});
+    if (row.failure.empty() && row.samples && row.who->sampling.logprobs >= 0)
+      out.logprobs.push_back({row.who->id, invent_logprobs(row.sampled, row.who->sampling)});
   }
   out.timings.forward = model_.step_cost + model_.token_cost * done.tokens;
   if (model_.sleeps && out.timings.forward.count() > 0)
@@ -314,6 +316,19 @@ token_id simulated_executor::choose(std::uint64_t history, const sampling_params
   if (word != model_.eos_token_id || model_.vocab_size == 1)
     return word;
   return static_cast<token_id>((static_cast<std::uint32_t>(word) + 1) % model_.vocab_size);
+}
+
+/// The chosen token first, and those that follow its id, each half as likely as the one before.
+token_logprobs simulated_executor::invent_logprobs(token_id chosen,
+                                                   const sampling_params& sampling) const {
+  constexpr float half = -0.693147F;
+  token_logprobs out{.chosen = {chosen, half}, .rank = 1, .top = {}};
+  const auto vocabulary = static_cast<std::uint32_t>(model_.vocab_size);
+  const auto count = std::min(static_cast<std::uint32_t>(sampling.logprobs), vocabulary);
+  for (std::uint32_t i = 0; i < count; ++i)
+    out.top.push_back({static_cast<token_id>((static_cast<std::uint32_t>(chosen) + i) % vocabulary),
+                       half * static_cast<float>(i + 1)});
+  return out;
 }
 
 /// A step that fails takes all sequences with it.

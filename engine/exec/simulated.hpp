@@ -84,6 +84,8 @@ private:
   [[nodiscard]] slot& slot_at(const sequence& seq, std::uint32_t position);
   [[nodiscard]] std::uint64_t extend(std::uint64_t history, token_id token) const;
   [[nodiscard]] token_id choose(std::uint64_t history, const sampling_params& sampling) const;
+  [[nodiscard]] token_logprobs invent_logprobs(token_id chosen,
+                                               const sampling_params& sampling) const;
   [[nodiscard]] tl::unexpected<error> give_up(step_id step, error why);
 
   executor_options options_;

@@ -52,6 +52,12 @@ struct sampled_token {
   token_id token = 0;
 };
 
+/// How likely the token of a row was, where its request asks.
+struct row_logprobs {
+  request_id id{};
+  token_logprobs of;
+};
+
 /// A sequence whose row failed alone; the other rows of the step are good.
 struct failed_row {
   request_id id{};
@@ -68,10 +74,11 @@ struct step_timings {
   std::chrono::microseconds idle{0};
 };
 
-/// What a step brought. `tokens` is in the order of the rows that sample.
+/// What a step brought. `tokens` and `logprobs` are in the order of the rows that sample.
 struct step_result {
   step_id id{};
   std::vector<sampled_token> tokens;
+  std::vector<row_logprobs> logprobs;
   std::vector<failed_row> failed;
   step_timings timings;
 };

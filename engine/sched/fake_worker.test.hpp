@@ -35,7 +35,7 @@ public:
       TROUPE_PROMISE(!sequences_.contains(added.id), "request {} is added twice", value(added.id));
       learn(added);
     }
-    step_result out{.id = step.id, .tokens = {}, .failed = {}, .timings = {}};
+    step_result out{.id = step.id, .tokens = {}, .logprobs = {}, .failed = {}, .timings = {}};
     TROUPE_PROMISE(step.rows.size() <= config_.max_num_seqs);
     std::uint32_t budget = config_.max_num_batched_tokens;
     for (const auto& row : step.rows) {

@@ -34,17 +34,22 @@ ending scheduler::impl::check_stop(const sequence& seq) const {
 }
 
 /// Hands over `fresh`, the last known tokens of the sequence, and how the answer ends if it does.
-void scheduler::impl::deliver(sequence& seq, std::span<const token_id> fresh, const ending& how) {
+/// `likely` is of the one fresh token, where its request asks.
+void scheduler::impl::deliver(sequence& seq, std::span<const token_id> fresh, const ending& how,
+                              const token_logprobs* likely) {
   token_chunk chunk{.request = seq.request.id,
                     .stream = seq.request.sink.stream,
                     .attempt = seq.request.attempt,
                     .offset = seq.generated() - static_cast<std::uint32_t>(fresh.size()),
                     .ids = {fresh.begin(), fresh.end()},
+                    .logprobs = {},
                     .finish = how.reason,
                     .stop_token = how.stop_token,
                     .cached_tokens = seq.first_chunk_sent ? 0 : seq.cached_tokens,
                     .why = how.why,
                     .note = how.note};
+  if (likely != nullptr)
+    chunk.logprobs.push_back(*likely);
   seq.first_chunk_sent = true;
   const auto hub = seq.request.sink.hub;
   auto batch = std::ranges::find(chunks, hub, [](const auto& entry) { return entry.first; });

@@ -25,15 +25,17 @@ void scheduler::impl::step_done(const step_result& done, time_point now) {
   commits.push_back({.step = step.id, .blocks = {}});
   for (const auto& failed : done.failed)
     row_failed(failed, step, now);
-  std::unordered_map<request_id, const sampled_token*> sampled;
+  std::unordered_map<request_id, row_yield> yields;
   for (const auto& token : done.tokens)
-    sampled.emplace(token.id, &token);
+    yields[token.id].sampled = &token;
+  for (const auto& row : done.logprobs)
+    yields[row.id].likely = &row.of;
   for (const auto& row : step.rows) {
     auto* seq = find(row.id, row.ticket);
     if (seq == nullptr)
       continue;
-    const auto token = sampled.find(row.id);
-    row_done(*seq, row, token == sampled.end() ? nullptr : token->second, now);
+    const auto got = yields.find(row.id);
+    row_done(*seq, row, got == yields.end() ? row_yield{} : got->second, now);
   }
   ledger.step_ended(step.id);
   settle_account();
@@ -41,7 +43,7 @@ void scheduler::impl::step_done(const step_result& done, time_point now) {
 }
 
 /// One row came back good: what it filled is committed, what it sampled goes to the client.
-void scheduler::impl::row_done(sequence& seq, const flying_row& row, const sampled_token* sampled,
+void scheduler::impl::row_done(sequence& seq, const flying_row& row, const row_yield& got,
                                time_point now) {
   --seq.rows_in_flight;
   if (seq.running) {
@@ -51,7 +53,7 @@ void scheduler::impl::row_done(sequence& seq, const flying_row& row, const sampl
   if (!row.samples)
     return;
   --seq.samples_in_flight;
-  if (sampled == nullptr) {
+  if (got.sampled == nullptr) {
     disown(seq.ticket);
     finish(seq,
            failure(errc::internal,
@@ -59,12 +61,12 @@ void scheduler::impl::row_done(sequence& seq, const flying_row& row, const sampl
            now);
     return;
   }
-  seq.tokens.push_back(sampled->token);
+  seq.tokens.push_back(got.sampled->token);
   ++counters.generation_tokens;
   if (!seq.first_token)
     seq.first_token = now;
   const auto how = check_stop(seq);
-  deliver(seq, std::span{seq.tokens}.last(1), how);
+  deliver(seq, std::span{seq.tokens}.last(1), how, got.likely);
   if (how.reason != finish_reason::none) {
     forget(seq, how.reason, now);
     return;

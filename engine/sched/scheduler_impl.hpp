@@ -31,6 +31,12 @@ struct step_plan {
   std::vector<planned_row> rows;
 };
 
+/// What a row brought: null where it sampled nothing, or its request asks for no log-probabilities.
+struct row_yield {
+  const sampled_token* sampled = nullptr;
+  const token_logprobs* likely = nullptr;
+};
+
 /// What is remembered of a row until its step comes back.
 struct flying_row {
   request_id id{};
@@ -115,13 +121,14 @@ struct scheduler::impl {
   void step_failed(const error& why, time_point now);
   void row_failed(const failed_row& row, const flying_step& step, time_point now);
   void disown(std::uint64_t ticket);
-  void row_done(sequence& seq, const flying_row& row, const sampled_token* sampled, time_point now);
+  void row_done(sequence& seq, const flying_row& row, const row_yield& got, time_point now);
   void commit_blocks(sequence& seq);
   [[nodiscard]] sequence* find(request_id id, std::uint64_t ticket) const;
 
   // finish.cpp: tokens and endings.
   [[nodiscard]] ending check_stop(const sequence& seq) const;
-  void deliver(sequence& seq, std::span<const token_id> fresh, const ending& how);
+  void deliver(sequence& seq, std::span<const token_id> fresh, const ending& how,
+               const token_logprobs* likely = nullptr);
   void finish(sequence& seq, const ending& how, time_point now);
   void forget(sequence& seq, finish_reason reason, time_point now);
   void expire(time_point now);

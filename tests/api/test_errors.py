@@ -20,7 +20,7 @@ def check_shape(answer, status):
 @pytest.mark.parametrize("field, value", [
     ("temperature", -0.1), ("temperature", "hot"), ("top_p", 0), ("top_p", 2), ("top_k", -2),
     ("min_p", 1.5), ("max_tokens", 0), ("max_tokens", -3), ("max_tokens", 1.5), ("seed", "x"),
-    ("stop_token_ids", [-1]), ("stream", 1), ("n", 2), ("best_of", 2), ("logprobs", 3),
+    ("stop_token_ids", [-1]), ("stream", 1), ("n", 2), ("best_of", 2), ("logprobs", 21),
     ("echo", True), ("suffix", "x"), ("presence_penalty", 1), ("frequency_penalty", 1),
     ("logit_bias", {"1": 1}), ("response_format", {"type": "json_object"}), ("temprature", 1),
     ("prompt", None), ("prompt", []), ("prompt", 5), ("model", 5),

@@ -74,7 +74,7 @@ def test_infer_with_the_client(bard, packed, binary):
     assert whole.startswith("ROMEO:")
 
 
-# The flags that need log probabilities have a test of their own.
+# test_logprobs.py has the whole grid.
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("finish, inputs, outputs", list(itertools.product(STATES, repeat=3)))
 def test_the_grid_of_further_outputs(bard, stream, finish, inputs, outputs):
@@ -116,8 +116,8 @@ def test_the_grid_of_further_outputs(bard, stream, finish, inputs, outputs):
     ({"stop": ["x"]}, 400, "invalid type"),
     ({"timeout": "soon"}, 400, "timeout"),
     ({"triton_x": 1}, 400, "reserved"),
-    ({"return_logprobs": True}, 500, "return_logprobs"),
-    ({"return_cumulative_logprob": True}, 500, "return_cumulative_logprob"),
+    ({"logprobs": 21}, 400, "logprobs"),
+    ({"prompt_logprobs": 1}, 400, "prompt_logprobs"),
     ({"lora_name": "x"}, 500, "LoRA feature is not enabled."),
     ({"image": "x"}, 500, "'image'"),
     ({"embedding_request": "{}"}, 500, "Model bard does not support 'embed' request"),

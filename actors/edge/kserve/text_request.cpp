@@ -1,9 +1,11 @@
 #include "actors/edge/kserve/text_request.hpp"
 
 #include "actors/edge/kserve/sampling.hpp"
+#include "actors/edge/logprobs_json.hpp"
 #include "engine/text/utf8.hpp"
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -42,12 +44,6 @@ outcome<void> refuse_unserved(const infer_request& request, const model_view& mo
                              fmt::format("Model {} does not support the input 'image'; leave it "
                                          "out",
                                          model.name));
-  for (const std::string_view name : {"return_logprobs", "return_cumulative_logprob"})
-    if (truth_of(request, name).value_or(false))
-      return refuse_generation(failure_code::internal,
-                               fmt::format("Model {} does not support the input '{}' yet; leave "
-                                           "it out, or set it to false",
-                                           model.name, name));
   return {};
 }
 
@@ -92,10 +88,22 @@ tensor text_tensor(std::string name, std::string_view element) {
   return t;
 }
 
-tensor count_tensor(std::string name, std::uint32_t count) {
-  tensor t{.name = std::move(name), .type = datatype::uint32, .shape = {1}};
-  append_number(t.data, count);
+template <class T>
+tensor number_tensor(std::string name, datatype type, T number) {
+  tensor t{.name = std::move(name), .type = type, .shape = {1}};
+  append_number(t.data, number);
   return t;
+}
+
+tensor count_tensor(std::string name, std::uint32_t count) {
+  return number_tensor(std::move(name), datatype::uint32, count);
+}
+
+std::string logprobs_text(const text_request& request, const response_part& part) {
+  if (!request.asks_logprobs)
+    return "null";
+  return ranked_logprobs(part.likelihoods)
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::string_view finish_text(engine::finish_reason reason) {
@@ -115,6 +123,8 @@ outcome<text_request> to_text_request(const infer_request& request, const model_
                              "When streaming, `exclude_input_in_output` = False is not allowed.");
   made.exclude_input = exclude.value_or(made.stream);
   made.finish_reason = truth_of(request, "return_finish_reason").value_or(false);
+  made.cumulative_logprob = truth_of(request, "return_cumulative_logprob").value_or(false);
+  made.logprobs = truth_of(request, "return_logprobs").value_or(false);
   made.num_input_tokens = truth_of(request, "return_num_input_tokens").value_or(false);
   made.num_output_tokens = truth_of(request, "return_num_output_tokens").value_or(false);
   for (const auto& out : request.outputs)
@@ -127,6 +137,9 @@ outcome<text_request> to_text_request(const infer_request& request, const model_
   made.request.arrival = request.arrival;
   if (auto read = read_sampling(request, made.request); !read)
     return tl::unexpected(std::move(read.error()));
+  made.asks_logprobs = made.request.logprobs.has_value();
+  if (made.cumulative_logprob && !made.asks_logprobs)
+    made.request.logprobs = 0;
   if (auto read = read_protocol_parameters(request.parameters, made.request); !read)
     return tl::unexpected(std::move(read.error()));
   return made;
@@ -144,6 +157,11 @@ std::vector<tensor> text_outputs(const text_request& request, const response_par
                                                  : *request.request.prompt_text + part.text));
   if (request.finish_reason && wanted("finish_reason"))
     all.push_back(text_tensor("finish_reason", finish_text(part.finish)));
+  if (request.cumulative_logprob && wanted("cumulative_logprob"))
+    all.push_back(number_tensor("cumulative_logprob", datatype::fp32,
+                                static_cast<float>(part.cumulative_logprob)));
+  if (request.logprobs && wanted("logprobs"))
+    all.push_back(text_tensor("logprobs", logprobs_text(request, part)));
   if (request.num_input_tokens && wanted("num_input_tokens"))
     all.push_back(count_tensor("num_input_tokens", part.counts.prompt_tokens));
   if (request.num_output_tokens && wanted("num_output_tokens"))

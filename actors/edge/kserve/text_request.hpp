@@ -13,6 +13,10 @@ struct text_request {
   /// The prompt stands before the answer's text unless this is set. A stream never has it.
   bool exclude_input = false;
   bool finish_reason = false;
+  bool cumulative_logprob = false;
+  bool logprobs = false;
+  /// The sampling parameters ask for log-probabilities; else the output `logprobs` is "null".
+  bool asks_logprobs = false;
   bool num_input_tokens = false;
   bool num_output_tokens = false;
   /// Names asked for; empty is all.

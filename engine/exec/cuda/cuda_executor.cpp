@@ -1,5 +1,7 @@
 #include "engine/exec/cuda/cuda_executor.hpp"
 
+#include "engine/exec/cuda/likelihood.hpp"
+
 #include "engine/exec/sampler.hpp"
 
 #include <fmt/core.h>
@@ -28,6 +30,7 @@ sampling_row sampling_of(const sampling_params& params, std::uint32_t position,
   row.seed = params.seed;
   row.choice = params.choice;
   row.position = position;
+  row.logprobs = params.logprobs;
   if (params.temperature < greedy_temperature)
     return row;
   row.temperature = static_cast<double>(std::max(params.temperature, least_temperature));
@@ -233,10 +236,32 @@ result<void> cuda_executor::sample(step_id step) {
     if (!sent)
       return broken(step, sent.error());
   }
+  if (auto ranked = rank(staged, slot); !ranked)
+    return broken(step, ranked.error());
   if (auto marked = record(staged.done, stream_.get()); !marked)
     return broken(step, marked.error());
   staged.at = phase::sampled;
   return {};
+}
+
+/// How likely the chosen tokens are, where any request asks.
+result<void> cuda_executor::rank(staged_step& staged, std::size_t slot) {
+  const host_inputs& inputs = staged.inputs;
+  if (!inputs.any_logprobs())
+    return {};
+  auto* const likelihoods = likelihoods_.as<device_likelihood>() + slot;
+  if (auto ranked = rank_rows({.logits = model_->logits(),
+                               .stride = config_.vocab_size,
+                               .rows = inputs.picked(),
+                               .vocabulary = static_cast<std::int32_t>(config_.vocab_size),
+                               .how = inputs_.sampling(),
+                               .outcome = outcome_.as<std::int32_t>() + slot,
+                               .likelihoods = likelihoods},
+                              stream_.get());
+      !ranked)
+    return ranked;
+  return download(staged.likelihoods.data(), likelihoods,
+                  inputs.picked() * sizeof(device_likelihood), stream_.get());
 }
 
 void cuda_executor::settle(staged_step& staged, std::size_t index, step_result& brought) {
@@ -254,6 +279,10 @@ void cuda_executor::settle(staged_step& staged, std::size_t index, step_result& 
   }
   sequence->tokens.push_back(token);
   brought.tokens.push_back({sequence->id, token});
+  if (const auto top = sequence->sampling.logprobs; top >= 0)
+    brought.logprobs.push_back(
+        {sequence->id, to_logprobs(staged.likelihoods.as<device_likelihood>()[index], token, top,
+                                   static_cast<std::int32_t>(config_.vocab_size))});
 }
 
 bool cuda_executor::finished(step_id step) const {
@@ -287,7 +316,8 @@ result<step_result> cuda_executor::collect(step_id step) {
   staged.timings.forward = between(staged.begun, staged.forwarded);
   staged.timings.sample = between(staged.forwarded, staged.done);
   staged.timings.idle = idle_before(staged);
-  step_result brought{.id = step, .tokens = {}, .failed = staged.failed, .timings = staged.timings};
+  step_result brought{
+      .id = step, .tokens = {}, .logprobs = {}, .failed = staged.failed, .timings = staged.timings};
   brought.tokens.reserve(staged.samplers.size());
   for (std::size_t i = 0; i < staged.samplers.size(); ++i)
     settle(staged, i, brought);

@@ -61,6 +61,7 @@ private:
     std::vector<failed_row> failed;
     host_inputs inputs;
     pinned_buffer outcome;
+    pinned_buffer likelihoods;
     event begun;
     event forwarded;
     event done;
@@ -87,6 +88,7 @@ private:
   [[nodiscard]] std::int32_t token_at(const known_sequence& sequence, std::uint32_t position,
                                       std::size_t hint) const;
   [[nodiscard]] result<void> forward(staged_step& staged);
+  [[nodiscard]] result<void> rank(staged_step& staged, std::size_t slot);
   void settle(staged_step& staged, std::size_t index, step_result& brought);
   [[nodiscard]] std::chrono::microseconds idle_before(const staged_step& staged) const;
   [[nodiscard]] tl::unexpected<error> give_up(error e);
@@ -106,6 +108,8 @@ private:
   /// [most_steps, max_num_seqs] tokens that steps chose, and the same for the host.
   device_buffer sampled_;
   device_buffer outcome_;
+  /// The same, of device_likelihood.
+  device_buffer likelihoods_;
   device_buffer scratch_;
   step_graphs graphs_;
   sequence_table table_;

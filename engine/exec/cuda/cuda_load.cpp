@@ -1,5 +1,6 @@
 // Loading of the CUDA executor: weights, memory, and what is measured.
 #include "engine/exec/cuda/cuda_executor.hpp"
+#include "engine/exec/cuda/likelihood.hpp"
 
 #include "engine/exec/dtype_names.hpp"
 #include "engine/models/families.hpp"
@@ -244,10 +245,15 @@ result<void> cuda_executor::make_steps() {
   for (staged_step& staged : steps_) {
     auto host = host_inputs::make(limits);
     auto outcome = pinned_buffer::make(options_.max_num_seqs * sizeof(std::int32_t), "outcomes");
+    auto likelihoods =
+        pinned_buffer::make(options_.max_num_seqs * sizeof(device_likelihood), "likelihoods");
     if (!host || !outcome)
       return fail(host ? outcome.error() : host.error());
+    if (!likelihoods)
+      return fail(likelihoods.error());
     staged.inputs = std::move(*host);
     staged.outcome = std::move(*outcome);
+    staged.likelihoods = std::move(*likelihoods);
     for (event* const mark : {&staged.begun, &staged.forwarded, &staged.done}) {
       auto made = make_event(true);
       if (!made)
@@ -262,6 +268,7 @@ result<void> cuda_executor::make_steps() {
   const std::size_t tokens = most_steps * options_.max_num_seqs * sizeof(std::int32_t);
   for (const auto& [to, bytes] :
        {wanted{&sampled_, tokens}, wanted{&outcome_, tokens},
+        wanted{&likelihoods_, most_steps * options_.max_num_seqs * sizeof(device_likelihood)},
         wanted{&scratch_, options_.max_num_seqs * sizeof(sampling_scratch)}}) {
     auto memory = device_buffer::make(bytes, "sampling");
     if (!memory)

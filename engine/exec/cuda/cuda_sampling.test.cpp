@@ -1,6 +1,8 @@
 // The sampler of the device against the CPU's: equal logits give equal tokens. Needs a GPU.
+#include "engine/exec/cuda/likelihood.hpp"
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/exec/cuda/sampling.hpp"
+#include "engine/exec/likelihood.hpp"
 #include "engine/exec/sampler.hpp"
 #include "troupe/base/prng.hpp"
 
@@ -108,6 +110,56 @@ TEST_CASE("the device samples as the CPU does") {
           judge.sample({logits.data() + r * width, width}, p, static_cast<std::uint32_t>(10 + r));
       CHECK(chosen[r] == (wanted ? *wanted : -1));
       CHECK(kept[r] == (wanted ? *wanted : 0));
+    }
+  }
+}
+
+TEST_CASE("the device samples and ranks tokens as the CPU does") {
+  splitmix64 random{23};
+  for (const std::int32_t vocabulary : {3, 64, 5000, 151936}) {
+    const std::size_t rows = 40;
+    const auto width = static_cast<std::size_t>(vocabulary);
+    std::vector<float> logits(rows * width);
+    std::vector<sampling_row> how(rows);
+    std::vector<std::int32_t> chosen(rows);
+    for (std::size_t r = 0; r < rows; ++r) {
+      // Every fourth row has many equals.
+      for (std::size_t i = 0; i < width; ++i) {
+        const float x = (uniform(random) + uniform(random) - 1) * 8;
+        logits[r * width + i] = r % 4 == 1 ? std::round(x * 4) / 4 : x;
+      }
+      how[r].logprobs = static_cast<std::int32_t>(r % 22) - 1;
+      chosen[r] = static_cast<std::int32_t>(random.below(width));
+    }
+    const device_buffer device_logits = on_device(logits);
+    const device_buffer device_how = on_device(how);
+    const device_buffer outcome = on_device(chosen);
+    const device_buffer likelihoods = on_device(std::vector<device_likelihood>(rows));
+    REQUIRE(rank_rows({.logits = device_logits.as<float>(),
+                       .stride = vocabulary,
+                       .rows = static_cast<std::int64_t>(rows),
+                       .vocabulary = vocabulary,
+                       .how = device_how.as<sampling_row>(),
+                       .outcome = outcome.as<std::int32_t>(),
+                       .likelihoods = likelihoods.as<device_likelihood>()},
+                      nullptr));
+    std::vector<device_likelihood> got(rows);
+    REQUIRE(download(got.data(), likelihoods.data(), rows * sizeof(device_likelihood), nullptr));
+    REQUIRE(wait(stream_ref{nullptr}));
+    for (std::size_t r = 0; r < rows; ++r) {
+      if (how[r].logprobs < 0)
+        continue;
+      CAPTURE(vocabulary, r, how[r].logprobs);
+      const auto wanted =
+          likelihood_of({logits.data() + r * width, width}, chosen[r], how[r].logprobs);
+      const auto here = to_logprobs(got[r], chosen[r], how[r].logprobs, vocabulary);
+      CHECK(here.rank == wanted.rank);
+      CHECK(here.chosen.logprob == Approx(wanted.chosen.logprob).margin(1e-5));
+      REQUIRE(here.top.size() == wanted.top.size());
+      for (std::size_t i = 0; i < here.top.size(); ++i) {
+        CHECK(here.top[i].token == wanted.top[i].token);
+        CHECK(here.top[i].logprob == Approx(wanted.top[i].logprob).margin(1e-5));
+      }
     }
   }
 }

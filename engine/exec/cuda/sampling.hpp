@@ -24,6 +24,8 @@ struct sampling_row {
   float min_p = 0;
   /// Whether top_k, top_p or min_p leaves something out.
   std::int32_t bounded = 0;
+  /// As in sampling_params; see likelihood.hpp.
+  std::int32_t logprobs = -1;
 };
 
 /// What the kernels leave each other for one row.

@@ -83,7 +83,7 @@ void host_inputs::clear() noexcept {
   rows_ = picked_ = sequences_ = prefill_items_ = 0;
   partials_ = 0;
   table_entries_ = 0;
-  any_random_ = any_bounded_ = false;
+  any_random_ = any_bounded_ = any_logprobs_ = false;
   counts()[0] = counts()[1] = 0;
 }
 
@@ -133,6 +133,7 @@ void host_inputs::pick(const sampling_row& how) {
   ++picked_;
   any_random_ = any_random_ || how.temperature != 0;
   any_bounded_ = any_bounded_ || how.bounded != 0;
+  any_logprobs_ = any_logprobs_ || how.logprobs >= 0;
 }
 
 void host_inputs::pad(std::uint32_t rows) {

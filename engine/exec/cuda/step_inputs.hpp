@@ -44,6 +44,7 @@ public:
   [[nodiscard]] std::int32_t joins() const noexcept { return counts()[1]; }
   [[nodiscard]] bool any_random() const noexcept { return any_random_; }
   [[nodiscard]] bool any_bounded() const noexcept { return any_bounded_; }
+  [[nodiscard]] bool any_logprobs() const noexcept { return any_logprobs_; }
 
 private:
   friend class device_inputs;
@@ -65,6 +66,7 @@ private:
   std::uint64_t table_entries_ = 0;
   bool any_random_ = false;
   bool any_bounded_ = false;
+  bool any_logprobs_ = false;
 };
 
 /// Where the inputs of the step that runs lie on the device: always at the same addresses, so that

@@ -39,6 +39,8 @@ struct inference_request {
   std::optional<std::uint32_t> usual_max_tokens;
   std::optional<bool> ignore_eos;
   std::vector<token_id> stop_token_ids;
+  /// How many of the likeliest tokens to tell with each token, and that one's own likelihood.
+  std::optional<std::uint32_t> logprobs;
   std::vector<std::string> stop;
   bool include_stop_str_in_output = false;
   bool skip_special_tokens = true;
@@ -57,10 +59,34 @@ struct usage {
   std::uint32_t cached_tokens = 0;
 };
 
+/// A token, the bytes that it adds to a text (not always whole characters), and the logarithm of
+/// its probability.
+struct token_text {
+  token_id token = 0;
+  std::string bytes;
+  float logprob = 0;
+};
+
+/// How likely one token of an answer was.
+struct token_likelihood {
+  token_text chosen;
+  /// 1 for the likeliest.
+  std::uint32_t rank = 1;
+  /// The likeliest first.
+  std::vector<token_text> top;
+  /// Characters in the tokens of this answer before it.
+  std::uint64_t offset = 0;
+};
+
 /// A piece of an answer. The last one has a finish reason.
 struct response_part {
   std::string text;
   std::uint32_t tokens = 0;
+  /// One for each token where the request asks. A token stands here as soon as it is known, its
+  /// text may come with a later part.
+  std::vector<token_likelihood> likelihoods;
+  /// The sum of the log-probabilities of all tokens so far, where the request asks.
+  double cumulative_logprob = 0;
   engine::finish_reason finish = engine::finish_reason::none;
   /// The stop string that ended the answer, if one did.
   std::optional<std::string> stop_string;

@@ -14,11 +14,13 @@
 namespace troupe::engine {
 
 TROUPE_INSPECT(sampling_params, temperature, top_k, top_p, min_p, seed, choice, max_tokens,
-               ignore_eos, eos_token_ids, stop_token_ids)
+               ignore_eos, eos_token_ids, stop_token_ids, logprobs)
+TROUPE_INSPECT(ranked_token, token, logprob)
+TROUPE_INSPECT(token_logprobs, chosen, rank, top)
 TROUPE_INSPECT(sink_address, hub, stream)
 TROUPE_INSPECT(submission, id, model, prompt, sampling, sink, timeout, attempt, delivered, priority,
                cache_salt)
-TROUPE_INSPECT(token_chunk, request, stream, attempt, offset, ids, finish, stop_token,
+TROUPE_INSPECT(token_chunk, request, stream, attempt, offset, ids, logprobs, finish, stop_token,
                cached_tokens, why, note)
 TROUPE_INSPECT(token_batch, replica, chunks)
 

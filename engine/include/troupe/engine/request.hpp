@@ -38,8 +38,33 @@ struct sampling_params {
   std::vector<token_id> eos_token_ids;
   /// Further tokens that end the answer; they stand in the answer's ids, not in its text.
   std::vector<token_id> stop_token_ids;
+  /// With each token its log-probability, and those of this many likeliest tokens; -1 asks for
+  /// none. At most max_logprobs.
+  std::int32_t logprobs = -1;
 
   friend bool operator==(const sampling_params&, const sampling_params&) = default;
+};
+
+/// The most alternatives that a request may ask for with each token: vLLM's default, and OpenAI's.
+inline constexpr std::int32_t max_logprobs = 20;
+
+/// A token and the natural logarithm of its probability.
+struct ranked_token {
+  token_id token = 0;
+  float logprob = 0;
+
+  friend bool operator==(const ranked_token&, const ranked_token&) = default;
+};
+
+/// How likely one token of an answer was: by the model alone, before temperature and filters.
+struct token_logprobs {
+  ranked_token chosen;
+  /// 1 for the likeliest: how many tokens were at least as likely, itself included.
+  std::uint32_t rank = 1;
+  /// The likeliest tokens, the likeliest first, of equals the lower id.
+  std::vector<ranked_token> top;
+
+  friend bool operator==(const token_logprobs&, const token_logprobs&) = default;
 };
 
 /// Why a stream of tokens ended; `none` while it goes on.
@@ -84,6 +109,8 @@ struct token_chunk {
   /// Position in the answer of the first token here; the hub takes only the next one.
   std::uint32_t offset = 0;
   std::vector<token_id> ids;
+  /// One for each of `ids` where the request asks for them; else none.
+  std::vector<token_logprobs> logprobs;
   finish_reason finish = finish_reason::none;
   /// The token that ended the answer by `stop`, or -1: eos or one of stop_token_ids.
   token_id stop_token = -1;
