@@ -194,6 +194,42 @@ TEST_CASE("damaged frames end a connection and nothing else", "[net][hostile]") 
   CHECK(survived < 300);
 }
 
+TEST_CASE("a hello that comes twice ends its connection and no other", "[net][hostile]") {
+  for (const bool late : {false, true}) {
+    CAPTURE(late);
+    pair_of_nodes nodes{5};
+    REQUIRE(nodes.a.wire.out.size() == 1);
+    const auto hello = nodes.a.wire.out.front();
+    REQUIRE(hello.header.op == opcode::hello);
+    if (late) {
+      nodes.run(0, 100);
+      REQUIRE(is_up(nodes.b.events()));
+    } else {
+      REQUIRE(nodes.move(nodes.a, nodes.b, 0));
+    }
+    REQUIRE(nodes.b.wire.closed.empty());
+    nodes.b.take(hello.head, hello.payload, nodes.now);
+    CHECK(nodes.b.wire.closed.size() == 1);
+    const auto events = nodes.b.events();
+    CHECK_FALSE(is_up(events));
+    const auto downs = std::count_if(events.begin(), events.end(), [](const event& e) {
+      const auto* down = std::get_if<peer_down_event>(&e);
+      return down != nullptr && down->why.code == errc::corrupt_data;
+    });
+    CHECK(downs == (late ? 1 : 0));
+    // Another node is let in.
+    side c{3, 77};
+    c.net.dial(dial_id{1}, {"list", 1}, nodes.now);
+    c.link = c.wire.links.at(0);
+    nodes.b.link = nodes.b.net.accept(nodes.now);
+    nodes.b.wire.out.clear();
+    while (nodes.move(c, nodes.b, 0) || nodes.move(nodes.b, c, 0)) {
+    }
+    CHECK(is_up(nodes.b.events()));
+    CHECK(is_up(c.events()));
+  }
+}
+
 TEST_CASE("noise is no node", "[net][hostile]") {
   splitmix64 random{7};
   side b{2, 9};

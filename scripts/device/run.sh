@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile and, with .peer beside the bundle, peer,compare8b,compare06b,online
+#   or of each8b,each06b,profile,wire and, with .peer beside the bundle, peer,compare8b,compare06b,online
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
 case ${1:-} in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
@@ -69,6 +69,11 @@ step_each06b() { one bench_each06b 40 "$from/bin/bench_cuda" --model qwen06b --b
 # Where the time goes, kernel by kernel.
 step_profile() {
   one bench_profile8b 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/bench_cuda" --model llama8b --batches 1,8,256 --prefill 8192
+}
+# The wire between two processes of the host, which needs no GPU. WIRE_ROUNDS: the rounds behind a median.
+step_wire() {
+  lscpu | grep -E '^(Model name|CPU\(s\))' || true
+  one bench_wire 240 env "PATH=$from/bin:$PATH" "$from/bin/bench_transport" "${WIRE_ROUNDS:-7}"
 }
 step_memcheck() {
   one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"

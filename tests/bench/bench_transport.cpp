@@ -1,7 +1,9 @@
 // Actors of two processes talk: over the wire by shared memory and by tcp, and over caf::io, in one
-// run.
-//   bench_transport [ROUNDS]         medians of ROUNDS (7) interleaved rounds, and ratios to
-//   caf::io bench_transport --serve KIND     the other process; started by the bench itself
+// run; beside them the actors of one process, and ucx_perftest where it is installed.
+//   bench_transport [ROUNDS]         medians of ROUNDS (7) interleaved rounds
+//   bench_transport --serve KIND     the other process; started by the bench itself
+#include "actors/protocol.hpp"
+#include "tests/bench/ucx_perftest.hpp"
 #include "troupe/base/log.hpp"
 #include "troupe/transport/caf.hpp"
 
@@ -20,6 +22,7 @@
 #include <filesystem>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,15 +39,20 @@ using pong_atom = caf::atom_constant<caf::atom("pong")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 using done_atom = caf::atom_constant<caf::atom("done")>;
 using text = std::vector<char>;
+using troupe::engine::step_batch;
+using troupe::engine::step_result;
 
 /// caf_io: caf::io over tcp. shm, tcp: the wire, spinning, the woken actor on the progress thread.
-/// shm_sleep: the wire without spinning.
-const std::vector<std::string> kinds{"caf_io", "shm", "tcp", "shm_sleep"};
+/// shm_sleep: the wire without spinning. local: both actors in one process.
+const std::vector<std::string> kinds{"caf_io", "shm", "tcp", "shm_sleep", "local"};
 
 struct config : caf::actor_system_config {
   explicit config(const std::string& kind) {
     set("scheduler.policy", caf::atom("sharing"));
     set("scheduler.max-threads", 1);
+    troupe::actors::add_messages(*this);
+    if (kind == "local")
+      return;
     if (kind == "caf_io") {
       load<caf::io::middleman>();
       add_message_type<shared_bytes>("troupe.shared_bytes");
@@ -59,6 +67,33 @@ struct config : caf::actor_system_config {
   }
 };
 
+/// What a worker answers to a step: a token for each row that samples.
+step_result answer_of(const step_batch& step) {
+  step_result out;
+  out.id = step.id;
+  out.tokens.reserve(step.rows.size());
+  for (const auto& row : step.rows)
+    out.tokens.push_back({row.id, static_cast<troupe::token_id>(row.position)});
+  return out;
+}
+
+/// A decode step of `sequences`, a sixteenth of which begin a new block.
+step_batch step_of(std::uint64_t number, std::uint32_t sequences) {
+  step_batch out;
+  out.id = troupe::step_id{number};
+  out.rows.resize(sequences);
+  for (std::uint32_t i = 0; i < sequences; ++i) {
+    auto& row = out.rows[i];
+    row.id = troupe::request_id{1000 + i};
+    row.position = 512 + i;
+    row.tokens = 1;
+    row.samples = true;
+    if ((i + number) % 16 == 0)
+      row.new_blocks.push_back(troupe::block_id{i});
+  }
+  return out;
+}
+
 caf::behavior echo(caf::event_based_actor* self, int) {
   auto ticks = std::make_shared<std::uint64_t>(0);
   return {
@@ -66,6 +101,7 @@ caf::behavior echo(caf::event_based_actor* self, int) {
       [](ping_atom, const shared_bytes& x) {
         return caf::make_message(pong_atom::value, std::uint64_t{x.size()});
       },
+      [](const step_batch& step) { return answer_of(step); },
       // One-way messages; the last one is answered.
       [=](tick_atom, const text&) { ++*ticks; },
       [=](done_atom) {
@@ -150,22 +186,56 @@ caf::behavior pinger(caf::event_based_actor* self, const caf::actor& to, const c
   }};
 }
 
-/// Keeps some 4 MiB buffers under way; tells bytes a microsecond, which is MB/s.
+struct load {
+  std::size_t bytes = 0;
+  int buffers = 0;
+  int under_way = 0;
+};
+constexpr load large{4 << 20, 100, 4};
+constexpr load middling{64 << 10, 4000, 32};
+
+/// Keeps some buffers under way; tells bytes a microsecond, which is MB/s.
 caf::behavior pusher(caf::event_based_actor* self, const caf::actor& to, const caf::actor& report,
-                     int buffers) {
-  auto left = std::make_shared<int>(buffers);
+                     load what) {
+  auto left = std::make_shared<int>(what.buffers);
   auto sent = std::make_shared<int>(0);
   const auto began = clk::now();
-  const auto bytes = shared_bytes::adopt(std::vector<std::byte>(4 << 20, std::byte{1}));
-  for (; *sent < 4; ++*sent)
+  const auto bytes = shared_bytes::adopt(std::vector<std::byte>(what.bytes, std::byte{1}));
+  for (; *sent < what.under_way; ++*sent)
     self->send(to, ping_atom::value, bytes);
   return {[=](pong_atom, std::uint64_t) {
-    if ((*sent)++ < buffers)
+    if ((*sent)++ < what.buffers)
       self->send(to, ping_atom::value, bytes);
     if (--*left > 0)
       return;
     const std::chrono::duration<double, std::micro> took = clk::now() - began;
-    self->send(report, static_cast<double>(buffers) * (4 << 20) / took.count());
+    self->send(report, static_cast<double>(what.bytes) * what.buffers / took.count());
+    self->quit();
+  }};
+}
+
+/// Sends a step for each result, as a scheduler does; tells the time of a round trip in us.
+caf::behavior stepper(caf::event_based_actor* self, const caf::actor& to, const caf::actor& report,
+                      int rounds) {
+  auto left = std::make_shared<int>(rounds + rounds / 10);
+  auto took = std::make_shared<clk::duration>(0);
+  auto sent_at = std::make_shared<clk::time_point>();
+  // Making a step and reading its result are the scheduler's work and not timed.
+  const auto next = [=] {
+    auto step = step_of(static_cast<std::uint64_t>(*left), 256);
+    *sent_at = clk::now();
+    self->send(to, std::move(step));
+  };
+  next();
+  return {[=](const step_result& result) {
+    const auto now = clk::now();
+    if (result.tokens.size() != 256)
+      std::abort();
+    if (*left <= rounds)
+      *took += now - *sent_at;
+    if (--*left > 0)
+      return next();
+    self->send(report, std::chrono::duration<double, std::micro>(*took).count() / rounds);
     self->quit();
   }};
 }
@@ -193,12 +263,19 @@ caf::behavior ticker(caf::event_based_actor* self, const caf::actor& to, const c
   }};
 }
 
-struct row {
-  double round_trip_us = 0;
-  double rate_k = 0;
-  double buffers_mb = 0;
-  double idle_percent = 0;
+/// One figure of one kind in one round, in the order of `columns`.
+enum column : std::size_t { round_trip, step, rate, buffers_64k, buffers_4m, idle, column_count };
+struct column_facts {
+  const char* name;
+  bool less_is_better;
 };
+constexpr std::array<column_facts, column_count> columns{{{"64 B round trip, us", true},
+                                                          {"step of 256 and back, us", true},
+                                                          {"64 B one way, k/s", false},
+                                                          {"64 KiB buffers, MB/s", false},
+                                                          {"4 MiB buffers, MB/s", false},
+                                                          {"% of a core, idle", true}}};
+using row = std::array<double, column_count>;
 
 double cpu_seconds() {
   rusage used{};
@@ -207,17 +284,20 @@ double cpu_seconds() {
          static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
 }
 
+caf::actor find(caf::actor_system& sys, const std::string& kind, std::uint16_t port) {
+  if (kind == "caf_io")
+    return *sys.middleman().remote_actor("127.0.0.1", port);
+  const auto node = wire::of(sys).connect({"127.0.0.1", port});
+  return *wire::of(sys).lookup(*node, "echo");
+}
+
 row measure(const std::string& kind) {
-  server other{kind};
+  std::optional<server> other;
+  if (kind != "local")
+    other.emplace(kind);
   config cfg{kind};
   caf::actor_system sys{cfg};
-  caf::actor far;
-  if (kind == "caf_io") {
-    far = *sys.middleman().remote_actor("127.0.0.1", other.port);
-  } else {
-    const auto node = wire::of(sys).connect({"127.0.0.1", other.port});
-    far = *wire::of(sys).lookup(*node, "echo");
-  }
+  const auto far = other ? find(sys, kind, other->port) : sys.spawn(echo, 0);
   caf::scoped_actor self{sys};
   const auto here = caf::actor_cast<caf::actor>(self);
   const auto value = [&] {
@@ -225,22 +305,67 @@ row measure(const std::string& kind) {
     self->receive([&](double x) { out = x; });
     return out;
   };
-  row out;
+  row out{};
   sys.spawn(pinger, far, here, 3000);
-  out.round_trip_us = value();
+  out[round_trip] = value();
+  sys.spawn(stepper, far, here, 1000);
+  out[step] = value();
   sys.spawn(ticker, far, here, 40);
-  out.rate_k = value();
-  sys.spawn(pusher, far, here, 100);
-  out.buffers_mb = value();
+  out[rate] = value();
+  sys.spawn(pusher, far, here, middling);
+  out[buffers_64k] = value();
+  sys.spawn(pusher, far, here, large);
+  out[buffers_4m] = value();
   const auto before = cpu_seconds();
   std::this_thread::sleep_for(std::chrono::seconds{1});
-  out.idle_percent = (cpu_seconds() - before) * 100;
+  out[idle] = (cpu_seconds() - before) * 100;
+  if (!other)
+    caf::anon_send_exit(far, caf::exit_reason::kill);
   return out;
 }
 
-double median(std::vector<double> xs) {
-  std::sort(xs.begin(), xs.end());
-  return xs[xs.size() / 2];
+/// ucx_perftest's figures over the lanes of `kind`: 0 where there is none.
+row measure_peer(const std::string& kind) {
+  const std::string lanes = kind == "tcp" ? "tcp" : "posix,cma,tcp";
+  row out{};
+  out[buffers_64k] = troupe::bench::ucx_megabytes(lanes, middling.bytes, middling.buffers);
+  out[buffers_4m] = troupe::bench::ucx_megabytes(lanes, large.bytes, large.buffers);
+  return out;
+}
+
+using figures = std::map<std::string, std::vector<row>>;
+
+std::vector<double> sorted(const figures& all, const std::string& kind, column which) {
+  std::vector<double> out;
+  for (const auto& row : all.at(kind))
+    out.push_back(row[which]);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+double median(const figures& all, const std::string& kind, column which) {
+  const auto of = sorted(all, kind, which);
+  return of[of.size() / 2];
+}
+
+void print_column(column which, const figures& all) {
+  const auto& facts = columns[which];
+  std::printf("%s\n", facts.name);
+  const auto base = median(all, "caf_io", which);
+  for (const auto& [kind, rows] : all) {
+    const auto of = sorted(all, kind, which);
+    const auto middle = of[of.size() / 2];
+    if (middle == 0)
+      continue;
+    std::printf("  %-10s %10.2f [%8.2f %8.2f] %6.2fx", kind.c_str(), middle, of.front(), of.back(),
+                facts.less_is_better ? base / middle : middle / base);
+    if (which == step)
+      std::printf("  %+.1f us", middle - median(all, "local", which));
+    const auto peer = all.contains("ucx_" + kind) ? median(all, "ucx_" + kind, which) : 0;
+    if (peer > 0)
+      std::printf("  %.2f of ucx_perftest", middle / peer);
+    std::printf("\n");
+  }
 }
 
 } // namespace
@@ -254,26 +379,17 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: bench_transport [ROUNDS]   (7 when not given)\n");
     return 2;
   }
-  std::map<std::string, std::array<std::vector<double>, 4>> all;
+  std::map<std::string, std::vector<row>> all;
   for (int i = 0; i < rounds; ++i) {
     for (const auto& kind : kinds) {
-      const auto got = measure(kind);
-      all[kind][0].push_back(got.round_trip_us);
-      all[kind][1].push_back(got.rate_k);
-      all[kind][2].push_back(got.buffers_mb);
-      all[kind][3].push_back(got.idle_percent);
+      all[kind].push_back(measure(kind));
+      if (kind == "shm" || kind == "tcp")
+        all["ucx_" + kind].push_back(measure_peer(kind));
     }
   }
-  const auto& base = all["caf_io"];
-  std::printf("%-10s %26s %22s %24s %14s   medians of %d, ratio to caf_io (> 1 is better)\n", "",
-              "64 B round trip, us", "64 B one way, k/s", "4 MiB buffers, MB/s", "% core, idle",
+  std::printf("medians of %d [least, most], ratio to caf_io (above 1 is better); buffers also "
+              "to ucx_perftest, steps less those of one process\n",
               rounds);
-  for (const auto& kind : kinds) {
-    const auto& of = all[kind];
-    std::printf("%-10s %10.1f [%5.1f %6.1f] %5.2fx %13.0f %6.2fx %15.0f %6.2fx %14.2f\n",
-                kind.c_str(), median(of[0]), *std::min_element(of[0].begin(), of[0].end()),
-                *std::max_element(of[0].begin(), of[0].end()), median(base[0]) / median(of[0]),
-                median(of[1]), median(of[1]) / median(base[1]), median(of[2]),
-                median(of[2]) / median(base[2]), median(of[3]));
-  }
+  for (std::size_t c = 0; c < column_count; ++c)
+    print_column(static_cast<column>(c), all);
 }

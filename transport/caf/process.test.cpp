@@ -12,6 +12,7 @@
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <iostream>
@@ -191,6 +192,27 @@ TEST_CASE("two processes talk, and part without a loss", "[net][process]") {
   }
   CHECK(there.finish() == 0);
   CHECK(!here.echoes(far));
+}
+
+TEST_CASE("a buffer of 1 GiB goes to another process and back", "[net][process]") {
+  const std::string lanes = GENERATE("posix,cma,tcp", "tcp");
+  CAPTURE(lanes);
+  program here{10000, lanes};
+  peer_process there;
+  const auto far = here.find(there.where());
+  std::vector<std::byte> bytes(std::size_t{1} << 30);
+  // Each word says where it belongs.
+  for (std::uint64_t at = 0; at < bytes.size(); at += sizeof at)
+    std::memcpy(bytes.data() + at, &at, sizeof at);
+  const auto sent = shared_bytes::adopt(std::move(bytes));
+  bool same = false;
+  std::string why;
+  here.self->request(far, 120s, echo_atom::value, sent)
+      .receive([&](const shared_bytes& x) { same = x == sent; },
+               [&](const caf::error& e) { why = here.sys.render(e); });
+  INFO(why);
+  CHECK(same);
+  CHECK(there.finish() == 0);
 }
 
 TEST_CASE("a process that is killed is noticed at once, and every request ends", "[net][process]") {

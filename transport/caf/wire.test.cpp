@@ -467,3 +467,26 @@ TEST_CASE("nodes agree on the parts of their configuration, clients have none", 
   program client;
   CHECK(client.net.connect(where));
 }
+
+TEST_CASE("programs that meet a thousand times keep nothing of each other", "[net][caf]") {
+  program host;
+  const auto served = host.sys.spawn(server, 0);
+  host.net.publish("server", served);
+  const auto where = host.listen();
+  program guest;
+  const auto far_id = guest.sys.node();
+  for (std::int32_t i = 0; i < 1000; ++i) {
+    const auto node = guest.connect(where);
+    const auto remote = guest.find(node);
+    // The host answers an actor of the guest, and so has a proxy of it.
+    REQUIRE(guest.ask<std::int32_t>(remote, echo_atom::value, i) == i);
+    REQUIRE(guest.net.proxies(node) == 1);
+    REQUIRE(host.net.proxies(far_id) == 1);
+    guest.net.disconnect(node);
+    REQUIRE(eventually([&] {
+      return guest.net.proxies(node) == 0 && host.net.proxies(far_id) == 0 &&
+             guest.net.stats().empty() && host.net.stats().empty();
+    }));
+  }
+  caf::anon_send_exit(served, caf::exit_reason::kill);
+}

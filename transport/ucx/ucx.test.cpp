@@ -139,3 +139,37 @@ TEST_CASE("connections come and go without a leak", "[net][ucx]") {
   CHECK(entries("/dev/shm") <= segments + 1);
   CHECK(real(*hub.net).buffers_out() == 0);
 }
+
+TEST_CASE("a thousand connections come and go without a leak", "[net][ucx]") {
+  ucx_world in{"posix,cma,tcp"};
+  station hub{in, "hub"};
+  station guest{in, "guest"};
+  const auto where = hub.listen();
+  const auto downs = [](const station& of) {
+    return of.heard.with([](const recorder::notes& n) { return n.down.size(); });
+  };
+  std::size_t cycles = 0;
+  const auto cycle = [&] {
+    REQUIRE(guest.connect(where) == hub.id());
+    REQUIRE(guest.net->send(hub.id(), noise(8, cycles), shared_bytes::adopt(noise(20000, 2))));
+    guest.net->drain(hub.id());
+    ++cycles;
+    REQUIRE(in.wait([&] { return downs(hub) == cycles && downs(guest) == cycles; }, 20s));
+  };
+  const auto gone = [&] {
+    return real(*hub.net).endpoints() == 0 && real(*guest.net).endpoints() == 0;
+  };
+  while (cycles < 20)
+    cycle();
+  REQUIRE(in.wait(gone, 10s));
+  const auto descriptors = entries("/proc/self/fd");
+  const auto segments = entries("/dev/shm");
+  while (cycles < 1000)
+    cycle();
+  REQUIRE(in.wait(gone, 10s));
+  CHECK(entries("/proc/self/fd") <= descriptors + 2);
+  CHECK(entries("/dev/shm") <= segments + 1);
+  CHECK(hub.heard.with([](const recorder::notes& n) { return n.messages.size(); }) == 1000);
+  hub.heard.forget_messages();
+  CHECK(real(*hub.net).buffers_out() == 0);
+}
