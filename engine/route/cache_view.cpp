@@ -108,14 +108,21 @@ void cache_view::expect(replica_id replica, std::span<const block_hash> chain, t
     expected_.insert(hash, found->second.member);
 }
 
-void cache_view::raise_depths(std::span<const block_hash> chain, std::span<std::uint32_t> depths,
-                              time_point now) {
+void cache_view::bound(std::span<const block_hash> chain, std::span<depth_range> ranges,
+                       time_point now) {
   turn(now);
-  known_.raise_depths(chain, depths);
-  if (expected_.size() > 0)
-    expected_.raise_depths(chain, depths);
-  if (expected_before_.size() > 0)
-    expected_before_.raise_depths(chain, depths);
+  for (const auto* index : {&known_, &expected_, &expected_before_})
+    if (index->size() > 0)
+      index->bound(chain, ranges);
+}
+
+std::uint32_t cache_view::settle(std::span<const block_hash> chain, std::uint32_t member,
+                                 depth_range range) const {
+  auto depth = range.least;
+  for (const auto* index : {&known_, &expected_, &expected_before_})
+    if (index->size() > 0)
+      depth = std::max(depth, index->settle(chain, member, range));
+  return depth;
 }
 
 void cache_view::expire(time_point now) {

@@ -34,15 +34,17 @@ public:
   explicit cache_view(options how);
 
   /// A replica joins under a number that stays its own until it is removed.
-  /// @return its index in the depths of `raise_depths`
+  /// @return its index in the ranges of `bound`
   std::uint32_t add(replica_id replica, std::uint64_t incarnation, time_point now);
   void remove(replica_id replica);
   void take(const kv_index_report& report, time_point now);
   /// The blocks of this chain are on their way to a replica.
   void expect(replica_id replica, std::span<const block_hash> chain, time_point now);
-  /// As prefix_index::raise_depths, with what is expected.
-  void raise_depths(std::span<const block_hash> chain, std::span<std::uint32_t> depths,
-                    time_point now);
+  /// As prefix_index::bound, with what is expected.
+  void bound(std::span<const block_hash> chain, std::span<depth_range> ranges, time_point now);
+  /// As prefix_index::settle, with what is expected; for a range of the last `bound`.
+  [[nodiscard]] std::uint32_t settle(std::span<const block_hash> chain, std::uint32_t member,
+                                     depth_range range) const;
   /// One more than the largest number in use.
   [[nodiscard]] std::uint32_t members() const noexcept { return members_; }
 

@@ -40,9 +40,9 @@ kv_index_report snapshot(std::uint64_t through, std::vector<block_hash> all) {
 
 std::uint32_t depth(cache_view& view, std::uint64_t hash, time_point now = start) {
   const std::vector<block_hash> chain{block_hash{hash}};
-  std::vector<std::uint32_t> depths(view.members());
-  view.raise_depths(chain, depths, now);
-  return depths.at(0);
+  std::vector<depth_range> ranges(view.members());
+  view.bound(chain, ranges, now);
+  return view.settle(chain, 0, ranges.at(0));
 }
 
 } // namespace

@@ -3,6 +3,7 @@
 #include "troupe/base/check.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <utility>
 
@@ -12,8 +13,8 @@ namespace {
 
 constexpr std::size_t first_capacity = 1024;
 constexpr std::uint32_t word_bits = 64;
-/// A gap is cut into so many parts at once: enough for the memory to overlap their misses.
-constexpr std::ptrdiff_t fan = 16;
+/// A part of a chain is probed at so many blocks at once: enough for their cache misses to overlap.
+constexpr std::size_t fan = 16;
 /// Odd, so that the hand meets every slot; far from any slot's neighbours in tables of all sizes.
 constexpr std::size_t leap = 0x9E3779B97F4A7C15U;
 
@@ -143,60 +144,47 @@ std::vector<block_hash> prefix_index::held_by(std::uint32_t member) const {
   return out;
 }
 
-/// Cuts a gap at up to fan - 1 blocks, whose slots are fetched before the first of them is read.
-void prefix_index::split(const gap& whole, std::span<const block_hash> chain,
-                         std::vector<gap>& out) const {
-  const auto step = std::max<std::ptrdiff_t>(1, (whole.hi - whole.lo + fan - 1) / fan);
-  gap part{.lo = whole.lo, .hi = 0, .at_lo = whole.at_lo, .at_hi = nullptr};
-  for (part.hi = whole.lo + step; part.hi < whole.hi; part.hi += step) {
-    part.at_hi = set_of(chain[static_cast<std::size_t>(part.hi)]);
-    out.push_back(part);
-    part.lo = part.hi;
-    part.at_lo = part.at_hi;
-  }
-  part.hi = whole.hi;
-  part.at_hi = whole.at_hi;
-  out.push_back(part);
-}
-
-/// Sets the depth of the members that end inside a gap of no block.
-/// @return whether nothing of the gap is left to look at
-bool prefix_index::settle(const gap& part, std::span<std::uint32_t> depths) const {
-  bool ends = false;
+void prefix_index::bound(std::span<const block_hash> chain, std::span<depth_range> ranges) const {
+  const auto size = chain.size();
+  const auto step = std::max<std::size_t>(1, (size + fan - 1) / fan);
+  for (std::size_t at = 0; at < size; at += step)
+    prefetch(chain[at]);
+  std::array<const word*, fan> sets{};
+  std::size_t probes = 0;
+  for (std::size_t at = 0; at < size; at += step)
+    sets[probes++] = set_of(chain[at]);
   for (std::size_t w = 0; w + 1 < stride_; ++w) {
-    auto lost = part.at_lo[w] & ~part.at_hi[w];
-    ends = ends || lost != 0;
-    if (part.hi - part.lo > 1)
-      continue;
-    for (; lost != 0; lost &= lost - 1) {
-      const auto member = w * word_bits + static_cast<std::size_t>(std::countr_zero(lost));
-      if (member < depths.size())
-        depths[member] = std::max(depths[member], static_cast<std::uint32_t>(part.hi));
+    word seen = 0;
+    for (auto i = probes; i-- > 0;) {
+      // Those whose deepest probed block this is.
+      auto deepest = sets[i][w] & ~seen;
+      seen |= deepest;
+      const auto least = static_cast<std::uint32_t>(i * step + 1);
+      const auto most = static_cast<std::uint32_t>(std::min(size, (i + 1) * step));
+      for (; deepest != 0; deepest &= deepest - 1) {
+        const auto member = w * word_bits + static_cast<std::size_t>(std::countr_zero(deepest));
+        if (member >= ranges.size())
+          break;
+        auto& range = ranges[member];
+        range = {.least = std::max(range.least, least), .most = std::max(range.most, most)};
+      }
     }
   }
-  return !ends || part.hi - part.lo <= 1;
 }
 
-void prefix_index::raise_depths(std::span<const block_hash> chain,
-                                std::span<std::uint32_t> depths) const {
-  if (chain.empty())
-    return;
-  gaps_.assign(1, {.lo = 0,
-                   .hi = static_cast<std::ptrdiff_t>(chain.size()),
-                   .at_lo = set_of(chain[0]),
-                   .at_hi = nobody_.data()});
-  while (!gaps_.empty()) {
-    for (const auto& whole : gaps_) {
-      const auto step = std::max<std::ptrdiff_t>(1, (whole.hi - whole.lo + fan - 1) / fan);
-      for (auto at = whole.lo + step; at < whole.hi; at += step)
-        prefetch(chain[static_cast<std::size_t>(at)]);
-    }
-    next_gaps_.clear();
-    for (const auto& whole : gaps_)
-      split(whole, chain, next_gaps_);
-    std::erase_if(next_gaps_, [&](const gap& part) { return settle(part, depths); });
-    std::swap(gaps_, next_gaps_);
+std::uint32_t prefix_index::settle(std::span<const block_hash> chain, std::uint32_t member,
+                                   depth_range range) const {
+  while (range.least < range.most) {
+    const auto step = std::max<std::uint32_t>(1, (range.most - range.least + fan) / fan);
+    const auto known = range.least - 1; // a block that it holds
+    for (auto at = known + step; at < range.most; at += step)
+      prefetch(chain[at]);
+    auto deepest = known + (range.most - 1 - known) / step * step;
+    while (deepest > known && !contains(chain[deepest], member))
+      deepest -= step;
+    range = {.least = deepest + 1, .most = std::min(range.most, deepest + step)};
   }
+  return range.least;
 }
 
 } // namespace troupe::engine

@@ -9,6 +9,14 @@
 
 namespace troupe::engine {
 
+/// How many leading blocks of a chain a member holds: at least and at most so many.
+struct depth_range {
+  std::uint32_t least = 0;
+  std::uint32_t most = 0;
+
+  friend bool operator==(const depth_range&, const depth_range&) = default;
+};
+
 /// Which replicas hold which KV blocks: block hash -> set of members, the small numbers under which
 /// the caller knows replicas.
 ///
@@ -38,14 +46,17 @@ public:
   /// @cost one pass over the table
   [[nodiscard]] std::vector<block_hash> held_by(std::uint32_t member) const;
 
-  /// How many leading blocks of a chain each member holds: raises depths[member] where that is
-  /// more. A member that holds a block holds all before it, for a pool gives up the tail of a chain
-  /// before its head; so the deepest block found decides, and a search by sixteenths finds it.
+  /// How many leading blocks of a chain each member holds, to a sixteenth of the chain: raises both
+  /// ends of ranges[member] where they are more. A member that holds a block holds all before it,
+  /// for a pool gives up the tail of a chain before its head; so the deepest block found decides.
   /// Should a member lack earlier blocks (they were forgotten here), its depth may be missed by as
   /// much as a sixteenth of the chain.
-  /// @cost with all members equally deep 32 probes of 256 blocks, in two rounds whose cache misses
-  ///       overlap; at most one probe a block
-  void raise_depths(std::span<const block_hash> chain, std::span<std::uint32_t> depths) const;
+  /// @cost 16 probes, whose cache misses overlap
+  void bound(std::span<const block_hash> chain, std::span<depth_range> ranges) const;
+  /// The depth of one member, exactly, of which `range` came from `bound`.
+  /// @cost 15 probes of 256 blocks, whose cache misses overlap
+  [[nodiscard]] std::uint32_t settle(std::span<const block_hash> chain, std::uint32_t member,
+                                     depth_range range) const;
 
   /// Hashes known.
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -55,15 +66,6 @@ public:
 
 private:
   using word = std::uint64_t;
-  /// Blocks (lo, hi) of a chain, whose sets of members are not known yet, and the sets at both
-  /// ends.
-  struct gap {
-    std::ptrdiff_t lo;
-    std::ptrdiff_t hi;
-    const word* at_lo;
-    const word* at_hi;
-  };
-
   [[nodiscard]] std::size_t home(word key) const noexcept { return key & mask_; }
   [[nodiscard]] std::size_t next(std::size_t slot) const noexcept { return (slot + 1) & mask_; }
   [[nodiscard]] word key(std::size_t slot) const noexcept { return slots_[slot * stride_]; }
@@ -75,8 +77,6 @@ private:
   void rebuild(std::size_t capacity, std::size_t stride);
   void make_room();
   void remove(std::size_t slot);
-  void split(const gap& whole, std::span<const block_hash> chain, std::vector<gap>& out) const;
-  [[nodiscard]] bool settle(const gap& part, std::span<std::uint32_t> depths) const;
 
   std::size_t blocks_max_;
   std::size_t size_ = 0;
@@ -88,9 +88,6 @@ private:
   std::uint64_t evicted_ = 0;
   /// The set of a hash that is not known.
   std::vector<word> nobody_;
-  /// Kept from call to call, so that a look-up allocates nothing.
-  mutable std::vector<gap> gaps_;
-  mutable std::vector<gap> next_gaps_;
 };
 
 } // namespace troupe::engine

@@ -81,24 +81,31 @@ TEST_CASE("depths are those of a walk along the chain", "[route][index][property
         naive[chain[i]].insert(member);
       }
     }
-    std::vector<std::uint32_t> depths(members);
-    index.raise_depths(chain, depths);
-    for (std::uint32_t member = 0; member < members; ++member)
-      REQUIRE(depths[member] == naive_depth(naive, chain, member));
+    std::vector<depth_range> ranges(members);
+    index.bound(chain, ranges);
+    for (std::uint32_t member = 0; member < members; ++member) {
+      const auto truth = naive_depth(naive, chain, member);
+      const auto [least, most] = ranges[member];
+      REQUIRE(least <= truth);
+      REQUIRE(truth <= most);
+      REQUIRE(most - least <= chain.size() / 16);
+      REQUIRE(index.settle(chain, member, ranges[member]) == truth);
+    }
   }
 }
 
-TEST_CASE("depths only rise", "[route][index]") {
+TEST_CASE("the ends of a range only rise", "[route][index]") {
   splitmix64 random{6};
   const auto chain = chain_of(random, 20);
   prefix_index index{100};
-  for (std::size_t i = 0; i < 10; ++i)
+  for (std::size_t i = 0; i < 9; ++i)
     index.insert(chain[i], 1);
-  std::vector<std::uint32_t> depths{3, 4, 17};
-  index.raise_depths(chain, depths);
-  CHECK(depths == std::vector<std::uint32_t>{3, 10, 17});
-  index.raise_depths({}, depths);
-  CHECK(depths == std::vector<std::uint32_t>{3, 10, 17});
+  std::vector<depth_range> ranges{{3, 3}, {4, 5}, {17, 18}};
+  index.bound(chain, ranges);
+  CHECK(ranges == std::vector<depth_range>{{3, 3}, {9, 10}, {17, 18}});
+  CHECK(index.settle(chain, 1, ranges[1]) == 9);
+  index.bound({}, ranges);
+  CHECK(ranges == std::vector<depth_range>{{3, 3}, {9, 10}, {17, 18}});
 }
 
 TEST_CASE("a full index forgets others and never invents", "[route][index][property]") {

@@ -17,7 +17,7 @@ namespace {
 struct replica_row {
   replica_facts facts;
   std::uint32_t model = 0;
-  /// Its place among the depths of the cache view.
+  /// Its place among the ranges of the cache view.
   std::uint32_t member = 0;
   bool draining = false;
   replica_load reported;
@@ -38,17 +38,22 @@ struct replica_row {
 
 struct candidate {
   const replica_row* row = nullptr;
-  /// Leading tokens of the request that are cached there; 0 unless the policy asked.
-  std::uint64_t cached_tokens = 0;
+  /// Leading blocks of the request that are cached there; none unless the policy asked.
+  depth_range cached;
+  /// Tokens of the request and of the others there.
+  std::uint64_t tokens = 0;
+  std::int64_t requests = 0;
+  std::uint32_t block_size = 1;
+  /// The blocks of the request, in the size that this replica has.
+  std::span<const block_hash> chain;
 };
 
 /// At least one replica, in the order of ids.
 using candidates = std::vector<candidate>;
-using choice = const candidate& (*)(const candidates& from, std::optional<replica_id> last,
-                                    std::uint64_t tokens);
+using choice = const candidate& (*)(candidates& from, std::optional<replica_id> last,
+                                    const cache_view* cache);
 
-const candidate& next_in_turn(const candidates& from, std::optional<replica_id> last,
-                              std::uint64_t) {
+const candidate& next_in_turn(candidates& from, std::optional<replica_id> last, const cache_view*) {
   const auto found = std::ranges::find_if(
       from, [&](const candidate& c) { return !last || c.row->facts.id > *last; });
   return found != from.end() ? *found : from.front();
@@ -56,11 +61,11 @@ const candidate& next_in_turn(const candidates& from, std::optional<replica_id> 
 
 /// The candidate of the least cost; among equals the next in turn.
 template <class Cost>
-const candidate& cheapest(const candidates& from, std::optional<replica_id> last, Cost cost) {
-  const candidate* best = nullptr;
+candidate& cheapest(candidates& from, std::optional<replica_id> last, Cost cost) {
+  candidate* best = nullptr;
   auto best_cost = cost(from.front());
   bool best_is_behind = false;
-  for (const auto& one : from) {
+  for (auto& one : from) {
     const auto its = cost(one);
     const bool behind = !last || one.row->facts.id > *last;
     if (best == nullptr || its < best_cost || (its == best_cost && behind && !best_is_behind)) {
@@ -74,20 +79,26 @@ const candidate& cheapest(const candidates& from, std::optional<replica_id> last
 
 /// The fewest requests; among equals the fewest prompt tokens on their way, then the most free
 /// blocks, then the next in turn.
-const candidate& least_loaded(const candidates& from, std::optional<replica_id> last,
-                              std::uint64_t) {
+const candidate& least_loaded(candidates& from, std::optional<replica_id> last, const cache_view*) {
   return cheapest(from, last, [](const candidate& c) {
-    return std::tuple{c.row->requests(), c.row->tokens_since, ~c.row->reported.free_blocks};
+    return std::tuple{c.requests, c.row->tokens_since, ~c.row->reported.free_blocks};
   });
 }
 
 /// The fewest tokens to compute and to read: those of the request that are not cached, those in the
 /// KV blocks of the requests that run there, and the prompts that wait; then the fewest requests.
-const candidate& prefix(const candidates& from, std::optional<replica_id> last,
-                        std::uint64_t tokens) {
-  return cheapest(from, last, [&](const candidate& c) {
-    return std::tuple{tokens - c.cached_tokens + c.row->busy_tokens(), c.row->requests()};
-  });
+/// What is cached is known to a sixteenth at first, and found out exactly only of who would win if
+/// it had the most that it can have: when the winner's depth is exact, nobody else can win.
+const candidate& prefix(candidates& from, std::optional<replica_id> last, const cache_view* cache) {
+  for (;;) {
+    auto& best = cheapest(from, last, [](const candidate& c) {
+      return std::pair{c.tokens - std::uint64_t{c.cached.most} * c.block_size, c.requests};
+    });
+    if (best.cached.least == best.cached.most)
+      return best;
+    const auto depth = cache->settle(best.chain, best.row->member, best.cached);
+    best.cached = {.least = depth, .most = depth};
+  }
 }
 
 struct policy_row {
@@ -138,7 +149,7 @@ struct replica_table::impl {
   std::optional<cache_view> cache;
   /// Kept from choice to choice, so that one allocates nothing.
   candidates from;
-  std::vector<std::uint32_t> depths;
+  std::vector<depth_range> ranges;
 };
 
 /// The replicas that can take the request; those of equal numerics alone if there are any.
@@ -148,24 +159,32 @@ void replica_table::impl::gather(const placement& what, std::uint32_t model) {
     if (row.model != model || row.draining ||
         std::ranges::find(what.except, row.facts.id) != what.except.end())
       continue;
-    from.push_back({.row = &row, .cached_tokens = 0});
+    from.push_back({.row = &row,
+                    .cached = {},
+                    .tokens = what.hashes.tokens() + row.busy_tokens(),
+                    .requests = row.requests(),
+                    .block_size = row.facts.block_size,
+                    .chain = {}});
   }
   const auto other = [&](const candidate& c) { return c.row->facts.numerics != what.numerics; };
   if (what.numerics && !std::ranges::all_of(from, other))
     std::erase_if(from, other);
 }
 
-/// How much each candidate has cached: one look-up for all of a block size, which is one as a rule.
+/// How much each candidate has cached, to a sixteenth of the prompt: one look-up for all of a block
+/// size, which is one as a rule.
 void replica_table::impl::look_up(prompt_hashes& hashes, time_point now) {
+  std::span<const block_hash> chain;
   std::uint32_t size = 0;
   for (auto& one : from) {
-    const auto& facts = one.row->facts;
-    if (facts.block_size != size) {
-      size = facts.block_size;
-      depths.assign(cache->members(), 0);
-      cache->raise_depths(hashes.of(size), depths, now);
+    if (one.block_size != size) {
+      size = one.block_size;
+      chain = hashes.of(size);
+      ranges.assign(cache->members(), {});
+      cache->bound(chain, ranges, now);
     }
-    one.cached_tokens = std::uint64_t{depths[one.row->member]} * size;
+    one.cached = ranges[one.row->member];
+    one.chain = chain;
   }
 }
 
@@ -235,9 +254,11 @@ std::optional<chosen_replica> replica_table::choose(const placement& what, time_
   if (impl_->cache)
     impl_->look_up(what.hashes, now);
   auto& last = impl_->last[model->second];
-  const auto& best = impl_->policy.choose(impl_->from, last, what.hashes.tokens());
+  const auto& best =
+      impl_->policy.choose(impl_->from, last, impl_->cache ? &*impl_->cache : nullptr);
   last = best.row->facts.id;
-  return chosen_replica{.id = best.row->facts.id, .cached_tokens = best.cached_tokens};
+  return chosen_replica{.id = best.row->facts.id,
+                        .cached_tokens = std::uint64_t{best.cached.least} * best.block_size};
 }
 
 const replica_facts* replica_table::facts(replica_id replica) const {

@@ -1,7 +1,10 @@
 #include "engine/route/replica_table.hpp"
 
+#include "troupe/base/prng.hpp"
+
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -181,4 +184,48 @@ TEST_CASE("a model without a replica is told from an unknown one", "[route]") {
   w.table.ended(replica_id{9});
   w.table.report(replica_id{9}, {});
   CHECK_FALSE(w.table.choose(what, start));
+}
+
+TEST_CASE("the choice by prefix is that of all exact depths", "[route][property]") {
+  splitmix64 random{11};
+  for (int round = 0; round < 300; ++round) {
+    INFO("round " << round);
+    const auto replicas = static_cast<std::uint32_t>(1 + random.below(70));
+    replica_table table{
+        {.policy = routing_policy::prefix, .cache = {.blocks_max = 100'000, .snapshot_retry = {}}}};
+    const std::vector<token_id> prompt(1 + random.below(1200), static_cast<token_id>(round));
+    prompt_hashes hashes{hasher, prompt, ""};
+    const auto chain = hashes.of(4);
+    // Few different loads, so that costs are equal often.
+    const auto spread = 1 + random.below(100);
+    std::vector<std::uint64_t> depths;
+    std::vector<std::uint64_t> costs;
+    for (std::uint32_t id = 0; id < replicas; ++id) {
+      const auto depth = random.below(3) == 0 ? 0 : random.below(chain.size() + 1);
+      const auto used = static_cast<std::uint32_t>(random.below(spread));
+      table.add(facts(id), start);
+      table.report(replica_id{id}, {.used_blocks = used});
+      table.cache()->take(
+          {.replica = replica_id{id},
+           .through = 1,
+           .snapshot = true,
+           .stored = {chain.begin(), chain.begin() + static_cast<std::ptrdiff_t>(depth)},
+           .events = {}},
+          start);
+      depths.push_back(depth);
+      costs.push_back(prompt.size() - depth * 4 + std::uint64_t{used} * 4);
+    }
+    const placement what{.model = "bard", .hashes = hashes, .except = {}, .numerics = {}};
+    // Among equals the next in turn: the first time the first one, then those behind it.
+    const auto least = *std::ranges::min_element(costs);
+    for (int turn = 0; turn < 2; ++turn) {
+      for (std::uint32_t id = 0; id < replicas; ++id) {
+        if (costs[id] != least)
+          continue;
+        const auto chosen = table.choose(what, start);
+        REQUIRE(chosen->id == replica_id{id});
+        REQUIRE(chosen->cached_tokens == depths[id] * 4);
+      }
+    }
+  }
 }

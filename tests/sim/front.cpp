@@ -81,7 +81,8 @@ void front::take_verdict(const verdict_message& what) {
   }
   around_.log.note(now, "replica {} refuses request {} attempt {}: {}", value(what.replica),
                    value(what.id), what.attempt, to_string(what.refused->code));
-  around_.clients.rejected(what.id, what.attempt);
+  if (what.refused->code != errc::peer_down) // else the word that the replica is gone follows
+    around_.clients.rejected(what.id, what.attempt);
   router_.rejected(what.id, what.replica, what.attempt, *what.refused, now);
 }
 
@@ -150,7 +151,8 @@ void front::pump() {
   for (const auto id : actions.snapshots)
     to(id, snapshot_message{id});
   for (const auto& [replica, id] : actions.cancels)
-    to(replica, cancel_message{replica, id});
+    if (const auto life = facts_.find(replica); life != facts_.end())
+      to(replica, cancel_message{replica, life->second.incarnation, id});
   for (auto& dispatch : actions.dispatches)
     send(std::move(dispatch));
   for (const auto& verdict : actions.verdicts)
@@ -170,13 +172,15 @@ void front::send(engine::router_actions::dispatch what) {
   const auto known = where_.find(what.replica);
   TROUPE_PROMISE(known != where_.end(), "request {} is sent to replica {}, which is gone",
                  value(what.request.id), value(what.replica));
-  around_.clients.dispatched(what.request, facts_.at(what.replica), around_.time.now());
+  const auto& life = facts_.at(what.replica);
+  around_.clients.dispatched(what.request, life, around_.time.now());
   auto& request = what.request;
   if (around_.planting(sabotage::token_forgotten) && !request.delivered.empty())
     request.delivered.erase(request.delivered.begin());
   if (around_.planting(sabotage::seed_forgotten) && request.attempt > 1)
     request.sampling.seed = 0;
-  around_.net.send(self_, known->second, dispatch_message{what.replica, std::move(request)});
+  around_.net.send(self_, known->second,
+                   dispatch_message{what.replica, life.incarnation, std::move(request)});
 }
 
 void front::keep_deadline() {

@@ -16,12 +16,15 @@ namespace troupe::sim {
 struct attach_message {
   hub_id hub{};
 };
+/// Meant for one life of the replica, as a message to an actor's handle is.
 struct dispatch_message {
   replica_id replica{};
+  std::uint64_t incarnation = 0;
   engine::submission request;
 };
 struct cancel_message {
   replica_id replica{};
+  std::uint64_t incarnation = 0;
   request_id id{};
 };
 struct snapshot_message {

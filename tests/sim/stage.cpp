@@ -219,6 +219,11 @@ void stage::dispatched(node_index from, dispatch_message what) {
     return;
   }
   auto& one = *found->second;
+  if (one.facts({}).incarnation != what.incarnation) {
+    verdict.refused = error{errc::peer_down, "the replica was restarted"};
+    around_.net.send(self_, from, std::move(verdict));
+    return;
+  }
   one.now = around_.time.now();
   if (auto taken = one.submit(what.request); !taken)
     verdict.refused = taken.error();
@@ -240,6 +245,8 @@ void stage::receive(node_index from, message what) {
                  [&](dispatch_message& request) { dispatched(from, std::move(request)); },
                  [&](cancel_message& request) {
                    with(request.replica, [&](replica& one) {
+                     if (one.facts({}).incarnation != request.incarnation)
+                       return;
                      one.now = around_.time.now();
                      one.cancel(request.id);
                      pump(one);
