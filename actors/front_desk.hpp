@@ -5,7 +5,6 @@
 #include "troupe/actors/inference.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/clock.hpp"
-#include "troupe/config/triton.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -20,6 +19,10 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::response_sink_ptr)
 
 CAF_ADD_ATOM(troupe_edge, troupe::actors, execute_atom, "execute")
 CAF_ADD_ATOM(troupe_edge, troupe::actors, abandon_atom, "abandon")
+
+namespace troupe::config {
+struct triton_model;
+}
 
 namespace troupe::actors {
 
