@@ -1,0 +1,140 @@
+"""Models that are loaded, replaced and unloaded while the cluster runs."""
+
+import base64
+import json
+import shutil
+import threading
+
+import httpx
+import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+from troupe_process import PATIENCE_S, ROOT, Cluster, eventually, run
+
+BARD = ROOT / "examples/models/bard"
+GENERATE = "/v2/models/bard/generate"
+BODY = {"text_input": "ROMEO:", "max_tokens": 4, "temperature": 0}
+MODEL_JSON = json.dumps({"model": str(BARD / "hf"), "dtype": "bfloat16"})
+
+
+@pytest.fixture
+def repository(tmp_path):
+    version = tmp_path / "repository" / "bard" / "1"
+    version.mkdir(parents=True)
+    (version / "model.json").write_text(MODEL_JSON)
+    return tmp_path / "repository"
+
+
+def client(cluster):
+    return triton.InferenceServerClient(f"127.0.0.1:{cluster.port}", network_timeout=PATIENCE_S)
+
+
+def index_of(cluster):
+    return cluster.post("/v2/repository/index", {}).json()
+
+
+def test_without_a_mode_models_stay(repository, tmp_path):
+    with Cluster(tmp_path, repository=repository) as served:
+        for what in ("load", "unload"):
+            answer = served.post(f"/v2/repository/models/bard/{what}", {})
+            assert answer.status_code == 503
+            assert "explicit model load / unload is not allowed" in answer.json()["error"]
+
+
+def test_explicit_starts_with_what_was_asked_for(repository, tmp_path):
+    shutil.copytree(repository / "bard", repository / "other")
+    explicit = ("--model-control-mode", "explicit")
+    with Cluster(tmp_path, arguments=(*explicit, "--load-model", "bard"), repository=repository) as served:
+        rows = eventually(lambda: len(index_of(served)) == 2 and index_of(served), "both are listed")
+        assert rows == [{"name": "bard", "version": "1", "state": "READY", "reason": ""}, {"name": "other"}]
+    none = run("up", "--model-repository", repository, *explicit, "--load-model", "nope", "--port", 0)
+    assert none.returncode == 1 and "no such model" in none.stderr
+    odd = run("up", "--model-repository", repository, "--load-model", "bard", "--port", 0)
+    assert odd.returncode == 1 and "explicit" in odd.stderr
+
+
+def test_load_and_unload_by_request(repository, tmp_path):
+    with Cluster(tmp_path, arguments=("--model-control-mode", "explicit"), repository=repository) as served:
+        c = client(served)
+        assert c.is_server_ready() and not c.is_model_ready("bard")
+        assert served.post(GENERATE, BODY).status_code == 404
+        c.load_model("bard")
+        assert c.is_model_ready("bard")
+        text = served.post(GENERATE, BODY).json()["text_output"]
+        # Again, with a configuration and files of its own, in place of those on disk.
+        c.load_model("bard", config=json.dumps({"backend": "vllm", "parameters": {
+            "WHOSE": {"string_value": "mine"}}}), files={"file:7/model.json": MODEL_JSON.encode()})
+        config = served.get("/v2/models/bard/config").json()
+        assert config["parameters"]["WHOSE"]["string_value"] == "mine"
+        assert served.get("/v2/models/bard").json()["versions"] == ["7"]
+        assert served.post(GENERATE, BODY).json()["text_output"] == text
+        c.unload_model("bard")
+        assert not c.is_model_ready("bard") and c.is_server_ready()
+        assert [(e["state"], e["reason"]) for e in index_of(served)] == [("UNAVAILABLE", "unloaded")]
+        with pytest.raises(InferenceServerException, match="no such model is loaded"):
+            c.unload_model("bard")
+        c.load_model("bard")
+        assert served.post(GENERATE, BODY).json()["text_output"] == text
+
+
+@pytest.mark.parametrize("body, words", [
+    ({"parameters": {"config": 5}}, "must be a string"),
+    ({"parameters": {"config": "{"}}, "config"),
+    ({"parameters": {"config": '{"max_batchsize": 1}'}}, "max_batchsize"),
+    ({"parameters": {"config": '{"max_batch_size": 4}'}}, "max_batch_size"),
+    ({"parameters": {"file:1/model.json": "?"}}, "base64"),
+    ({"parameters": {"file:1/model.json": base64.b64encode(b"{}").decode()}}, "config"),
+    ({"parameters": {"config": "{}", "file:../../x": ""}}, "file"),
+    ({"parameters": {"what": "x"}}, "what"),
+    ({"parameters": 5}, "parameters"),
+])
+def test_a_bad_load_changes_nothing(repository, tmp_path, body, words):
+    with Cluster(tmp_path, arguments=("--model-control-mode", "explicit", "--load-model", "*"),
+                 repository=repository) as served:
+        answer = served.post("/v2/repository/models/bard/load", body)
+        assert answer.status_code in (400, 404, 409, 501), answer.text
+        assert words in answer.json()["error"]
+        assert served.post("/v2/repository/models/nope/load", {}).status_code == 404
+        assert served.post(GENERATE, BODY).status_code == 200
+
+
+def test_reload_under_traffic_loses_nothing(repository, tmp_path):
+    with Cluster(tmp_path, arguments=("--model-control-mode", "explicit", "--load-model", "*"),
+                 repository=repository) as served:
+        text = served.post(GENERATE, BODY).json()["text_output"]
+        end = threading.Event()
+        seen = []
+
+        def ask():
+            while not end.is_set():
+                answer = httpx.post(served.url + GENERATE, json=BODY, timeout=PATIENCE_S)
+                seen.append((answer.status_code, answer.json().get("text_output")))
+
+        askers = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in askers:
+            thread.start()
+        try:
+            for _ in range(4):
+                client(served).load_model("bard")
+        finally:
+            end.set()
+            for thread in askers:
+                thread.join()
+        assert len(seen) > 4 and set(seen) == {(200, text)}
+        assert len(served.get("/troupe/v1/status").json()["replicas"]) == 1
+
+
+def test_poll_follows_the_files(repository, tmp_path):
+    poll = ("--model-control-mode", "poll", "--repository-poll-secs", "1")
+    with Cluster(tmp_path, arguments=poll, repository=repository) as served:
+        assert served.post("/v2/repository/models/bard/load", {}).status_code == 503
+        shutil.copytree(repository / "bard", repository / "other")
+        eventually(lambda: served.get("/v2/models/other/ready").status_code == 200, "the new one is loaded")
+        (repository / "bard/config.pbtxt").write_text('parameters { key: "A" value { string_value: "1" } }')
+        eventually(lambda: "A" in served.get("/v2/models/bard/config").json()["parameters"], "it is read again")
+        shutil.rmtree(repository / "other")
+        eventually(lambda: served.get("/v2/models/other/ready").status_code != 200, "it is gone")
+        (repository / "bard/config.pbtxt").write_text("max_batch_size: 9")
+        eventually(lambda: any("max_batch_size" in line for line in served.complaints), "the mistake is told")
+        assert served.post(GENERATE, BODY).status_code == 200
