@@ -57,7 +57,7 @@ CLI::App* add_up(CLI::App& app, up_options& o) {
   });
   up->add_option("--node", o.config.node,
                  "Which node of the file to be; all that are this machine's by default");
-  up->add_option("--model-control-mode", o.control_mode,
+  up->add_option("--model-control-mode,--model-control", o.control_mode,
                  "none: models stay as at the start; explicit: clients load and unload them; poll: "
                  "they follow the repository's files")
       ->check(CLI::IsMember({"none", "explicit", "poll"}))

@@ -13,6 +13,8 @@ namespace {
 
 /// Of a tenth of a second each, without a request: what was on its way has arrived.
 constexpr std::uint32_t quiet_ticks_wanted = 4;
+/// Of a backend that executes something long.
+constexpr std::chrono::hours answer_limit{24};
 
 } // namespace
 
@@ -147,15 +149,27 @@ void node_state::start_leaving(std::size_t index) {
       tell(self_, replica.supervisor, drain_atom::value);
 }
 
-/// Whether nothing of a model that leaves runs any more.
+/// Whether nothing of a model that leaves runs any more. The backend's answer comes after whatever
+/// was sent to it before: what it still had to tokenise is with the replicas then.
 bool node_state::has_left(std::size_t index) {
   std::uint64_t held = 0;
   for (const auto& [id, replica] : replicas_)
     if (replica.where.model == index)
       held += replica.report.stats.running + replica.report.stats.waiting;
-  auto& quiet = models_[index].quiet_ticks;
-  quiet = held > 0 ? 0 : quiet + 1;
-  return quiet >= quiet_ticks_wanted;
+  auto& model = models_[index];
+  if (held > 0)
+    model.quiet_ticks = 0;
+  else if (model.backend)
+    ask(self_, model.backend, answer_limit, status_atom::value)
+        .then(
+            [this, index](std::uint64_t waiting) {
+              auto& quiet = models_[index].quiet_ticks;
+              quiet = waiting > 0 ? 0 : quiet + 1;
+            },
+            [this, index](const caf::error&) { ++models_[index].quiet_ticks; });
+  else
+    ++model.quiet_ticks;
+  return model.quiet_ticks >= quiet_ticks_wanted;
 }
 
 /// Ends the actors of a model; its place in the list stays, because others are known by theirs.

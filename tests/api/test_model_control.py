@@ -2,11 +2,14 @@
 
 import base64
 import json
+import os
+import pathlib
 import shutil
 import threading
 
 import httpx
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
@@ -16,6 +19,9 @@ BARD = ROOT / "examples/models/bard"
 GENERATE = "/v2/models/bard/generate"
 BODY = {"text_input": "ROMEO:", "max_tokens": 4, "temperature": 0}
 MODEL_JSON = json.dumps({"model": str(BARD / "hf"), "dtype": "bfloat16"})
+# Of the test that loads and unloads under traffic; 200 by hand.
+CYCLES = int(os.environ.get("TROUPE_MODEL_CYCLES", "20"))
+EXPLICIT = ("--model-control-mode", "explicit")
 
 
 @pytest.fixture
@@ -138,3 +144,114 @@ def test_poll_follows_the_files(repository, tmp_path):
         (repository / "bard/config.pbtxt").write_text("max_batch_size: 9")
         eventually(lambda: any("max_batch_size" in line for line in served.complaints), "the mistake is told")
         assert served.post(GENERATE, BODY).status_code == 200
+
+
+def test_load_and_unload_over_grpc(repository, tmp_path):
+    edges = {"http": {"port": 0}, "grpc": {"port": 0}}
+    with Cluster(tmp_path, arguments=EXPLICIT, model_repository=str(repository), edges=edges) as served:
+        address = eventually(lambda: served._line(r"listening on grpc://(127\.0\.0\.1:\d+)"), "gRPC").group(1)
+        c = triton_grpc.InferenceServerClient(address)
+        c.load_model("bard", config=json.dumps({"backend": "vllm"}), files={"file:3/model.json": MODEL_JSON.encode()})
+        assert c.is_model_ready("bard", "3") and not c.is_model_ready("bard", "1")
+        assert [(m.name, m.version, m.state) for m in c.get_model_repository_index().models] == [
+            ("bard", "3", "READY")]
+        c.unload_model("bard", unload_dependents=True)
+        assert not c.is_model_ready("bard")
+        for what, code in ((lambda: c.unload_model("bard"), "NOT_FOUND"), (lambda: c.load_model("nope"), "NOT_FOUND"),
+                           (lambda: c.load_model("bard", config="{"), "INVALID_ARGUMENT")):
+            with pytest.raises(InferenceServerException) as refused:
+                what()
+            assert code in refused.value.status()
+
+
+def test_over_grpc_without_a_mode_models_stay(repository, tmp_path):
+    edges = {"http": {"port": 0}, "grpc": {"port": 0}}
+    with Cluster(tmp_path, model_repository=str(repository), edges=edges) as served:
+        address = eventually(lambda: served._line(r"listening on grpc://(127\.0\.0\.1:\d+)"), "gRPC").group(1)
+        for order in (triton_grpc.InferenceServerClient(address).load_model,
+                      triton_grpc.InferenceServerClient(address).unload_model):
+            with pytest.raises(InferenceServerException, match="is not allowed") as refused:
+                order("bard")
+            assert "UNAVAILABLE" in refused.value.status()
+
+
+def test_an_unload_lets_streams_end(repository, tmp_path):
+    with Cluster(tmp_path, arguments=(*EXPLICIT, "--load-model", "*"), repository=repository) as served:
+        body = {**BODY, "max_tokens": 100, "ignore_eos": True, "stream": True}
+        with httpx.stream("POST", served.url + GENERATE + "_stream", json=body, timeout=PATIENCE_S) as stream:
+            lines = (line for line in stream.iter_lines() if line)
+            events = [next(lines)]
+            gone = threading.Thread(target=client(served).unload_model, args=("bard",))
+            gone.start()
+            events += lines
+            gone.join()
+        assert stream.status_code == 200
+        parts = [json.loads(event.removeprefix("data: ")) for event in events]
+        assert len(parts) == 100 and not any("error" in part for part in parts)
+        assert [(e["state"], e["reason"]) for e in index_of(served)] == [("UNAVAILABLE", "unloaded")]
+
+
+def weight_of(served):
+    """Threads and descriptors of the server."""
+    own = pathlib.Path(f"/proc/{served.process.pid}")
+    return len(list((own / "task").iterdir())), len(list((own / "fd").iterdir()))
+
+
+def test_cycles_under_traffic_lose_nothing_and_leave_nothing(repository, tmp_path):
+    shutil.copytree(repository / "bard", repository / "other")
+    with Cluster(tmp_path, arguments=(*EXPLICIT, "--load-model", "bard"), repository=repository) as served:
+        text = served.post(GENERATE, BODY).json()["text_output"]
+        end = threading.Event()
+        stays, comes_and_goes = [], []
+
+        def ask(model, seen):
+            with httpx.Client(timeout=PATIENCE_S) as c:
+                while not end.is_set():
+                    answer = c.post(f"{served.url}/v2/models/{model}/generate", json=BODY)
+                    seen.append((answer.status_code, answer.json().get("text_output")))
+                    end.wait(0.02)
+
+        def cycle(number):
+            c = client(served)
+            c.load_model("other")
+            assert c.is_model_ready("other")
+            if number % 4 == 0:
+                c.load_model("bard")
+            c.unload_model("other")
+            assert not c.is_model_ready("other")
+            c.close()
+
+        askers = [threading.Thread(target=ask, args=pair)
+                  for pair in (("bard", stays), ("bard", stays), ("other", comes_and_goes))]
+        for thread in askers:
+            thread.start()
+        try:
+            for number in range(2):
+                cycle(number)
+            before = weight_of(served)
+            for number in range(CYCLES):
+                cycle(number)
+            after = weight_of(served)
+        finally:
+            end.set()
+            for thread in askers:
+                thread.join()
+        assert set(stays) == {(200, text)}
+        # Served whole, or refused whole: not there, or not any more.
+        assert {status for status, _ in comes_and_goes} <= {200, 404, 503}
+        assert {words for status, words in comes_and_goes if status == 200} == {text}
+        assert after[0] <= before[0] + 2 and after[1] <= before[1] + 4, (before, after)
+        assert len(served.get("/troupe/v1/status").json()["replicas"]) == 1
+
+
+def test_a_failed_reload_leaves_the_old_one(repository, tmp_path):
+    with Cluster(tmp_path, arguments=(*EXPLICIT, "--load-model", "*"), repository=repository) as served:
+        broken = tmp_path / "broken"
+        shutil.copytree(BARD / "hf", broken)
+        for weights in broken.glob("*.safetensors"):
+            weights.write_bytes(weights.read_bytes()[:1000])
+        (repository / "bard/1/model.json").write_text(json.dumps({"model": str(broken)}))
+        answer = served.post("/v2/repository/models/bard/load", {})
+        assert answer.status_code >= 400 and "failed to load 'bard'" in answer.json()["error"]
+        assert served.post(GENERATE, BODY).status_code == 200
+        assert served.get("/v2/models/bard/ready").status_code == 200

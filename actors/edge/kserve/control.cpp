@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 
+#include <atomic>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -17,6 +18,9 @@ namespace {
 
 constexpr std::string_view file_prefix = "file:";
 constexpr std::size_t base64_group = 4;
+constexpr std::size_t shown_max = 64;
+
+std::string shown(const std::string& name) { return name.substr(0, shown_max); }
 
 std::optional<std::string> decode_base64(const std::string& text) {
   if (text.size() % base64_group != 0)
@@ -36,32 +40,20 @@ std::optional<std::string> decode_base64(const std::string& text) {
   return out;
 }
 
+/// The parameter as JSON carries it: contents of files in base64.
 outcome<void> read_parameter(const std::string& name, const nlohmann::json& value,
                              model_order& order) {
-  if (name == "unload_dependents") {
-    // Ensembles alone have dependents, and there are none here.
-    return value.is_boolean() ? outcome<void>{} : refuse("'unload_dependents' must be a boolean");
-  }
-  if (!order.load)
-    return refuse(fmt::format("unexpected parameter '{}' of an unload request; it takes "
-                              "'unload_dependents'",
-                              name.substr(0, 64)));
+  if (value.is_boolean())
+    return add_parameter(order, name, value.get<bool>());
   if (!value.is_string())
-    return refuse(fmt::format("the parameter '{}' must be a string", name.substr(0, 64)));
+    return add_parameter(order, name, std::monostate{});
   const auto& text = value.get_ref<const std::string&>();
-  if (name == "config") {
-    order.overrides.config = text;
-    return {};
-  }
   if (!name.starts_with(file_prefix))
-    return refuse(fmt::format("unexpected parameter '{}' of a load request; it takes 'config' and "
-                              "'file:<version>/<path>'",
-                              name.substr(0, 64)));
+    return add_parameter(order, name, text);
   auto bytes = decode_base64(text);
   if (!bytes)
-    return refuse(fmt::format("the parameter '{}' is not base64", name.substr(0, 64)));
-  order.overrides.files[name.substr(file_prefix.size())] = std::move(*bytes);
-  return {};
+    return refuse(fmt::format("the parameter '{}' is not base64", shown(name)));
+  return add_parameter(order, name, std::move(*bytes));
 }
 
 /// What the order's end leaves for the connection.
@@ -74,13 +66,13 @@ class running_order final : public exchange {
 public:
   running_order(std::shared_ptr<service> around, model_order order, std::function<void()> wake)
       : around_{std::move(around)}, order_{std::make_shared<model_order>(std::move(order))} {
-    order_->done = [ending = ending_, wake = std::move(wake)](const result<void>& done) {
+    order_->done = answer_once([ending = ending_, wake = std::move(wake)](const auto& done) {
       {
         const std::lock_guard lock{ending->mutex};
         ending->done = done;
       }
       wake();
-    };
+    });
   }
 
   void begin() override { around_->control(std::move(order_)); }
@@ -101,7 +93,59 @@ private:
   std::shared_ptr<model_order> order_;
 };
 
+/// Answers when it goes without having answered: whoever carried the order out is gone.
+class pending_answer {
+public:
+  explicit pending_answer(std::function<void(const result<void>&)> then) : then_{std::move(then)} {}
+  ~pending_answer() {
+    if (!answered_.test_and_set())
+      then_(fail(errc::draining, "the server is shutting down; the order was not carried out"));
+  }
+  pending_answer(const pending_answer&) = delete;
+  pending_answer& operator=(const pending_answer&) = delete;
+
+  void give(const result<void>& done) {
+    if (!answered_.test_and_set())
+      then_(done);
+  }
+
+private:
+  std::function<void(const result<void>&)> then_;
+  std::atomic_flag answered_;
+};
+
 } // namespace
+
+std::function<void(const result<void>&)>
+answer_once(std::function<void(const result<void>&)> then) {
+  return [held = std::make_shared<pending_answer>(std::move(then))](const result<void>& done) {
+    held->give(done);
+  };
+}
+
+outcome<void> add_parameter(model_order& order, const std::string& name, order_value value) {
+  if (name == "unload_dependents") {
+    // Ensembles alone have dependents, and there are none here.
+    return std::holds_alternative<bool>(value) ? outcome<void>{}
+                                               : refuse("'unload_dependents' must be a boolean");
+  }
+  if (!order.load)
+    return refuse(fmt::format("unexpected parameter '{}' of an unload request; it takes "
+                              "'unload_dependents'",
+                              shown(name)));
+  auto* text = std::get_if<std::string>(&value);
+  if (text == nullptr)
+    return refuse(fmt::format("the parameter '{}' must be a string", shown(name)));
+  if (name == "config")
+    order.overrides.config = std::move(*text);
+  else if (name.starts_with(file_prefix))
+    order.overrides.files[name.substr(file_prefix.size())] = std::move(*text);
+  else
+    return refuse(fmt::format("unexpected parameter '{}' of a load request; it takes 'config' and "
+                              "'file:<version>/<path>'",
+                              shown(name)));
+  return {};
+}
 
 outcome<model_order> read_order(std::string_view body, bool load, std::string_view model) {
   model_order order;
