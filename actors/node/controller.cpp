@@ -72,6 +72,8 @@ void controller_state::poll() {
   for (const auto& entry : *all)
     if (const auto print = config::fingerprint_model(options_.repository, entry.name))
       now.emplace(entry.name, *print);
+    else if (const auto old = seen_.find(entry.name); old != seen_.end())
+      now.insert(*old); // Somebody writes it just now; the next look sees what it has become.
   if (!std::exchange(first_look_, false)) {
     for (const auto& [name, print] : now)
       if (const auto old = seen_.find(name); old == seen_.end() || old->second != print)

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import threading
 
+import grpc
 import httpx
 import pytest
 import tritonclient.grpc as triton_grpc
@@ -151,6 +152,9 @@ def test_load_and_unload_over_grpc(repository, tmp_path):
     with Cluster(tmp_path, arguments=EXPLICIT, model_repository=str(repository), edges=edges) as served:
         address = eventually(lambda: served._line(r"listening on grpc://(127\.0\.0\.1:\d+)"), "gRPC").group(1)
         c = triton_grpc.InferenceServerClient(address)
+        # grpc.health.v1 in bytes: the answer's field 1 is SERVING (1) or NOT_SERVING (2).
+        check = grpc.insecure_channel(address).unary_unary("/grpc.health.v1.Health/Check")
+        eventually(lambda: check(b"") == b"\x08\x01", "a server without models is ready")
         c.load_model("bard", config=json.dumps({"backend": "vllm"}), files={"file:3/model.json": MODEL_JSON.encode()})
         assert c.is_model_ready("bard", "3") and not c.is_model_ready("bard", "1")
         assert [(m.name, m.version, m.state) for m in c.get_model_repository_index().models] == [
@@ -162,6 +166,11 @@ def test_load_and_unload_over_grpc(repository, tmp_path):
             with pytest.raises(InferenceServerException) as refused:
                 what()
             assert code in refused.value.status()
+        node = served.get("/troupe/v1/status").json()["nodes"][0]["name"]
+        assert served.post("/troupe/v1/drain", {"node": node, "stay": True}).status_code == 202
+        eventually(lambda: check(b"") == b"\x08\x02", "a server that drains is not ready")
+        with pytest.raises(InferenceServerException, match="shutting down"):
+            c.load_model("bard")
 
 
 def test_over_grpc_without_a_mode_models_stay(repository, tmp_path):
