@@ -20,11 +20,36 @@ void front_desk::mark_progress(time_point now) noexcept {
 
 bool front_desk::ready(time_point now, duration window) const {
   const auto current = view();
-  const bool all_ready = !current->models.empty() && !current->draining &&
-                         std::all_of(current->models.begin(), current->models.end(),
-                                     [](const model_entry& m) { return m.state == "ready"; });
+  if (current->models.empty())
+    return current->complete && !current->draining;
+  const bool all_ready =
+      !current->draining &&
+      std::all_of(current->models.begin(), current->models.end(), [](const model_entry& m) {
+        return m.state == "ready" || m.state == "unloading";
+      });
   const time_point seen{duration{progress_.load(std::memory_order_relaxed)}};
   return all_ready && now - seen <= window;
+}
+
+void front_desk::set_control(std::shared_ptr<const model_control> control) {
+  const std::lock_guard lock{mutex_};
+  control_ = std::move(control);
+}
+
+std::shared_ptr<const model_control> front_desk::control() const {
+  const std::lock_guard lock{mutex_};
+  return control_;
+}
+
+void front_desk::set_repository(std::vector<std::string> names) {
+  auto next = std::make_shared<const std::vector<std::string>>(std::move(names));
+  const std::lock_guard lock{mutex_};
+  repository_ = std::move(next);
+}
+
+std::shared_ptr<const std::vector<std::string>> front_desk::repository() const {
+  const std::lock_guard lock{mutex_};
+  return repository_;
 }
 
 std::shared_ptr<void> front_desk::open_answer() {

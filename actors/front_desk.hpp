@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/model_control.hpp"
 #include "engine/exec/executor.hpp"
 #include "troupe/actors/inference.hpp"
 #include "troupe/actors/messages.hpp"
@@ -43,7 +44,7 @@ struct model_entry {
   /// Unix time of loading, for /v1/models.
   std::int64_t created = 0;
   std::uint32_t max_model_len = 0;
-  /// "loading", "ready", "failed", "restarting".
+  /// "loading", "ready", "failed", "restarting", "unloading".
   std::string state;
   /// With "failed": why.
   std::string note;
@@ -58,6 +59,7 @@ struct model_entry {
 /// thread reads.
 struct front_view {
   std::vector<model_entry> models;
+  std::vector<unloaded_model> unloaded;
   /// The router of this process; another one after its death.
   router_actor router;
   cluster_status status;
@@ -74,8 +76,16 @@ public:
 
   /// Remembers that a step was completed or that every replica was idle and answered; for /ready.
   void mark_progress(time_point now) noexcept;
-  /// True when all models are ready, nothing drains and progress was seen within `window`.
+  /// True when all models that are not being unloaded are ready, nothing drains and progress was
+  /// seen within `window`.
   [[nodiscard]] bool ready(time_point now, duration window) const;
+
+  /// Set once, before edges ask; none means that models stay as they were at the start.
+  void set_control(std::shared_ptr<const model_control> control);
+  [[nodiscard]] std::shared_ptr<const model_control> control() const;
+  /// The names of the models in the repository, loaded or not; empty where nobody looks.
+  void set_repository(std::vector<std::string> names);
+  [[nodiscard]] std::shared_ptr<const std::vector<std::string>> repository() const;
 
   /// Counts an answer as being worked on for as long as the token lives; a drain waits for all.
   [[nodiscard]] std::shared_ptr<void> open_answer();
@@ -85,6 +95,9 @@ private:
   mutable std::mutex mutex_;
   std::shared_ptr<std::atomic<std::uint64_t>> answers_ =
       std::make_shared<std::atomic<std::uint64_t>>(0);
+  std::shared_ptr<const model_control> control_;
+  std::shared_ptr<const std::vector<std::string>> repository_ =
+      std::make_shared<const std::vector<std::string>>();
   std::shared_ptr<const front_view> view_ = std::make_shared<front_view>();
   std::atomic<time_point::rep> progress_{0};
 };

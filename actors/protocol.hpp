@@ -9,6 +9,7 @@
 #include "engine/route/replica_table.hpp"
 #include "engine/sched/scheduler.hpp"
 #include "troupe/actors/messages.hpp"
+#include "troupe/config/load.hpp"
 #include "troupe/transport/caf.hpp"
 
 #include <memory>
@@ -182,17 +183,23 @@ TROUPE_INSPECT(drain_order, node, deadline, stay)
 
 /// The cluster as the membership of this process sees it.
 struct roster_view;
+using loaded_model_ptr = std::shared_ptr<const config::loaded_model>;
 using roster_view_ptr = std::shared_ptr<const roster_view>;
 
 } // namespace troupe::actors
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::roster_view_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::loaded_model_ptr)
 
 namespace troupe::actors {
 
+/// `attach` with a model serves it, in place of an older one of its name, and is answered when it
+/// is ready; `detach` unloads one and is answered when its last request has ended.
 using node_core = caf::typed_actor<
     TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom), TROUPE_TAKES(kill_atom, std::string),
-    TROUPE_TAKES(attach_atom, std::string), TROUPE_TAKES(roster_view_ptr),
+    TROUPE_TAKES(attach_atom, std::string),
+    TROUPE_ANSWERS(std::uint64_t, attach_atom, loaded_model_ptr),
+    TROUPE_ANSWERS(std::uint64_t, detach_atom, std::string), TROUPE_TAKES(roster_view_ptr),
     TROUPE_TAKES(drain_atom, drain_order), TROUPE_ANSWERS(std::uint64_t, drain_atom),
     TROUPE_ANSWERS(std::uint64_t, cancel_atom), TROUPE_ANSWERS(rank_seat_actor, rank_order)>;
 

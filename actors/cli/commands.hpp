@@ -25,6 +25,11 @@ struct file_options {
 
 struct up_options {
   file_options config;
+  /// "none", "explicit" or "poll", as Triton's.
+  std::string control_mode = "none";
+  std::uint32_t poll_seconds = 15;
+  /// What the explicit mode loads at the start; "*" is all.
+  std::vector<std::string> load_models;
   /// For tests: a kind of executor in place of the devices of the file.
   std::string executor;
   bool fault_injection = false;

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -101,6 +102,41 @@ result<void> make_missing_secret(const up_options& o) {
   return made;
 }
 
+/// How models are read at the start, and again while the cluster runs.
+config::load_options how_to_load(const up_options& o) {
+  auto how = engine_options_of(o.config);
+  const auto all = std::find(o.load_models.begin(), o.load_models.end(), "*");
+  if (o.control_mode == "explicit" && all == o.load_models.end())
+    how.models = o.load_models;
+  return how;
+}
+
+actors::control_options control_of(const up_options& o) {
+  actors::control_options made;
+  if (o.control_mode == "none")
+    return made;
+  made.mode =
+      o.control_mode == "poll" ? actors::control_mode::poll : actors::control_mode::by_request;
+  made.poll_interval = std::chrono::seconds{o.poll_seconds};
+  made.how = std::make_shared<const config::load_options>(engine_options_of(o.config));
+  return made;
+}
+
+/// What the options of model control ask for and this cluster has not.
+result<void> check_control(const up_options& o, const config::cluster_config& c) {
+  if (!o.load_models.empty() && o.control_mode != "explicit")
+    return fail(errc::invalid_argument, "--load-model needs --model-control-mode explicit");
+  if (o.control_mode != "none" && (c.nodes.size() > 1 || *c.nodes.front().address))
+    return fail(errc::unsupported, "--model-control-mode " + o.control_mode +
+                                       " needs a cluster of one node without an address");
+  for (const auto& name : o.load_models)
+    if (name != "*" && std::none_of(c.models.begin(), c.models.end(),
+                                    [&](const auto& m) { return m.name == name; }))
+      return fail(errc::not_found, "--load-model " + name + ": the repository '" +
+                                       c.model_repository->string() + "' has no such model");
+  return {};
+}
+
 /// Runs the node of the file that this process is.
 int run_node(const up_options& o, const config::cluster_config& config, const signal_gate& gate) {
   const auto begin = std::chrono::steady_clock::now();
@@ -115,6 +151,7 @@ int run_node(const up_options& o, const config::cluster_config& config, const si
   start.node = o.config.node;
   start.executor = o.executor;
   start.fault_injection = o.fault_injection;
+  start.control = control_of(o);
   start.progress = [&line](std::string_view model, double share, std::string_view what) {
     line.show(share, fmt::format("{}: {}", model, what));
   };
@@ -157,7 +194,7 @@ int run_up(const up_options& o) {
   const signal_gate gate;
   if (const auto made = make_missing_secret(o); !made)
     return complain(made.error());
-  auto loaded = config::check_cluster(o.config.file, engine_options_of(o.config));
+  auto loaded = config::check_cluster(o.config.file, how_to_load(o));
   for (const auto& finding : loaded.diagnostics)
     std::fprintf(stderr, "%s\n", to_string(finding).c_str());
   if (config::has_errors(loaded.diagnostics) || !loaded.config) {
@@ -168,6 +205,8 @@ int run_up(const up_options& o) {
   }
   const auto& config = *loaded.config;
   set_log_level(*config.log_level);
+  if (const auto may = check_control(o, config); !may)
+    return complain(may.error());
   if (o.config.node.empty() && config.nodes.size() > 1)
     return run_launcher(o, config);
   return run_node(o, config, gate);

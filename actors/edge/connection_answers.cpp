@@ -102,9 +102,7 @@ void connection::dispatch_kserve(const received& request) {
       .content_encoding = request.content_encoding,
       .max_body_bytes = std::max(edge.options.max_body_bytes, edge.options.max_tensor_body_bytes),
       .arrival = arrival_};
-  using enum kserve::operation;
-  if (const auto what = route_.v2->what;
-      what != infer && what != generate && what != generate_stream)
+  if (!kserve::waits(route_.v2->what))
     return send(kserve::answer_plain(*edge.kserve, asked));
   auto opened = kserve::open_exchange(edge.kserve, asked, waker());
   if (!opened)

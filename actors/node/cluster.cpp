@@ -2,6 +2,7 @@
 
 #include "actors/edge/grpc/grpc_actor.hpp"
 #include "actors/membership/member.hpp"
+#include "actors/node/controller.hpp"
 #include "actors/node/edges.hpp"
 #include "actors/node/node.hpp"
 #include "actors/node/placement.hpp"
@@ -150,6 +151,25 @@ void start_first_router(caf::actor_system& system, const config::cluster_config&
   node.desk->publish(std::move(view));
 }
 
+/// Starts whoever loads and unloads models, where somebody may.
+void start_control(caf::actor_system& system, const control_options& control,
+                   cluster::impl& parts) {
+  if (control.mode == control_mode::none || !control.how)
+    return;
+  auto controller = spawn_controller(system, {.file = parts.config.file,
+                                              .repository = *parts.config.model_repository,
+                                              .control = control,
+                                              .node = parts.node,
+                                              .desk = parts.desk});
+  if (control.mode != control_mode::by_request)
+    return;
+  auto port = std::make_shared<model_control>();
+  port->order = [controller](model_order_ptr order) {
+    post(controller, load_atom::value, std::move(order));
+  };
+  parts.desk->set_control(std::move(port));
+}
+
 } // namespace
 
 result<void> add_wire(caf::actor_system_config& system, const config::cluster_config& config,
@@ -230,6 +250,7 @@ result<cluster> start_cluster(caf::actor_system& system, const config::cluster_c
     const std::lock_guard lock{late->mutex};
     late->node = parts->node;
   }
+  start_control(system, options.control, *parts);
   return cluster{std::move(parts)};
 }
 

@@ -89,8 +89,11 @@ void node_state::spawn_replica(replica_id id) {
                                    .node = node_core{self_},
                                    .metrics = options_.metrics,
                                    .desk = options_.desk});
-  for (const auto& [hub, router] : routers())
-    tell(self_, part.supervisor, attach_atom::value, hub, router);
+  if (models_[part.where.model].is != stage::coming)
+    for (const auto& [hub, router] : routers())
+      tell(self_, part.supervisor, attach_atom::value, hub, router);
+  if (models_[part.where.model].is == stage::leaving)
+    tell(self_, part.supervisor, drain_atom::value);
   if (draining_ && !alone())
     tell(self_, part.supervisor, drain_atom::value);
 }
@@ -129,9 +132,12 @@ void node_state::start_router() {
   if (options_.wire != nullptr)
     options_.wire->publish(router_name, options_.router);
   for (auto& [id, replica] : replicas_)
-    tell(self_, replica.supervisor, attach_atom::value, options_.hub, options_.router);
+    if (models_[replica.where.model].is != stage::coming)
+      tell(self_, replica.supervisor, attach_atom::value, options_.hub, options_.router);
   for (auto& model : models_)
-    tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
+    if (model.backend)
+      tell(self_, model.backend, attach_atom::value,
+           caf::actor_cast<router_actor>(options_.router));
 }
 
 void node_state::start_edge(edge_seat& seat) {
@@ -153,13 +159,24 @@ void node_state::restart_later(std::string what) {
   tell_later(self_, delay, attach_atom::value, std::move(what));
 }
 
+/// Nothing of what was unloaded meanwhile comes back.
+void node_state::restart_backend(std::size_t index) {
+  if (models_[index].is != stage::gone)
+    start_backend(index);
+}
+
+void node_state::restart_replica(replica_id id) {
+  if (replicas_.contains(id))
+    spawn_replica(id);
+}
+
 void node_state::restart_now(const std::string& what) {
   if (what == "router")
     start_router();
   else if (what.starts_with("backend:"))
-    start_backend(std::stoul(what.substr(8)));
+    restart_backend(std::stoul(what.substr(8)));
   else if (what.starts_with("replica:"))
-    spawn_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
+    restart_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
   for (auto& edge : options_.edges)
     if (edge.kind == what)
       start_edge(edge);
@@ -220,7 +237,8 @@ void node_state::kill(const std::string& kind) {
     caf::anon_send_exit(options_.router, caf::exit_reason::kill);
   else if (kind == "backend" && is_front())
     for (auto& model : models_)
-      caf::anon_send_exit(model.backend, caf::exit_reason::kill);
+      if (model.backend)
+        caf::anon_send_exit(model.backend, caf::exit_reason::kill);
   else if (kind == "replica")
     for (auto& [id, replica] : replicas_)
       caf::anon_send_exit(replica.supervisor, caf::exit_reason::kill);
@@ -261,6 +279,7 @@ void node_state::tick() {
   tell_later(self_, view_interval, tick_atom::value);
   measure_mailboxes();
   watch_drain();
+  go_on_changing();
   publish();
 }
 
@@ -272,6 +291,8 @@ node_core::behavior_type node_state::make_behavior(node_options options) {
       [this](tick_atom) { tick(); },
       [this](kill_atom, const std::string& kind) { kill(kind); },
       [this](attach_atom, const std::string& what) { restart_now(what); },
+      [this](attach_atom, const loaded_model_ptr& loaded) { return load(loaded); },
+      [this](detach_atom, const std::string& model) { return unload(model); },
       [this](const roster_view_ptr& roster) { take_roster(roster); },
       [this](drain_atom, const drain_order& order) { take_order(order); },
       [this](drain_atom) { return drain(); },

@@ -74,9 +74,14 @@ public:
   [[nodiscard]] node_core::behavior_type make_behavior(node_options options);
 
 private:
+  /// `coming` waits to take the place of another; `leaving` answers what it has.
+  enum class stage : std::uint8_t { serving, coming, leaving, gone };
   struct model_part {
     config::model_config config;
     std::shared_ptr<const config::triton_model> triton;
+    std::shared_ptr<const void> files;
+    stage is = stage::serving;
+    std::uint32_t quiet_ticks = 0;
     backend_core backend;
     bool backend_ready = false;
     bool backend_failed = false;
@@ -89,6 +94,17 @@ private:
     replica_report report;
     /// Of supervisors that died, with what they had counted.
     std::uint64_t restarts = 0;
+  };
+
+  struct model_change {
+    std::string name;
+    /// None: it is unloaded.
+    loaded_model_ptr loaded;
+    caf::typed_response_promise<std::uint64_t> answer;
+    std::optional<std::size_t> old;
+    std::optional<std::size_t> next;
+    bool begun = false;
+    bool ended = false;
   };
 
   struct standing {
@@ -105,6 +121,8 @@ private:
   void start_edge(edge_seat& seat);
   void on_down(const caf::down_msg& down);
   void restart_later(std::string what);
+  void restart_backend(std::size_t model);
+  void restart_replica(replica_id id);
   void restart_now(const std::string& what);
   void take_report(const replica_report& report);
   void on_backend_loaded(std::size_t model, const error* why);
@@ -128,7 +146,23 @@ private:
   [[nodiscard]] node_card own_card() const;
   [[nodiscard]] bool alone() const noexcept { return options_.wire == nullptr; }
   [[nodiscard]] bool is_front() const { return *options_.self.router; }
+  [[nodiscard]] bool is_seen(const model_part& model) const;
   [[nodiscard]] bool serves_here(std::size_t model) const;
+
+  // How what it serves changes: node_models.cpp.
+  [[nodiscard]] std::optional<std::size_t> find_served(const std::string& name) const;
+  [[nodiscard]] std::optional<error> refuse_change(const config::model_config* model) const;
+  [[nodiscard]] caf::result<std::uint64_t> load(loaded_model_ptr loaded);
+  [[nodiscard]] caf::result<std::uint64_t> unload(const std::string& name);
+  void go_on_changing();
+  void go_on(model_change& change);
+  void start_change(model_change& change);
+  void take_over(model_change& change);
+  void start_leaving(std::size_t index);
+  [[nodiscard]] bool has_left(std::size_t index);
+  void end_model(std::size_t index);
+  void note_unloaded(std::size_t index, std::string reason);
+  void end_change(model_change& change, const std::optional<error>& why);
 
   // How it is emptied: node_drain.cpp.
   void begin_drain();
@@ -150,6 +184,8 @@ private:
   node_options options_;
   std::vector<model_part> models_;
   std::map<replica_id, replica_part> replicas_;
+  std::vector<model_change> changes_;
+  std::vector<unloaded_model> unloaded_;
   std::map<std::string, backoff> backoffs_;
   time_point began_{};
   bool draining_ = false;

@@ -101,6 +101,8 @@ std::string node_state::who_is_missing(std::size_t index) const {
 model_entry node_state::entry_of(std::size_t index) const {
   const auto& model = models_[index];
   auto stand = alone() || !is_front() ? stand_alone(index) : stand_in_cluster(index);
+  if (model.is == stage::leaving)
+    stand = {"unloading", "it answers what it has and takes nothing new"};
   model_entry entry{.name = model.config.name,
                     .version = model.config.version,
                     .served_names = *model.config.engine.served_model_name,
@@ -174,6 +176,12 @@ bool node_state::serves_here(std::size_t index) const {
          });
 }
 
+/// Of two models of one name the one that serves.
+bool node_state::is_seen(const model_part& model) const {
+  return model.is == stage::serving ||
+         (model.is == stage::leaving && !find_served(model.config.name));
+}
+
 void node_state::publish() {
   auto next = std::make_shared<front_view>();
   next->draining = draining_;
@@ -181,8 +189,9 @@ void node_state::publish() {
   if (options_.router)
     next->router = caf::actor_cast<router_actor>(options_.router);
   next->status = status();
+  next->unloaded = unloaded_;
   for (std::size_t i = 0; i < models_.size(); ++i)
-    if (serves_here(i))
+    if (serves_here(i) && is_seen(models_[i]))
       next->models.push_back(entry_of(i));
   options_.desk->publish(std::move(next));
   if (options_.member)

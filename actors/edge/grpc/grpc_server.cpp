@@ -5,11 +5,15 @@
 #include "troupe/base/log.hpp"
 
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <fmt/core.h>
 #include <grpc/support/log.h>
+#include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <chrono>
+#include <future>
 #include <thread>
 #include <utility>
 
@@ -18,6 +22,10 @@ namespace troupe::actors {
 namespace {
 
 namespace asio = boost::asio;
+
+/// How old the answers of grpc.health.v1 may be.
+constexpr std::chrono::milliseconds health_interval{100};
+constexpr const char* service_name = "inference.GRPCInferenceService";
 
 error bind_error(const grpc_options& o) {
   return {errc::io_failure,
@@ -36,6 +44,8 @@ struct grpc_server::impl {
   std::unique_ptr<::grpc::Service> methods;
   std::unique_ptr<::grpc::Server> server;
   asio::executor_work_guard<asio::io_context::executor_type> work{edge->io->get_executor()};
+  asio::steady_timer pulse{*edge->io};
+  bool ending = false;
   std::thread thread;
   int port = 0;
 
@@ -51,6 +61,32 @@ struct grpc_server::impl {
     builder.RegisterService(methods.get());
     server = builder.BuildAndStart();
     return server != nullptr && port != 0;
+  }
+
+  /// Says by grpc.health.v1, which gRPC itself serves, what ServerReady says. On the edge's thread.
+  void tell_health() {
+    if (ending)
+      return;
+    const bool ready = edge->around->ready();
+    auto* health = server->GetHealthCheckService();
+    health->SetServingStatus("", ready);
+    health->SetServingStatus(service_name, ready);
+    pulse.expires_after(health_interval);
+    pulse.async_wait([this](const auto& failed) {
+      if (!failed)
+        tell_health();
+    });
+  }
+
+  /// Comes back when the edge's thread says nothing more of its health.
+  void end_health() {
+    std::promise<void> ended;
+    asio::post(*edge->io, [&] {
+      ending = true;
+      pulse.cancel();
+      ended.set_value();
+    });
+    ended.get_future().wait();
   }
 
   void run() {
@@ -72,6 +108,7 @@ grpc_server::~grpc_server() { stop(std::chrono::milliseconds{0}); }
 result<std::unique_ptr<grpc_server>> grpc_server::start(const grpc_options& options,
                                                         std::shared_ptr<kserve::service> kserve) {
   gpr_set_log_function(log_quietly);
+  ::grpc::EnableDefaultHealthCheckService(true);
   auto parts = std::make_unique<impl>();
   parts->edge->around = std::move(kserve);
   if (options.api_keys_file) {
@@ -83,6 +120,7 @@ result<std::unique_ptr<grpc_server>> grpc_server::start(const grpc_options& opti
   parts->methods = kserve::make_inference_service(parts->edge);
   if (!parts->listen(options))
     return fail(bind_error(options));
+  asio::post(*parts->edge->io, [raw = parts.get()] { raw->tell_health(); });
   parts->thread = std::thread{[raw = parts.get()] { raw->run(); }};
   return std::make_unique<grpc_server>(std::move(parts));
 }
@@ -106,6 +144,7 @@ void grpc_server::stop(std::chrono::milliseconds deadline) {
   if (!impl_->thread.joinable())
     return;
   wind_down();
+  impl_->end_health();
   impl_->server->Shutdown(std::chrono::system_clock::now() + deadline);
   // Waits until gRPC has let go of every call.
   impl_->server.reset();

@@ -4,6 +4,7 @@
 #include "actors/edge/grpc/plain_answers.hpp"
 #include "actors/edge/grpc/status.hpp"
 #include "actors/edge/grpc/stream_reactor.hpp"
+#include "actors/edge/kserve/control.hpp"
 
 #include "proto/kserve.grpc.pb.h"
 
@@ -25,6 +26,25 @@ public:
   void OnDone() override { delete this; }
 };
 
+order_value value_of(const pb::ModelRepositoryParameter& p) {
+  if (p.has_bool_param())
+    return p.bool_param();
+  if (p.has_string_param())
+    return p.string_param();
+  if (p.has_bytes_param())
+    return p.bytes_param();
+  return std::monostate{};
+}
+
+template <class In>
+outcome<model_order> order_of(const In& in, bool load) {
+  model_order order{.load = load, .name = in.model_name(), .overrides = {}, .done = {}};
+  for (const auto& [name, value] : in.parameters())
+    if (const auto good = add_parameter(order, name, value_of(value)); !good)
+      return tl::unexpected<failure>(good.error());
+  return order;
+}
+
 class inference_service final : public pb::GRPCInferenceService::CallbackService {
 public:
   explicit inference_service(std::shared_ptr<surroundings> edge) : edge_{std::move(edge)} {}
@@ -43,8 +63,6 @@ public:
   TROUPE_PLAIN(ModelConfig, false)
   TROUPE_PLAIN(ModelStatistics, false)
   TROUPE_PLAIN(RepositoryIndex, false)
-  TROUPE_PLAIN(RepositoryModelLoad, false)
-  TROUPE_PLAIN(RepositoryModelUnload, false)
   TROUPE_PLAIN(SystemSharedMemoryStatus, false)
   TROUPE_PLAIN(SystemSharedMemoryRegister, false)
   TROUPE_PLAIN(SystemSharedMemoryUnregister, false)
@@ -68,7 +86,37 @@ public:
     return stream_reactor::open(edge_, *context);
   }
 
+  ServerUnaryReactor* RepositoryModelLoad(CallbackServerContext* context,
+                                          const pb::RepositoryModelLoadRequest* in,
+                                          pb::RepositoryModelLoadResponse*) override {
+    return carry_out(*context, *in, true);
+  }
+
+  ServerUnaryReactor* RepositoryModelUnload(CallbackServerContext* context,
+                                            const pb::RepositoryModelUnloadRequest* in,
+                                            pb::RepositoryModelUnloadResponse*) override {
+    return carry_out(*context, *in, false);
+  }
+
 private:
+  /// Answered when the model is ready, or has ended its last request.
+  template <class In>
+  ServerUnaryReactor* carry_out(CallbackServerContext& context, const In& in, bool load) {
+    if (!allowed(*edge_, context))
+      return finished(context, no_key());
+    if (const auto may = edge_->around->may_control(); !may)
+      return finished(context, to_status(may.error()));
+    auto order = order_of(in, load);
+    if (!order)
+      return finished(context, to_status(order.error()));
+    auto* reactor = context.DefaultReactor();
+    order->done = answer_once([reactor](const result<void>& done) {
+      reactor->Finish(done ? Status::OK : to_status(to_failure(done.error())));
+    });
+    edge_->around->control(std::make_shared<model_order>(std::move(*order)));
+    return reactor;
+  }
+
   template <class In, class Out>
   ServerUnaryReactor* plain(CallbackServerContext& context, const In& in, Out& out,
                             bool open_to_all) {

@@ -86,15 +86,6 @@ Status answer(service& around, const pb::RepositoryIndexRequest& in,
   return fill(R"({"models":)" + around.index(in.ready()) + "}", out);
 }
 
-Status answer(service&, const pb::RepositoryModelLoadRequest&, pb::RepositoryModelLoadResponse&) {
-  return done(service::refuse_control());
-}
-
-Status answer(service&, const pb::RepositoryModelUnloadRequest&,
-              pb::RepositoryModelUnloadResponse&) {
-  return done(service::refuse_control());
-}
-
 Status answer(service& around, const pb::SystemSharedMemoryStatusRequest& in,
               pb::SystemSharedMemoryStatusResponse& out) {
   const auto all = around.memory().status_json(in.name());

@@ -24,10 +24,6 @@ Status answer(service& around, const pb::ModelStatisticsRequest& in,
               pb::ModelStatisticsResponse& out);
 Status answer(service& around, const pb::RepositoryIndexRequest& in,
               pb::RepositoryIndexResponse& out);
-Status answer(service& around, const pb::RepositoryModelLoadRequest& in,
-              pb::RepositoryModelLoadResponse& out);
-Status answer(service& around, const pb::RepositoryModelUnloadRequest& in,
-              pb::RepositoryModelUnloadResponse& out);
 Status answer(service& around, const pb::SystemSharedMemoryStatusRequest& in,
               pb::SystemSharedMemoryStatusResponse& out);
 Status answer(service& around, const pb::SystemSharedMemoryRegisterRequest& in,

@@ -2,6 +2,7 @@
 
 #include "actors/edge/json_body.hpp"
 #include "actors/edge/kserve/call.hpp"
+#include "actors/edge/kserve/control.hpp"
 #include "actors/edge/kserve/generate_json.hpp"
 #include "actors/edge/kserve/inflate.hpp"
 #include "actors/edge/kserve/settings.hpp"
@@ -187,9 +188,6 @@ reply answer_plain(service& around, const http_request& request) {
     return reply_of(around.statistics_json(where.name, where.version));
   case operation::index:
     return index(around, request.body);
-  case operation::load:
-  case operation::unload:
-    return reply_of(service::refuse_control());
   case operation::memory_status:
     return reply_of(around.memory().status_json(where.name));
   case operation::memory_register:
@@ -206,10 +204,27 @@ reply answer_plain(service& around, const http_request& request) {
   }
 }
 
+namespace {
+
+tl::expected<std::unique_ptr<exchange>, reply> open_order(std::shared_ptr<service> around,
+                                                          const http_request& request,
+                                                          std::function<void()> wake) {
+  if (const auto may = around->may_control(); !may)
+    return tl::unexpected(failure_reply(may.error()));
+  auto order = read_order(request.body, request.where.what == operation::load, request.where.name);
+  if (!order)
+    return tl::unexpected(failure_reply(order.error()));
+  return order_exchange(std::move(around), std::move(*order), std::move(wake));
+}
+
+} // namespace
+
 tl::expected<std::unique_ptr<exchange>, reply> open_exchange(std::shared_ptr<service> around,
                                                              const http_request& request,
                                                              std::function<void()> wake) {
   const auto what = request.where.what;
+  if (what == operation::load || what == operation::unload)
+    return open_order(std::move(around), request, std::move(wake));
   auto read =
       what == operation::infer ? read_infer(*around, request) : read_generate(*around, request);
   if (!read)

@@ -27,10 +27,10 @@ struct http_request {
   time_point arrival{};
 };
 
-/// Answers all but infer, generate and generate_stream.
+/// Answers all that need not wait: what `waits` is false for.
 [[nodiscard]] reply answer_plain(service& around, const http_request& request);
 
-/// Opens an infer, generate or generate_stream; or the refusal.
+/// Opens an infer, generate, generate_stream, load or unload; or the refusal.
 [[nodiscard]] tl::expected<std::unique_ptr<exchange>, reply>
 open_exchange(std::shared_ptr<service> around, const http_request& request,
               std::function<void()> wake);

@@ -35,6 +35,8 @@ json metadata_of(const triton_model& model, const std::vector<tensor_config>& te
 std::string index_state(const std::string& state) {
   if (state == "ready")
     return "READY";
+  if (state == "unloading")
+    return "UNLOADING";
   return state == "loading" || state == "restarting" ? "LOADING" : "UNAVAILABLE";
 }
 

@@ -95,6 +95,12 @@ std::optional<path> find_path(const std::vector<std::string>& segments) {
 
 bool takes_tensors(operation what) noexcept { return what == operation::infer; }
 
+bool waits(operation what) noexcept {
+  using enum operation;
+  return what == infer || what == generate || what == generate_stream || what == load ||
+         what == unload;
+}
+
 bool is_health(operation what) noexcept {
   return what == operation::live || what == operation::ready;
 }

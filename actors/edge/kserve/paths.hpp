@@ -46,6 +46,8 @@ struct path {
 
 /// Whether its body holds tensors: it may be large, compressed, and have a binary part.
 [[nodiscard]] bool takes_tensors(operation what) noexcept;
+/// Whether its answer takes time.
+[[nodiscard]] bool waits(operation what) noexcept;
 /// Whether a probe may ask without a key.
 [[nodiscard]] bool is_health(operation what) noexcept;
 

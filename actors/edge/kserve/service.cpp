@@ -14,6 +14,19 @@ using json = nlohmann::ordered_json;
 
 constexpr std::chrono::seconds ready_window{30};
 
+/// Models that nobody serves: those that were unloaded with the reason, the others by name alone,
+/// as Triton says them.
+void add_unloaded(json& all, const front_view& view, const std::vector<std::string>& repository) {
+  for (const auto& m : view.unloaded)
+    all.push_back({{"name", m.name},
+                   {"version", std::to_string(m.version)},
+                   {"state", "UNAVAILABLE"},
+                   {"reason", m.reason}});
+  for (const auto& name : repository)
+    if (std::none_of(all.begin(), all.end(), [&](const json& m) { return m["name"] == name; }))
+      all.push_back({{"name", name}});
+}
+
 } // namespace
 
 service::service(std::shared_ptr<front_desk> desk, std::shared_ptr<metrics> numbers)
@@ -77,7 +90,20 @@ std::string service::index(bool ready_only) const {
                        {"state", "UNAVAILABLE"},
                        {"reason", "this build serves the highest version alone"}});
   }
+  if (!ready_only)
+    add_unloaded(all, *desk_->view(), *desk_->repository());
   return all.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+outcome<void> service::may_control() const {
+  const auto control = desk_->control();
+  return control && control->order ? outcome<void>{} : refuse_control();
+}
+
+void service::control(std::shared_ptr<const model_order> order) const {
+  if (const auto control = desk_->control(); control && control->order)
+    return control->order(std::move(order));
+  order->done(fail(errc::busy, refuse_control().error().text));
 }
 
 outcome<void> service::refuse_control() {

@@ -38,7 +38,13 @@ public:
                                                      std::string_view version) const;
   /// A list of {"name", "version", "state", "reason"}; with `ready_only` of those that can serve.
   [[nodiscard]] std::string index(bool ready_only) const;
-  /// Models are loaded and unloaded by the cluster file.
+  /// Carries out an order of the repository protocol; its `done` hears how it went, at once where
+  /// may_control() refuses.
+  void control(std::shared_ptr<const model_order> order) const;
+  /// Whether models are loaded and unloaded by request.
+  /// @errors unavailable: they stay as they were at the start, or follow the files
+  [[nodiscard]] outcome<void> may_control() const;
+  /// What a front end that takes no orders answers.
   [[nodiscard]] static outcome<void> refuse_control();
 
 private:

@@ -15,9 +15,21 @@
 
 namespace troupe::config {
 struct cluster_config;
-}
+struct load_options;
+} // namespace troupe::config
 
 namespace troupe::actors {
+
+/// Triton's modes of model control: models stay as they were at the start; by requests of the
+/// repository protocol; or as the files of the repository change.
+enum class control_mode : std::uint8_t { none, by_request, poll };
+
+struct control_options {
+  control_mode mode = control_mode::none;
+  std::chrono::milliseconds poll_interval{std::chrono::seconds{15}};
+  /// How models are read; wanted by all modes but `none`.
+  std::shared_ptr<const config::load_options> how;
+};
 
 /// How a cluster is started inside an actor system.
 struct start_options {
@@ -30,6 +42,8 @@ struct start_options {
   std::string executor;
   /// Lets the HTTP edge kill actors by name; for tests alone.
   bool fault_injection = false;
+  /// Who loads and unloads models while it runs; for a cluster of one node without an address.
+  control_options control;
   /// Told what is being loaded, and how far: model, share 0 to 1, words. Called from loading
   /// threads.
   std::function<void(std::string_view model, double share, std::string_view what)> progress;
