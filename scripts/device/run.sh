@@ -69,7 +69,7 @@ step_each8b() { one bench_each8b 110 "$from/bin/bench_cuda" --model llama8b --ba
 step_each06b() { one bench_each06b 40 "$from/bin/bench_cuda" --model qwen06b --batches 1 --prefill 128 --each 1,8,64,256; }
 # Where the time goes, kernel by kernel.
 step_profile() {
-  one bench_profile8b 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/bench_cuda" --model llama8b --batches 1,8,256 --prefill 8192
+  one bench_profile8b 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/bench_cuda" --model llama8b --batches 8 --prefill 8192 --mixed 64
 }
 # Which calls of CUDA hold the host up under a load of prompts and answers.
 step_profile_load() {
