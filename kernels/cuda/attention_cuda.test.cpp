@@ -186,8 +186,14 @@ void check_attention(paged_batch b, std::uint64_t seed) {
   const matrix whole = attend(b, dq, dk, dv, {b, false, false});
   CHECK(cpu::testing::worst_error(whole, truth, 1) < tolerance(b.type));
   if (cuda::attends_by_items({.type = b.type, .dim = b.dim})) {
-    const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
-    CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
+    // By warpgroups where the head has 128 elements, and by warps.
+    for (const bool warpgroups : {true, false}) {
+      CAPTURE(warpgroups);
+      cuda::shortcuts_taken().warpgroups = warpgroups;
+      const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
+      CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
+    }
+    cuda::shortcuts_taken() = {};
   }
   for (const bool tiles_of_64 : {false, true})
     for (const bool splits : {false, true}) {

@@ -24,7 +24,7 @@
 //
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
-//              less_ahead,skinny,narrow,gate_in_product]
+//              less_ahead,skinny,narrow,gate_in_product,warpgroups]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192]
 //
 // --mixed measures steps of so many decodes with some of prompts.
@@ -94,7 +94,8 @@ const std::vector<rung> rungs{
     {"less_ahead", [](auto& taken) { taken.ahead_bytes = 20 << 20U; }},
     {"skinny", [](auto& taken) { taken.skinny_rows = 0; }},
     {"narrow", [](auto& taken) { taken.narrow = false; }},
-    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }}};
+    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
+    {"warpgroups", [](auto& taken) { taken.warpgroups = false; }}};
 
 /// Leaves out every shortcut that `names` names; false when one is unknown.
 bool leave_out(const std::string& names) {
