@@ -6,10 +6,26 @@
 
 namespace troupe::engine {
 
+namespace {
+
+/// Where answers run, prompts are spread over a step for each so many of them, and over so many
+/// steps at most: what waits longer leaves fewer answers for a step to go on with.
+constexpr std::uint64_t decodes_per_spread_step = 4;
+constexpr std::uint64_t most_spread_steps = 16;
+/// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
+/// whole; and what its rows are a multiple of.
+constexpr std::uint64_t least_spread_rows = 256;
+constexpr std::uint64_t spread_rows = 128;
+
+} // namespace
+
 std::optional<step_batch> scheduler::impl::plan(time_point now) {
   if (in_flight.size() >= config.steps_ahead)
     return std::nullopt;
-  step_plan plan{.budget = config.max_num_batched_tokens, .preempted = false, .rows = {}};
+  step_plan plan{.budget = config.max_num_batched_tokens,
+                 .prompt_budget = prompt_budget(),
+                 .preempted = false,
+                 .rows = {}};
   pressed = false;
   running_pass(plan);
   if (!plan.preempted)
@@ -18,6 +34,37 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
   if (plan.rows.empty())
     return std::nullopt;
   return emit(plan);
+}
+
+/// How many tokens of prompts the next step may have. Whoever has begun to read waits for the whole
+/// step, so the more answers run the finer prompts are cut: what is lacking is spread over one step
+/// for each four of them, in steps of as many rows as devices are good at.
+std::uint32_t scheduler::impl::prompt_budget() const {
+  const auto most = config.max_num_batched_tokens;
+  if (!config.enable_chunked_prefill)
+    return most;
+  std::uint64_t decodes = 0, lacking = 0;
+  for (const auto* seq : running) {
+    const auto wanted = tokens_wanted(*seq);
+    if (wanted == 1)
+      ++decodes;
+    else
+      lacking += wanted;
+  }
+  const auto steps = std::min(decodes / decodes_per_spread_step, most_spread_steps);
+  if (steps < 2)
+    return most;
+  auto places = config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
+  for (const auto& [at, seq] : waiting) {
+    // More would fill the step in any case.
+    if (places-- == 0 || lacking >= most * steps)
+      break;
+    lacking += tokens_wanted(*seq);
+  }
+  const auto rows = std::max(decodes + lacking / steps, least_spread_rows);
+  const auto whole = (rows + spread_rows - 1) / spread_rows * spread_rows;
+  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
+      whole > decodes ? whole - decodes : 0, std::min(spread_rows, std::uint64_t{most}), most));
 }
 
 /// Gives every running sequence its tokens, in order. One that lacks blocks waits for the refill;
@@ -29,7 +76,9 @@ void scheduler::impl::running_pass(step_plan& plan) {
       break;
     if (!seq->running) // preempted to make room for one before it
       continue;
-    const auto wanted = std::min(tokens_wanted(*seq), plan.budget);
+    auto wanted = std::min(tokens_wanted(*seq), plan.budget);
+    if (wanted > 1)
+      wanted = std::min(wanted, plan.prompt_budget);
     if (wanted == 0)
       continue;
     const auto have = static_cast<std::uint32_t>(seq->blocks.size());
@@ -93,6 +142,7 @@ void scheduler::impl::unschedule(step_plan& plan, sequence& seq) {
   if (row == plan.rows.end())
     return;
   plan.budget += row->tokens;
+  plan.prompt_budget += row->tokens > 1 ? row->tokens : 0;
   seq.scheduled -= row->tokens;
   seq.samples_in_flight -= row->samples ? 1 : 0;
   --seq.rows_in_flight;
@@ -123,7 +173,8 @@ void scheduler::impl::preempt(sequence& victim) {
 }
 
 void scheduler::impl::waiting_pass(step_plan& plan, time_point now) {
-  while (plan.budget > 0 && running.size() < config.max_num_seqs && !waiting.empty()) {
+  while (std::min(plan.budget, plan.prompt_budget) > 0 && running.size() < config.max_num_seqs &&
+         !waiting.empty()) {
     if (!admit_head(plan, now))
       break;
   }
@@ -141,7 +192,8 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
   head.scheduled = prefix * config.block_size;
   const auto wanted = tokens_wanted(head);
   const bool whole = !config.enable_chunked_prefill;
-  auto fitting = covered(prefix, head.scheduled, std::min(wanted, plan.budget));
+  auto fitting =
+      covered(prefix, head.scheduled, std::min({wanted, plan.budget, plan.prompt_budget}));
   if (whole && fitting < wanted)
     fitting = 0;
   if (fitting == 0) {
@@ -200,6 +252,8 @@ void scheduler::impl::schedule(step_plan& plan, sequence& seq, std::uint32_t tok
   while (seq.blocks.size() < blocks_for(end))
     seq.blocks.push_back(ledger.take());
   plan.budget -= tokens;
+  if (seq.expected() - seq.scheduled > 1)
+    plan.prompt_budget -= std::min(plan.prompt_budget, tokens);
   seq.scheduled = end;
   seq.samples_in_flight += samples ? 1 : 0;
   ++seq.rows_in_flight;

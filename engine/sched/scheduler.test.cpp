@@ -106,6 +106,52 @@ TEST_CASE("one budget for all, prompts are cut to fit", "[sched]") {
   in.check_home();
 }
 
+TEST_CASE("prompts are cut the finer the more answers run", "[sched]") {
+  auto config = roomy();
+  config.max_num_seqs = 32;
+  config.max_num_batched_tokens = 1024;
+  config.max_model_len = 2048;
+  config.num_blocks = 2048;
+  const auto prompts_of = [](const step_batch& step) {
+    std::uint32_t tokens = 0;
+    for (const auto& row : step.rows)
+      tokens += row.tokens > 1 ? row.tokens : 0;
+    return tokens;
+  };
+  world few{config, vocab}, many{config, vocab};
+  for (std::uint64_t id = 1; id <= 16; ++id) {
+    if (id <= 7)
+      REQUIRE(few.submit(request_of(id, 2, 12)));
+    REQUIRE(many.submit(request_of(id, 2, 12)));
+  }
+  for (world* in : {&few, &many}) {
+    REQUIRE(next_step(*in));
+    for (std::uint64_t id = 100; id < 102; ++id)
+      REQUIRE(in->submit(request_of(id, 1000)));
+  }
+  // Seven wait for whatever fits.
+  CHECK(prompts_of(*next_step(few)) == 1024 - 7);
+  // Sixteen: 2,000 tokens over four steps, and 516 rows are filled up to 640.
+  const auto first = next_step(many);
+  CHECK(first->rows.size() == 17);
+  CHECK(prompts_of(*first) == 640 - 16);
+  REQUIRE(many.step_worker());
+  // The second prompt begins where the first one ends: 1,376 over four steps.
+  const auto second = next_step(many);
+  CHECK(second->rows.size() == 17);
+  CHECK(prompts_of(*second) == 384 - 16);
+  REQUIRE(many.step_worker());
+  // However little there is, a step has 256 rows.
+  const auto third = next_step(many);
+  CHECK(third->rows.size() == 18);
+  CHECK(prompts_of(*third) == 384 - 16);
+  for (world* in : {&few, &many}) {
+    in->drain(200);
+    in->check_home();
+  }
+  CHECK(many.ends[finish_reason::length] == 18);
+}
+
 TEST_CASE("long prompts are cut at the threshold", "[sched]") {
   auto config = roomy();
   config.long_prefill_token_threshold = 8;

@@ -26,7 +26,9 @@ struct planned_row {
 
 /// The step that is being planned.
 struct step_plan {
+  /// Tokens that may still come, and how many of prompts.
   std::uint32_t budget = 0;
+  std::uint32_t prompt_budget = 0;
   bool preempted = false;
   std::vector<planned_row> rows;
 };
@@ -103,6 +105,7 @@ struct scheduler::impl {
 
   // planner.cpp: one step.
   [[nodiscard]] std::optional<step_batch> plan(time_point now);
+  [[nodiscard]] std::uint32_t prompt_budget() const;
   void running_pass(step_plan& plan);
   void waiting_pass(step_plan& plan, time_point now);
   [[nodiscard]] bool admit_head(step_plan& plan, time_point now);

@@ -186,8 +186,14 @@ void check_attention(paged_batch b, std::uint64_t seed) {
   const matrix whole = attend(b, dq, dk, dv, {b, false, false});
   CHECK(cpu::testing::worst_error(whole, truth, 1) < tolerance(b.type));
   if (cuda::attends_by_items({.type = b.type, .dim = b.dim})) {
-    const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
-    CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
+    // By warpgroups where the head has 128 elements, and by warps.
+    for (const bool warpgroups : {true, false}) {
+      CAPTURE(warpgroups);
+      cuda::shortcuts_taken().warpgroups = warpgroups;
+      const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
+      CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
+    }
+    cuda::shortcuts_taken() = {};
   }
   for (const bool tiles_of_64 : {false, true})
     for (const bool splits : {false, true}) {
@@ -248,13 +254,16 @@ TEST_CASE("cuda rope_store norms, turns and stores") {
   splitmix64 random{9};
   for (const dtype type : types)
     for (const std::int32_t dim : {16, 64, 128, 200})
-      for (const bool norms : {false, true}) {
-        CAPTURE(static_cast<int>(type), dim, norms);
+      for (const int shape : {0, 1, 2, 3}) {
+        // Rows of q on multiples of 16 bytes, as the wide kernel wants them, or not.
+        const bool norms = shape % 2 == 1;
+        const std::int64_t apart = shape < 2 ? 2 : 8;
+        CAPTURE(static_cast<int>(type), dim, norms, apart);
         paged_batch b{type, 6, 2, dim, 16, {{3, 9}, {30, 1}}, {}, {}, {}};
         b.plan(random);
         const std::int64_t rows = 10, half = dim / 2;
         const std::int64_t width = std::int64_t{b.heads + 2 * b.kv_heads} * dim;
-        matrix qkv{type, rows, width, width + 8}, q{type, rows, 6 * dim, 6 * dim + 2};
+        matrix qkv{type, rows, width, width + 8}, q{type, rows, 6 * dim, 6 * dim + apart};
         qkv.fill(random, 1);
         const auto q_norm = random_values(random, dim, 1), k_norm = random_values(random, dim, 1);
         std::vector<float> cos, sin;
@@ -286,7 +295,7 @@ TEST_CASE("cuda rope_store norms, turns and stores") {
                                .cos = c.as<float>(),
                                .sin = s.as<float>(),
                                .q = dq.as<void>(),
-                               .q_stride = 6 * dim + 2},
+                               .q_stride = 6 * dim + apart},
                               nullptr));
         dq.fetch(q.bytes.data());
         dk.fetch(k.bytes.data());

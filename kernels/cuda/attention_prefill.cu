@@ -5,6 +5,7 @@
 // mma.sync; 256 of them and 40 KiB of shared memory per warp and tile.
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/attention_wide.cuh"
 
 #include <cmath>
 
@@ -14,71 +15,6 @@ namespace {
 
 constexpr int threads = 128;
 constexpr int warp_tile_rows = wide_tile_rows / (threads / 32);
-/// Positions whose blocks the lanes of a warp know.
-constexpr int window = 32 * group_positions;
-
-/// Brings tiles one after the other, from position 0 on. The blocks of the window behind this one
-/// are asked for a window ahead.
-template <int Dim>
-struct wide_loader {
-  static constexpr int chunks = Dim / 8;
-
-  const item_view<Dim>& view;
-  std::int64_t block = 0;
-  std::int64_t next_block;
-
-  __device__ explicit wide_loader(const item_view<Dim>& of) : view{of}, next_block{lane_block(0)} {}
-
-  __device__ std::int64_t lane_block(int first) const {
-    const int at = first + static_cast<int>(threadIdx.x) % 32 * group_positions;
-    return at < view.stored()
-               ? view.args.block_tables[view.sequence.table_begin + at / view.args.cache.block_size]
-               : 0;
-  }
-
-  /// Starts the copies of K and V for the tile at `start`; positions that are not stored become
-  /// zeros, for what a block held before may be a NaN.
-  __device__ void bring(std::uint32_t k, std::uint32_t v, int start) {
-    const kv_cache& cache = view.args.cache;
-    const int stored = view.stored();
-    if (start % window == 0) {
-      block = next_block;
-      next_block = lane_block(start + window);
-    }
-#pragma unroll
-    for (int g = 0; g < tile / group_positions; ++g) {
-      const int first = start + g * group_positions;
-      const std::int64_t at = __shfl_sync(0xFFFFFFFFU, block, first % window / group_positions);
-      const std::int64_t from =
-          ((at * cache.kv_heads + view.kv_head) * cache.block_size + first % cache.block_size) *
-          Dim;
-      const auto* const from_k = static_cast<const __nv_bfloat16*>(cache.k) + from;
-      const auto* const from_v = static_cast<const __nv_bfloat16*>(cache.v) + from;
-#pragma unroll
-      for (int i = 0; i < group_positions * chunks / threads; ++i) {
-        const int c = static_cast<int>(threadIdx.x) + i * threads;
-        const int row = c / chunks;
-        const int size = first + row < stored ? 16 : 0;
-        const int element = size == 0 ? 0 : c * 8;
-        copy_async(chunk_at<Dim>(k, g * group_positions + row, c % chunks), from_k + element, size);
-        copy_async(chunk_at<Dim>(v, g * group_positions + row, c % chunks), from_v + element, size);
-      }
-    }
-  }
-
-  __device__ void bring_queries(std::uint32_t to) const {
-    const auto* const from = static_cast<const __nv_bfloat16*>(view.args.q);
-#pragma unroll
-    for (int i = 0; i < wide_tile_rows * chunks / threads; ++i) {
-      const int c = static_cast<int>(threadIdx.x) + i * threads;
-      const int row = c / chunks;
-      const bool live = view.live(row);
-      const std::int64_t place = live ? view.place(row, view.args.q_stride) + c % chunks * 8 : 0;
-      copy_async(chunk_at<Dim>(to, row, c % chunks), from + place, live ? 16 : 0);
-    }
-  }
-};
-
 /// What a warp holds of its 32 rows, in two tiles of 16; a thread has parts of rows lane / 4 and
 /// lane / 4 + 8 of each.
 template <int Dim>
@@ -217,7 +153,7 @@ __global__ void __launch_bounds__(threads, 2)
   constexpr std::uint32_t tile_bytes = tile * Dim * 2;
   let_next_begin();
   const item_view<Dim> view{args, args.prefill[blockIdx.x], static_cast<int>(blockIdx.y)};
-  wide_loader<Dim> loader{view};
+  wide_loader<Dim, threads, row_after_row<Dim>> loader{view};
   const std::uint32_t tiles = shared_address(memory);
   const std::uint32_t q = tiles + 4 * tile_bytes;
   const int first_row = static_cast<int>(threadIdx.x) / 32 * warp_tile_rows;
@@ -271,7 +207,10 @@ result<void> attention_prefill(const attention_args& args, stream_ref stream) {
   if (args.q_stride % 8 != 0 || args.out_stride % 2 != 0 || !aligned(args.q, 0, 16))
     return fail(errc::bad_shape, "attention: q must lie on multiples of 16 bytes where tiles have "
                                  "128 rows");
-  return args.cache.dim == 64 ? launch<64>(args, stream) : launch<128>(args, stream);
+  if (args.cache.dim == 64)
+    return launch<64>(args, stream);
+  return shortcuts_taken().warpgroups ? attention_warpgroups(args, stream)
+                                      : launch<128>(args, stream);
 }
 
 } // namespace troupe::kernels::cuda

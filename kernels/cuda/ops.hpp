@@ -37,6 +37,8 @@ struct shortcuts {
   std::int64_t skinny_rows = 2;
   /// Whether narrow_matmul() is a candidate.
   bool narrow = true;
+  /// Attention of prompts by the products of warpgroups, where heads have 128 elements.
+  bool warpgroups = true;
   /// Products never tuned go through our kernels for few rows where those take them. For tests.
   bool own_untuned = false;
 };

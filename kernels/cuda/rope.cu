@@ -1,5 +1,5 @@
-// Norms over the heads of q and k, rope, and the write of k and v to the paged cache: one warp per
-// row and head, in one pass over qkv.
+// Norms over the heads of q and k, rope, and the write of k and v to the paged cache, in one pass
+// over qkv: one warp per row and head, or for bf16 heads of 64 and 128 a lane for 16 elements.
 // Roofline: bound by memory. 32 + 2 x 8 heads of 128 in bf16 move 24 KiB a row.
 #include "kernels/cuda/device.cuh"
 
@@ -107,6 +107,126 @@ __global__ void rope_store_kernel(rope_store_args args) {
   store(x, static_cast<T*>(value ? cache.v : cache.k) + at, half, lane);
 }
 
+/// Of a head of Dim elements in bf16 a lane has eight of the first half and their partners.
+template <int Dim>
+struct wide_pairs {
+  static constexpr int lanes = Dim / 16;
+  using octet = pack<__nv_bfloat16, 8>;
+
+  float low[8];
+  float high[8];
+
+  __device__ void load(const __nv_bfloat16* head, int lane) {
+    const auto first = *reinterpret_cast<const octet*>(head + lane * 8);
+    const auto second = *reinterpret_cast<const octet*>(head + Dim / 2 + lane * 8);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      low[i] = to_float(first.item[i]);
+      high[i] = to_float(second.item[i]);
+    }
+  }
+
+  __device__ void store(__nv_bfloat16* head, int lane) const {
+    octet first, second;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      first.item[i] = from_float<__nv_bfloat16>(low[i]);
+      second.item[i] = from_float<__nv_bfloat16>(high[i]);
+    }
+    *reinterpret_cast<octet*>(head + lane * 8) = first;
+    *reinterpret_cast<octet*>(head + Dim / 2 + lane * 8) = second;
+  }
+
+  /// All lanes of a warp call it: `weight` is null where a head has no norm.
+  __device__ void norm(const float* weight, float eps, int lane) {
+    float squares = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      squares = fmaf(low[i], low[i], fmaf(high[i], high[i], squares));
+    for (int step = lanes / 2; step > 0; step /= 2)
+      squares += __shfl_xor_sync(0xFFFFFFFFU, squares, step);
+    if (weight == nullptr)
+      return;
+    const float scale = 1.0F / sqrtf(squares / static_cast<float>(Dim) + eps);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      low[i] *= scale * weight[lane * 8 + i];
+      high[i] *= scale * weight[Dim / 2 + lane * 8 + i];
+    }
+  }
+
+  __device__ void turn(const float* cos, const float* sin, int lane) {
+    const auto c = *reinterpret_cast<const pack<float, 8>*>(cos + lane * 8);
+    const auto s = *reinterpret_cast<const pack<float, 8>*>(sin + lane * 8);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float l = low[i];
+      const float h = high[i];
+      low[i] = l * c.item[i] - h * s.item[i];
+      high[i] = h * c.item[i] + l * s.item[i];
+    }
+  }
+};
+
+template <int Dim>
+__global__ void __launch_bounds__(32 * warps_per_block)
+    rope_store_wide_kernel(const __grid_constant__ rope_store_args args) {
+  using pairs = wide_pairs<Dim>;
+  const kv_cache& cache = args.cache;
+  const int heads = args.heads + 2 * cache.kv_heads;
+  const std::int64_t unit = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / pairs::lanes;
+  const int lane = static_cast<int>(threadIdx.x) % pairs::lanes;
+  let_next_begin();
+  // Lanes beyond the last row go along with it and write nothing.
+  const bool live = unit < args.rows * heads;
+  const std::int64_t row = live ? unit / heads : args.rows - 1;
+  const int head = static_cast<int>(unit % heads);
+  const batch_row at_row = args.batch[row];
+  const bool query = head < args.heads;
+  const bool value = head >= args.heads + cache.kv_heads;
+  wait_for_before();
+  pairs x;
+  x.load(static_cast<const __nv_bfloat16*>(args.qkv) + row * args.qkv_stride + head * Dim, lane);
+  if (args.q_norm != nullptr || args.k_norm != nullptr)
+    x.norm(value ? nullptr : query ? args.q_norm : args.k_norm, args.eps, lane);
+  if (!value) {
+    const std::int64_t angle = std::int64_t{at_row.position} * (Dim / 2);
+    x.turn(args.cos + angle, args.sin + angle, lane);
+  }
+  if (!live)
+    return;
+  if (query) {
+    x.store(static_cast<__nv_bfloat16*>(args.q) + row * args.q_stride + head * Dim, lane);
+    return;
+  }
+  const std::int64_t slot = at_row.slot;
+  if (slot < 0)
+    return;
+  const std::int64_t kv_head = head - args.heads - (value ? cache.kv_heads : 0);
+  const std::int64_t at = ((slot / cache.block_size * cache.kv_heads + kv_head) * cache.block_size +
+                           slot % cache.block_size) *
+                          Dim;
+  x.store(static_cast<__nv_bfloat16*>(value ? cache.v : cache.k) + at, lane);
+}
+
+/// Whether all that a lane moves lies on multiples of what it moves at once.
+bool takes_wide(const rope_store_args& args) {
+  const kv_cache& cache = args.cache;
+  return cache.type == dtype::bf16 && (cache.dim == 64 || cache.dim == 128) &&
+         aligned(args.qkv, args.qkv_stride * 2, 16) && aligned(args.q, args.q_stride * 2, 16) &&
+         aligned(cache.k, 0, 16) && aligned(cache.v, 0, 16) && aligned(args.cos, 0, 32) &&
+         aligned(args.sin, 0, 32);
+}
+
+template <int Dim>
+void launch_wide(const rope_store_args& args, cudaStream_t stream) {
+  const std::int64_t lanes =
+      args.rows * (args.heads + 2 * args.cache.kv_heads) * wide_pairs<Dim>::lanes;
+  constexpr unsigned threads = 32 * warps_per_block;
+  const auto blocks = static_cast<unsigned>((lanes + threads - 1) / threads);
+  launch_early(rope_store_wide_kernel<Dim>, {dim3(blocks), threads, 0, stream}, args);
+}
+
 result<void> check(const rope_store_args& args) {
   const kv_cache& cache = args.cache;
   if (auto good = check_type(cache.type, "rope_store"); !good)
@@ -130,6 +250,13 @@ result<void> rope_store(const rope_store_args& args, stream_ref stream) {
     return good;
   if (args.rows == 0)
     return {};
+  if (takes_wide(args)) {
+    if (args.cache.dim == 64)
+      launch_wide<64>(args, stream);
+    else
+      launch_wide<128>(args, stream);
+    return launched("rope_store");
+  }
   const int heads = args.heads + 2 * args.cache.kv_heads;
   const dim3 grid(static_cast<unsigned>(args.rows),
                   static_cast<unsigned>((heads + warps_per_block - 1) / warps_per_block));

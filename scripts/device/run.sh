@@ -2,10 +2,11 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,wire and, with .peer beside the bundle, peer,compare8b,compare06b,online
+#   or of each8b,each06b,profile,profile_load,wire,compare8b,compare06b,loads8b,online; with .peer beside the bundle and
+#   the step peer before them, the last four measure vLLM too
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
-case ${1:-} in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 all_steps=kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without
 from=$(realpath "${1:-.device-bundle}")
 steps=${2:-$all_steps}
@@ -55,7 +56,7 @@ step_kernels() { one kernels 50 "$from/bin/kernels_cuda_test" -d yes; }
 step_sampling() { one sampling 30 "$from/bin/engine_exec_cuda_test" -d yes "the device samples*"; }
 step_executor() { one executor 60 "$from/bin/engine_exec_cuda_test" -d yes "~the device samples*" "~cuda logits*"; }
 step_golden() { one golden 40 "$from/bin/engine_exec_cuda_test" -d yes "cuda logits*"; }
-step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256; }
+step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256 --mixed 64,192; }
 step_bench06b() { one bench06b 45 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256; }
 step_ops() { one bench_ops 40 "$from/bin/bench_cuda_ops" 1 8 32 256; }
 # What the ladder, which goes up, does not tell: all shortcuts but one.
@@ -68,7 +69,13 @@ step_each8b() { one bench_each8b 110 "$from/bin/bench_cuda" --model llama8b --ba
 step_each06b() { one bench_each06b 40 "$from/bin/bench_cuda" --model qwen06b --batches 1 --prefill 128 --each 1,8,64,256; }
 # Where the time goes, kernel by kernel.
 step_profile() {
-  one bench_profile8b 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/bench_cuda" --model llama8b --batches 1,8,256 --prefill 8192
+  one bench_profile8b 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/bench_cuda" --model llama8b --batches 8 --prefill 8192 --mixed 64
+}
+# Which calls of CUDA hold the host up under a load of prompts and answers.
+step_profile_load() {
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  one bench_profile_load 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/troupe" bench /tmp/troupe-llama8b/cluster.json \
+    --set 'devices=["cuda:0"]' --vocabulary 128256 --rounds 1 --json --load 600/64:96 --load 2048/64:64
 }
 # The wire between two processes of the host, which needs no GPU. WIRE_ROUNDS: the rounds behind a median.
 step_wire() {
@@ -168,8 +175,24 @@ step_peer() {
     rm -f /tmp/peer/env.sh
   fi
 }
+# end_peer GROUP: ends a process group of vLLM's and what it left, then waits until the GPU's memory is free. Its engine is a
+# process of its own, which outlives the one that began it.
+end_peer() {
+  local file pid i
+  kill -KILL -- "-$1" 2>/dev/null
+  for file in /proc/[0-9]*/environ; do
+    pid=${file//[^0-9]/}
+    if grep -qz '^PEER_ROOT=' "$file" 2>/dev/null; then kill -KILL "$pid" 2>/dev/null; fi
+  done
+  wait "$1" 2>/dev/null
+  for ((i = 0; i < 40; ++i)); do
+    [[ $(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | head -n 1) -lt 3000 ]] && return
+    sleep 0.5
+  done
+  note "after vLLM" "FAILED: $(nvidia-smi --query-gpu=memory.used --format=csv,noheader) of the GPU are still taken"
+}
 with_peer() { # FILE SECONDS COMMAND...
-  local file=$1 limit=$2 group i
+  local file=$1 limit=$2 group
   shift 2
   (
     # shellcheck disable=SC1091
@@ -179,12 +202,7 @@ with_peer() { # FILE SECONDS COMMAND...
   ) >"$file" 2>&1 &
   group=$!
   wait "$group" || note "$(basename "$file")" "FAILED: $(tail -n 1 "$file" | head -c 150)"
-  # Its engine is a process of its own and may still hold the GPU's memory.
-  kill -KILL -- "-$group" 2>/dev/null
-  for ((i = 0; i < 40; ++i)); do
-    [[ $(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | head -n 1) -lt 3000 ]] && break
-    sleep 0.5
-  done
+  end_peer "$group"
 }
 limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memory_utilization=0.9)
 
@@ -208,11 +226,14 @@ step_compare06b() {
   compare compare06b qwen06b 151936 170 70 --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
 }
 
+step_loads8b() {
+  compare loads8b llama8b 128256 200 130 --load 128/128:1024 --load 2048/128:256 --load 1000/1000:256
+}
+
 # Both servers under the same client.
-step_online() {
-  local loads=(--load 512/128:16@1 --load 512/128:80@8 --load 512/128:384@64 --load 512/128:1024@256) serving i
-  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
-  cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
+online_loads=(--load 512/128:16@1 --load 512/128:80@8 --load 512/128:384@64 --load 512/128:1024@256)
+online_peer() {
+  local serving i
   (
     # shellcheck disable=SC1091
     . /tmp/peer/env.sh
@@ -221,15 +242,19 @@ step_online() {
   ) >"$out/online_server.vllm.log" 2>&1 &
   serving=$!
   for ((i = 0; i < 150; ++i)); do curl -sf -m 2 http://127.0.0.1:8321/health >/dev/null && break; sleep 1; done
-  one online.vllm 130 "$from/bin/troupe" bench --url http://127.0.0.1:8321 --vocabulary 128256 --json "${loads[@]}"
-  kill -- "-$serving" 2>/dev/null || kill "$serving" 2>/dev/null
-  wait "$serving" 2>/dev/null
-  sleep 3
+  one online.vllm 130 "$from/bin/troupe" bench --url http://127.0.0.1:8321 --vocabulary 128256 --json "${online_loads[@]}"
+  end_peer "$serving"
+}
+step_online() {
+  local serving i
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
+  [[ -e /tmp/peer/env.sh ]] && online_peer
   "${ours[@]}" timeout --foreground 150 "$from/bin/troupe" up /tmp/troupe-llama8b/cluster.json --port 18450 --set 'devices=["cuda:0"]' \
     >"$out/online_server.troupe.log" 2>&1 &
   serving=$!
   for ((i = 0; i < 300; ++i)); do grep -q '^ready after' "$out/online_server.troupe.log" && break; sleep 0.2; done
-  one online.troupe 120 "$from/bin/troupe" bench --url http://127.0.0.1:18450 --vocabulary 128256 --json "${loads[@]}"
+  one online.troupe 120 "$from/bin/troupe" bench --url http://127.0.0.1:18450 --vocabulary 128256 --json "${online_loads[@]}"
   kill "$serving" 2>/dev/null
   wait "$serving" 2>/dev/null
   note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log")"

@@ -24,9 +24,10 @@
 //
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
-//              less_ahead,skinny,narrow,gate_in_product]
-//              [--ladder 1,8,32,64] [--each 1,8,32,64]
+//              less_ahead,skinny,narrow,gate_in_product,warpgroups]
+//              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192]
 //
+// --mixed measures steps of so many decodes with some of prompts.
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
 // all, and all but one.
@@ -76,6 +77,7 @@ struct settings {
   std::uint32_t context = 128;
   std::vector<std::uint32_t> ladder;
   bool each = false;
+  std::vector<std::uint32_t> mixed;
 };
 
 /// What may be left out, in the order of the rungs, and how.
@@ -92,7 +94,8 @@ const std::vector<rung> rungs{
     {"less_ahead", [](auto& taken) { taken.ahead_bytes = 20 << 20U; }},
     {"skinny", [](auto& taken) { taken.skinny_rows = 0; }},
     {"narrow", [](auto& taken) { taken.narrow = false; }},
-    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }}};
+    {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
+    {"warpgroups", [](auto& taken) { taken.warpgroups = false; }}};
 
 /// Leaves out every shortcut that `names` names; false when one is unknown.
 bool leave_out(const std::string& names) {
@@ -224,6 +227,54 @@ decode_times full_prefill(executor& run, std::uint32_t size) {
   return {median(times), 0, median(host)};
 }
 
+/// Steps of `answers` decodes and of about `tokens` of prompts, no two with as many rows, one ahead
+/// in work.
+decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
+  constexpr std::uint32_t context = 576, longest = 512, steps = 14;
+  static std::uint64_t next_id = std::uint64_t{1} << 40U;
+  run.reset();
+  test::step_driver drive{run};
+  const std::uint64_t first_id = next_id;
+  next_id += answers;
+  const std::uint32_t blocks = (context + steps) / 16 + 1;
+  for (std::uint32_t i = 0; i < answers; ++i) {
+    drive.add(request_id{first_id + i}, prompt(context, i), test::sampling_at(),
+              test::blocks_for(context + steps, 16, i * blocks));
+    drive.row(request_id{first_id + i}, 0, context, true);
+    if (i % 14 == 13 || i + 1 == answers)
+      must(drive.run());
+  }
+  std::vector<double> times, host;
+  std::optional<step_id> before;
+  auto mark = steady::now();
+  for (std::uint32_t step = 0; step < steps; ++step) {
+    for (std::uint32_t i = 0; i < answers; ++i)
+      drive.row(request_id{first_id + i}, context + step, 1, true);
+    std::uint32_t left = tokens - step;
+    for (std::uint32_t i = 0; left > 0; ++i) {
+      const std::uint32_t size = std::min(left, longest);
+      const request_id id{next_id++};
+      drive.add(id, prompt(size, step * 100 + i), test::sampling_at(),
+                test::blocks_for(size + 1, 16, answers * blocks + (step % 2 * 16 + i) * 33));
+      drive.row(id, 0, size, true);
+      left -= size;
+    }
+    const step_batch next = drive.take();
+    const auto begin = steady::now();
+    begin_step(run, next);
+    host.push_back(seconds_since(begin));
+    if (before) {
+      must(run.collect(*before));
+      times.push_back(seconds_since(mark));
+      mark = steady::now();
+    }
+    before = next.id;
+  }
+  must(run.collect(*before));
+  times.erase(times.begin());
+  return {median(times), 0, *std::max_element(host.begin() + 1, host.end())};
+}
+
 std::vector<std::uint32_t> numbers(const std::string& text) {
   std::vector<std::uint32_t> found;
   for (std::size_t at = 0; at < text.size();) {
@@ -249,6 +300,8 @@ settings parse(int argc, char** argv) {
       s.steps = numbers(given).at(0);
     else if (option == "--context")
       s.context = numbers(given).at(0);
+    else if (option == "--mixed")
+      s.mixed = numbers(given);
     else if (option == "--ladder")
       s.ladder = numbers(given);
     else if (option == "--each") {
@@ -300,6 +353,15 @@ void report(cuda::cuda_executor& run, const settings& s, double floor) {
                s.model, size, t.step * 1e3, 8192 / t.step, t.host * 1e3);
     std::fflush(stdout);
   }
+  for (const std::uint32_t answers : s.mixed)
+    for (const std::uint32_t rows : {256U, 384U, 512U, 768U, 1024U, 2048U, 8192U}) {
+      if (rows < answers + 64)
+        continue;
+      const decode_times t = mixed(run, answers, rows - answers);
+      fmt::print("{} mixed {:3} answers + {:4} of prompts: {:.2f} ms; host {:.2f} ms at most\n",
+                 s.model, answers, rows - answers, t.step * 1e3, t.host * 1e3);
+      std::fflush(stdout);
+    }
 }
 
 /// One line of decode steps on a model loaded anew, with the shortcuts as they are.

@@ -25,7 +25,8 @@ struct span {
 
 std::mutex guard;
 std::map<std::uint32_t, std::vector<span>> by_graph;
-std::map<std::uint32_t, std::pair<int, double>> slow_calls;
+/// By kind of call, of the runtime or of the driver beneath it, and number: how many, milliseconds.
+std::map<std::pair<CUpti_ActivityKind, std::uint32_t>, std::pair<int, double>> slow_calls;
 
 decltype(&cuptiActivityGetNextRecord) next_record;
 decltype(&cuptiActivityFlushAll) flush_all;
@@ -47,7 +48,7 @@ void take_buffer(CUcontext, std::uint32_t, std::uint8_t* buffer, std::size_t, st
     } else {
       const auto* const call = reinterpret_cast<const CUpti_ActivityAPI*>(record);
       if (call->end - call->start > 1000000) {
-        auto& [count, ms] = slow_calls[call->cbid];
+        auto& [count, ms] = slow_calls[{call->kind, call->cbid}];
         ++count;
         ms += static_cast<double>(call->end - call->start) / 1e6;
       }
@@ -101,7 +102,9 @@ void report() {
       print_kinds(graph, all);
   for (auto& [call, cost] : slow_calls) {
     const char* name = nullptr;
-    callback_name(CUPTI_CB_DOMAIN_RUNTIME_API, call, &name);
+    callback_name(call.first == CUPTI_ACTIVITY_KIND_DRIVER ? CUPTI_CB_DOMAIN_DRIVER_API
+                                                           : CUPTI_CB_DOMAIN_RUNTIME_API,
+                  call.second, &name);
     std::printf("profile: %d calls of %s of more than 1 ms: %.1f ms\n", cost.first,
                 name == nullptr ? "?" : name, cost.second);
   }
@@ -130,6 +133,7 @@ extern "C" int InitializeInjection() {
     return 1;
   enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
   enable(CUPTI_ACTIVITY_KIND_RUNTIME);
+  enable(CUPTI_ACTIVITY_KIND_DRIVER);
   std::atexit(report);
   return 1;
 }

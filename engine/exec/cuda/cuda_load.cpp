@@ -300,15 +300,24 @@ result<void> cuda_executor::tune() {
   for (const std::uint32_t rows : step_graphs::buckets())
     if (rows <= decodes)
       sizes.push_back(rows);
-  // Full steps of prompts, and prompts of usual lengths.
-  for (const std::uint32_t rows : {512U, 2048U, description_.max_num_batched_tokens})
+  // Decodes with some of a prompt, prompts of usual lengths, and full steps of them.
+  for (const std::uint32_t rows :
+       {384U, 512U, 640U, 768U, 1024U, 1536U, 2048U, description_.max_num_batched_tokens})
     if (rows > decodes && rows <= description_.max_num_batched_tokens &&
         std::find(sizes.begin(), sizes.end(), rows) == sizes.end())
       sizes.push_back(rows);
   for (const std::uint32_t rows : sizes)
     if (auto tuned = model_->tune(rows, rows <= decodes, stream_.get()); !tuned)
       return tuned;
-  return {};
+  // All other sizes that a step can have take what cuBLASLt thinks best. A kernel is loaded when it
+  // is first wanted, which waits for all that the device has to do: better now than in a step.
+  const std::int64_t most = description_.max_num_batched_tokens;
+  for (std::int64_t rows = 1; rows <= most; ++rows) {
+    rows = device_model::padded(rows, most);
+    if (auto warmed = model_->warm(rows, stream_.get()); !warmed)
+      return warmed;
+  }
+  return wait(stream_.get());
 }
 
 } // namespace troupe::engine::cuda

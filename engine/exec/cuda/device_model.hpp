@@ -43,6 +43,12 @@ public:
   /// Measures the products of passes of `rows` rows and keeps the fastest algorithms; that of the
   /// head only where so many rows may be picked.
   [[nodiscard]] result<void> tune(std::int64_t rows, bool with_head, stream_ref on);
+  /// Runs the products of passes of `rows` rows once, so that no step asks for an algorithm or
+  /// loads a kernel.
+  [[nodiscard]] result<void> warm(std::int64_t rows, stream_ref on);
+  /// The rows that products are made with where a pass has `rows`: one of few sizes, so that all of
+  /// them are known when steps begin. What stands behind the real rows is computed and not read.
+  [[nodiscard]] static std::int64_t padded(std::int64_t rows, std::int64_t most) noexcept;
   /// Which kernel each product of a pass of `rows` rows takes, in words.
   [[nodiscard]] std::string kernels_of(std::int64_t rows) const;
 
@@ -100,7 +106,12 @@ private:
     return config_.tie_word_embeddings ? table_ : head_;
   }
 
+  /// As args_of(), for padded rows; at most as many as there is memory for.
+  [[nodiscard]] kernels::cuda::matmul_args padded_args_of(const product& p,
+                                                          std::int64_t rows) const;
+
   model_config config_;
+  device_limits limits_;
   kernels::dtype compute_ = kernels::dtype::f32;
   /// Products have one order of summation.
   bool ordered_ = true;

@@ -1,0 +1,101 @@
+// The products of the recipe: their shapes, and which kernels serve them.
+#include "engine/exec/cuda/device_model.hpp"
+#include "engine/exec/cuda/step_graphs.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+namespace troupe::engine::cuda {
+
+using kernels::dtype;
+
+std::vector<device_model::product> device_model::products_of(const layer& of) const {
+  const model_config& c = config_;
+  const std::int64_t query = c.heads * c.head_dim;
+  const std::int64_t kv = c.kv_heads * c.head_dim;
+  return {{&normed_, &of.qkv, &qkv_, query + 2 * kv, c.hidden_size, compute_},
+          {&attended_, &of.output, &delta_, c.hidden_size, query, compute_},
+          {&normed_, &of.gate_up, &gate_up_, 2 * c.intermediate_size, c.hidden_size, compute_},
+          {&gated_, &of.down, &delta_, c.hidden_size, c.intermediate_size, compute_},
+          {&normed_, &head(), &logits_, c.vocab_size, c.hidden_size, dtype::f32}};
+}
+
+kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
+  return {.a = p.a->data(),
+          .lda = p.k,
+          .w = p.w->data(),
+          .out = p.out->data(),
+          .ldo = p.n,
+          .m = rows,
+          .n = p.n,
+          .k = p.k,
+          .type = compute_,
+          .out_type = p.out_type};
+}
+
+std::int64_t device_model::padded(std::int64_t rows, std::int64_t most) noexcept {
+  if (rows <= step_graphs::buckets().back())
+    return step_graphs::bucket_of(static_cast<std::uint32_t>(rows),
+                                  static_cast<std::uint32_t>(most));
+  // Products are made in tiles of so many rows anyway.
+  const std::int64_t step = rows <= 512 ? 64 : 128;
+  return std::min((rows + step - 1) / step * step, most);
+}
+
+kernels::cuda::matmul_args device_model::padded_args_of(const product& p, std::int64_t rows) const {
+  return args_of(p, padded(rows, p.out == &logits_ ? limits_.picked : limits_.rows));
+}
+
+result<void> device_model::multiply(const product& p, std::int64_t rows, stream_ref on) {
+  if (!ordered_)
+    return library_.run(padded_args_of(p, rows), on);
+  return kernels::cuda::ordered_matmul(kernels::cuda::plain(args_of(p, rows)), on);
+}
+
+result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on) {
+  if (ordered_)
+    return {};
+  for (std::size_t i = 0; i < (with_head ? 5 : 4); ++i) {
+    std::vector<const void*> weights;
+    for (const layer& one : layers_)
+      weights.push_back(products_of(one)[i].w->data());
+    const product p = products_of(layers_.front())[i];
+    forward_batch batch;
+    batch.rows = rows;
+    // A norm for whatever small kernel stands behind the product.
+    kernels::cuda::matmul_follower behind{
+        [&] { return norm(last_norm_, &delta_, batch, nullptr, on); }};
+    if (i == 2)
+      behind = {[&] { return silu(rows, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
+    if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
+      return tuned;
+  }
+  return {};
+}
+
+result<void> device_model::warm(std::int64_t rows, stream_ref on) {
+  if (ordered_)
+    return {};
+  const std::vector<product> products = products_of(layers_.front());
+  for (std::size_t i = 0; i < (rows <= limits_.picked ? 5 : 4); ++i)
+    if (auto made = multiply(products[i], rows, on); !made)
+      return made;
+  return {};
+}
+
+std::string device_model::kernels_of(std::int64_t rows) const {
+  if (ordered_ || layers_.empty())
+    return "ordered";
+  const std::vector<product> products = products_of(layers_.front());
+  constexpr std::array<std::string_view, 5> names{"qkv", "o", "gate_up", "down", "lm_head"};
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    text += fmt::format("{}{} {}", i == 0 ? "" : ", ", names[i],
+                        library_.kernel_of(args_of(products[i], rows)));
+  return text;
+}
+
+} // namespace troupe::engine::cuda
