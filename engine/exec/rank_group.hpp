@@ -59,6 +59,8 @@ private:
   /// The answer of rank 0, or the first error of any.
   template <class T, class Call>
   result<T> on_all(Call call) {
+    if (ranks_.size() == 1)
+      return call(*ranks_.front());
     std::vector<result<T>> answers(ranks_.size(), fail(errc::internal, "not called"));
     std::vector<std::thread> threads;
     for (std::size_t rank = 0; rank < ranks_.size(); ++rank)

@@ -21,7 +21,9 @@ __global__ void fill_kernel(fill_args args, float scale) {
   T* const out = static_cast<T*>(args.out);
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
        i < args.count; i += stride) {
-    const std::uint64_t word = word_at(args.seed, i);
+    const std::int64_t at =
+        args.first + (args.cols == 0 ? i : i / args.cols * args.row_stride + i % args.cols);
+    const std::uint64_t word = word_at(args.seed, at);
     const auto sum = static_cast<std::int32_t>((word & 0xFFFFU) + (word >> 16 & 0xFFFFU) +
                                                (word >> 32 & 0xFFFFU) + (word >> 48));
     out[i] = from_float<T>(scale == 0 ? 1.0F : static_cast<float>(sum - 131070) * scale);

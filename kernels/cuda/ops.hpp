@@ -31,6 +31,8 @@ struct shortcuts {
   /// All our kernels ask for the same split of an SM into L1 and shared memory, so that it need not
   /// run dry between them.
   bool one_carveout = true;
+  /// Decode steps of ranks that add over NCCL are replayed as graphs too.
+  bool graphs_of_ranks = true;
   /// One kernel for the product of gate and up and for silu_mul() behind it.
   bool gate_in_product = true;
   /// Up to how many rows skinny_matmul() is a candidate.
@@ -322,6 +324,40 @@ inline constexpr std::int64_t max_narrow_rows = 32;
 /// @cost   reads w once
 [[nodiscard]] result<void> narrow_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
 
+struct join_parts_args {
+  /// [parts, count] f32.
+  const float* parts = nullptr;
+  /// A power of two, at most 8.
+  std::int32_t ranks = 1;
+  std::int64_t count = 0;
+  void* out = nullptr;
+  dtype type = dtype::f32;
+};
+
+/// out = the sum of the parts as a balanced tree: (p0 + p1) + (p2 + p3).
+/// @shape  out [count] in `type`
+/// @errors bad_shape, unsupported
+/// @async  enqueues on `stream`
+/// @cost   reads all parts once
+[[nodiscard]] result<void> join_parts(const join_parts_args& args, stream_ref stream);
+
+struct join_columns_args {
+  /// [ranks, rows, part_cols] f32: of each rank its columns of every row, and room behind them.
+  const float* parts = nullptr;
+  std::int32_t ranks = 1;
+  std::int64_t rows = 0;
+  std::int64_t part_cols = 0;
+  /// [rows, cols]; rank r has columns [cols r / ranks, cols (r + 1) / ranks).
+  float* out = nullptr;
+  std::int64_t cols = 0;
+};
+
+/// Puts the columns of all ranks side by side.
+/// @errors bad_shape
+/// @async  enqueues on `stream`
+/// @cost   reads and writes rows cols floats
+[[nodiscard]] result<void> join_columns(const join_columns_args& args, stream_ref stream);
+
 /// Keeps the device busy for about `microseconds`, so that what is enqueued meanwhile then runs
 /// without gaps of the host's making.
 /// @async  enqueues on `stream`
@@ -334,9 +370,16 @@ struct fill_args {
   std::uint64_t seed = 0;
   /// Standard deviation; 0 fills with ones.
   double sigma = 0;
+  /// out[0] is the first-th value of the source.
+  std::int64_t first = 0;
+  /// Not 0: `out` has rows of so many columns, and a row begins `row_stride` values behind the one
+  /// before it in the source.
+  std::int64_t cols = 0;
+  std::int64_t row_stride = 0;
 };
 
-/// Random values: out[i] has the very bits that the i-th value of engine/weights' dummy source has.
+/// Random values: out[i] has the very bits that the i-th value of engine/weights' dummy source has,
+/// or, with `first` and `cols`, out is a window of that source.
 /// @errors unsupported
 /// @async  enqueues on `stream`
 [[nodiscard]] result<void> fill_random(const fill_args& args, stream_ref stream);

@@ -3,7 +3,7 @@
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
 #   or of each8b,each06b,profile,profile_load,wire,compare8b,compare06b,loads8b,online; with .peer beside the bundle and
-#   the step peer before them, the last four measure vLLM too
+#   the step peer before them, the last four measure vLLM too; or, with two GPUs, of tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
 case ${1:-} in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
@@ -30,7 +30,18 @@ cublas=$(cublas_folder)
 if [[ -z $cublas && ! -e /usr/local/cuda/lib64/libcublasLt.so.13 ]]; then
   cublas=$(dirname "$(timeout 20 find /opt /usr -name 'libcublasLt.so.13' -print -quit 2>/dev/null)")
 fi
-libraries="$from/lib${cublas:+:$cublas}:/usr/local/cuda/lib64:/usr/local/cuda/extras/CUPTI/lib64:/usr/local/cuda/targets/x86_64-linux/lib:/usr/local/nvidia/lib64"
+# NCCL, for several GPUs: beside cuBLASLt among python's packages, or the system's.
+nccl=$(python3 - <<'PY' 2>/dev/null || true
+import glob, os, site, sys
+for place in sys.path + site.getsitepackages():
+    for found in glob.glob(os.path.join(place, "nvidia", "nccl", "lib", "libnccl.so.2")):
+        print(os.path.dirname(found)); sys.exit()
+PY
+)
+if [[ -z $nccl ]]; then
+  nccl=$(dirname "$(timeout 20 find /opt /usr /root -name 'libnccl.so.2' -print -quit 2>/dev/null)" 2>/dev/null)
+fi
+libraries="$from/lib${cublas:+:$cublas}${nccl:+:$nccl}:/usr/local/cuda/lib64:/usr/local/cuda/extras/CUPTI/lib64:/usr/local/cuda/targets/x86_64-linux/lib:/usr/local/nvidia/lib64"
 # Before each command of ours, and none of the machine's.
 ours=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
 
@@ -153,6 +164,67 @@ step_serve() {
   note "serve" "$(grep -h '^ready after' "$out"/serve_*.log | tr '\n' ' '), $((SECONDS - begin)) s in all"
 }
 
+# Ranks on two GPUs.
+step_tp_tests() { one tp_tests 110 "$from/bin/engine_exec_cuda_test" -d yes "[ranks]"; }
+step_tp_bench() {
+  local ranks
+  for ranks in 1 2; do
+    one "bench_tp$ranks" 45 "$from/bin/bench_cuda" --model llama8b --ranks "$ranks" --batches 1,64,256 --prefill 128,2048
+  done
+  one bench_tp_no_graphs 30 "$from/bin/bench_cuda" --model llama8b --ranks 2 --batches 1,64,256 --prefill 128 --without graphs_of_ranks
+}
+kill_rank() { curl -sS -m 5 "http://127.0.0.1:$1/troupe/v1/debug/kill" -H 'content-type: application/json' -d '{"kind":"rank"}' 2>&1; }
+# killed NAME PORT BODY FILE: asks, ends a rank meanwhile, and says how long the whole took.
+killed() {
+  local name=$1 port=$2 begin asked said
+  begin=$(date +%s%N)
+  curl -sS -m 40 "http://127.0.0.1:$port/v1/completions" -H 'content-type: application/json' -d "$3" >"$4" 2>&1 &
+  asked=$!
+  sleep 0.3
+  said=$(kill_rank "$port")
+  wait "$asked"
+  note "$name" "kill: ${said:0:60}; answered after $((($(date +%s%N) - begin) / 1000000)) ms: $(tail -c 150 "$4" | tr '\n' ' ')"
+}
+step_tp_serve() {
+  local body='{"model":"bard","prompt":"ROMEO:","max_tokens":400,"temperature":0,"ignore_eos":true}' kind
+  printf '{"model_repository": "%s/examples/models"}' "$PWD" >"$out/cluster.json"
+  local two=(--set 'devices=["cuda:0","cuda:1"]' --set models.bard.tensor_parallel=2 --set models.bard.gpu_memory_utilization=0.3)
+  serve_on serve_cpu 18431 --set models.bard.dtype=float32 || note tp_serve "FAILED: the CPU server"
+  serve_on serve_tp 18434 "${two[@]}" --set models.bard.dtype=float32 || { note tp_serve "FAILED: not ready"; return; }
+  for kind in greedy seeded; do
+    if [[ "$(text_of "$texts/serve_cpu.$kind")" == "$(text_of "$texts/serve_tp.$kind")" ]]; then
+      note "tp_serve $kind" "the text of two GPUs in float32 is the CPU's"
+    else
+      note "tp_serve $kind" "FAILED: not the CPU's"
+    fi
+  done
+  up tp_kill 18435 "${two[@]}" --set models.bard.dtype=float32 --fault-injection || { down; note tp_kill "FAILED: not ready"; return; }
+  ask 18435 "$body" "$texts/whole"
+  killed "tp_kill bard" 18435 "$body" "$texts/killed"
+  if [[ "$(text_of "$texts/whole")" == "$(text_of "$texts/killed")" ]]; then
+    note tp_kill "the text of a stream whose rank was ended is the text without"
+  else
+    note tp_kill "FAILED: another text"
+  fi
+  down
+  python3 "$from"/models.py /tmp/troupe-tp llama8b "${limits[@]}" tensor_parallel_size=2
+  cp /tmp/troupe-tp/cluster.json "$out/cluster_tp8b.json"
+  "${ours[@]}" timeout --foreground 60 "$from/bin/troupe" up /tmp/troupe-tp/cluster.json --port 18436 --fault-injection \
+    --set 'devices=["cuda:0","cuda:1"]' >"$out/tp_8b.log" 2>&1 &
+  server=$!
+  for kind in {1..200}; do grep -q '^ready after' "$out/tp_8b.log" && break; sleep 0.2; done
+  body='{"model":"llama8b","prompt":"aaab aaac","max_tokens":300,"temperature":0,"ignore_eos":true}'
+  ask 18436 "$body" "$texts/whole8b"
+  killed "tp_kill 8b" 18436 "$body" "$texts/killed8b"
+  note tp_8b "$(grep -h '^ready after' "$out/tp_8b.log"); $(tail -n 2 "$out/tp_8b.log" | tr '\n' ' ' | head -c 300)"
+  down
+  local said
+  said=$("${ours[@]}" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18437 --set 'devices=["cuda:0"]' --set models.bard.tensor_parallel=2 2>&1 | tail -n 1)
+  note "error: one GPU for two ranks" "${said:0:200}"
+  said=$(env "LD_LIBRARY_PATH=$from/lib:$cublas:/usr/local/cuda/lib64" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18438 "${two[@]}" 2>&1 | tail -n 1)
+  note "error: no NCCL" "${said:0:250}"
+}
+
 step_errors() {
   printf '{"model_repository": "%s/examples/models"}' "$PWD" >"$out/cluster.json"
   local said
@@ -262,7 +334,7 @@ step_online() {
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
-echo "cuBLASLt from ${cublas:-/usr/local/cuda}"
+echo "cuBLASLt from ${cublas:-/usr/local/cuda}, NCCL from ${nccl:-nowhere}"
 for step in ${steps//,/ }; do
   if declare -F "step_$step" >/dev/null; then "step_$step"; else note "$step" "FAILED: no such step"; fi
 done

@@ -1,4 +1,5 @@
 #include "engine/exec/cuda/cuda_executor.hpp"
+#include "engine/exec/rank_group.hpp"
 #include "engine/exec/step_driver.hpp"
 #include "tests/bench/cuda_bench.hpp"
 
@@ -25,9 +26,10 @@
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,narrow,gate_in_product,warpgroups]
-//              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192]
+//              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
 //
-// --mixed measures steps of so many decodes with some of prompts.
+// --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over the
+// first N GPUs.
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
 // all, and all but one.
@@ -75,6 +77,7 @@ struct settings {
   std::vector<std::uint32_t> prefills{128, 512, 2048, 8192};
   std::uint32_t steps = 40;
   std::uint32_t context = 128;
+  std::uint32_t ranks = 1;
   std::vector<std::uint32_t> ladder;
   bool each = false;
   std::vector<std::uint32_t> mixed;
@@ -94,6 +97,7 @@ const std::vector<rung> rungs{
     {"less_ahead", [](auto& taken) { taken.ahead_bytes = 20 << 20U; }},
     {"skinny", [](auto& taken) { taken.skinny_rows = 0; }},
     {"narrow", [](auto& taken) { taken.narrow = false; }},
+    {"graphs_of_ranks", [](auto& taken) { taken.graphs_of_ranks = false; }},
     {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
     {"warpgroups", [](auto& taken) { taken.warpgroups = false; }}};
 
@@ -302,6 +306,8 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--mixed")
       s.mixed = numbers(given);
+    else if (option == "--ranks")
+      s.ranks = numbers(given).at(0);
     else if (option == "--ladder")
       s.ladder = numbers(given);
     else if (option == "--each") {
@@ -328,7 +334,8 @@ executor_options options_of(const std::filesystem::path& folder) {
   return options;
 }
 
-void report(cuda::cuda_executor& run, const settings& s, double floor) {
+void report(test::rank_group& run, const settings& s, double floor) {
+  const auto& first = static_cast<cuda::cuda_executor&>(run.rank(0));
   const peer_times& peer = peers.at(s.model);
   for (const std::uint32_t batch : s.batches) {
     const decode_times t = decode(run, s, batch);
@@ -336,7 +343,7 @@ void report(cuda::cuda_executor& run, const settings& s, double floor) {
                "ms\n",
                s.model, batch, s.context, t.step * 1e3, t.step / floor,
                beside(peer.decode, batch, t.step), t.device * 1e3, t.host * 1e3);
-    fmt::print("{} decode {:3} takes: {}\n", s.model, batch, run.kernels_of(batch));
+    fmt::print("{} decode {:3} takes: {}\n", s.model, batch, first.kernels_of(batch));
     std::fflush(stdout);
   }
   for (const std::uint32_t size : s.prefills) {
@@ -411,18 +418,23 @@ int main(int argc, char** argv) {
   std::filesystem::create_directories(folder);
   std::ofstream{folder / "config.json"} << configs.at(s.model);
   const auto begin = steady::now();
-  auto loaded = std::make_unique<cuda::cuda_executor>(options_of(folder), device);
-  cuda::cuda_executor& run = *loaded;
+  auto loaded = std::make_unique<test::rank_group>(
+      s.ranks, options_of(folder), [](const executor_options& place) {
+        return std::make_unique<cuda::cuda_executor>(
+            place, must(cuda::open_device(static_cast<int>(place.rank))));
+      });
+  test::rank_group& run = *loaded;
   must(run.load({}));
   const executor_description& about = run.describe();
   // A tied table is read as the head; an untied one is not read in a step but for a few rows.
   const double table = s.model == "llama8b" ? 128256.0 * 4096 * 2 : 0;
   const double read = static_cast<double>(about.weight_bytes) - table;
   const double floor = read / bandwidth;
-  fmt::print("{} on {}: read {:.2f} TB/s, weights {:.2f} GB a step, floor {:.2f} ms, {} KV blocks, "
-             "load {:.2f} s\n",
-             s.model, device.name, bandwidth / 1e12, read / 1e9, floor * 1e3, about.num_blocks,
-             seconds_since(begin));
+  fmt::print(
+      "{} on {} x {}: read {:.2f} TB/s, weights {:.2f} GB a step, floor {:.2f} ms, {} KV blocks, "
+      "load {:.2f} s\n",
+      s.model, s.ranks, device.name, bandwidth / 1e12, read / 1e9, floor * 1e3, about.num_blocks,
+      seconds_since(begin));
   report(run, s, floor);
   // The next model needs the memory.
   loaded.reset();

@@ -48,8 +48,23 @@ cuda_executor::cuda_executor(executor_options options, device_info device)
     : options_{std::move(options)}, device_{std::move(device)} {}
 
 cuda_executor::~cuda_executor() {
-  if (stream_ && use_device(device_.index))
-    static_cast<void>(wait(stream_.get()));
+  // Graphs that hold sums end before the communicator.
+  if (use_device(device_.index))
+    graphs_.clear();
+  if (link_)
+    link_->close();
+  link_.reset();
+  quiesce();
+}
+
+void cuda_executor::quiesce() {
+  if (!stream_ || !use_device(device_.index))
+    return;
+  if (link_ && !link_->drains(stream_.get())) {
+    graphs_.clear();
+    link_->close();
+  }
+  static_cast<void>(wait(stream_.get()));
 }
 
 tl::unexpected<error> cuda_executor::give_up(error e) {
@@ -60,6 +75,9 @@ tl::unexpected<error> cuda_executor::give_up(error e) {
 }
 
 tl::unexpected<error> cuda_executor::broken(step_id step, const error& e) {
+  // The ranks have lost step with each other.
+  if (link_)
+    link_->abort(e);
   return give_up({e.code, fmt::format("step {}: cuda:{}: {}", value(step), device_.index, e.note)});
 }
 
@@ -157,7 +175,8 @@ void cuda_executor::gather_inputs(staged_step& staged) {
 result<void> cuda_executor::forward(staged_step& staged) {
   host_inputs& inputs = staged.inputs;
   const std::uint32_t rows = inputs.rows();
-  const bool decodes = inputs.prefill_items() == 0 && rows == inputs.picked() &&
+  const bool with_graphs = !link_ || kernels::cuda::shortcuts_taken().graphs_of_ranks;
+  const bool decodes = with_graphs && inputs.prefill_items() == 0 && rows == inputs.picked() &&
                        kernels::cuda::attends_by_items(caches_.front());
   const std::uint32_t most =
       std::min(description_.max_num_seqs, description_.max_num_batched_tokens);
@@ -194,6 +213,9 @@ result<void> cuda_executor::launch(step_id step) {
                                 value(step))});
   if (auto used = use_device(device_.index); !used)
     return broken(step, used.error());
+  if (link_)
+    if (auto lost = link_->lost())
+      return broken(step, *lost);
   gather_inputs(staged);
   if (auto marked = record(staged.begun, stream_.get()); !marked)
     return broken(step, marked.error());
@@ -241,6 +263,7 @@ result<void> cuda_executor::sample(step_id step) {
   if (auto marked = record(staged.done, stream_.get()); !marked)
     return broken(step, marked.error());
   staged.at = phase::sampled;
+  staged.enqueued = clock_type::now();
   return {};
 }
 
@@ -290,7 +313,9 @@ bool cuda_executor::finished(step_id step) const {
     return s.at == phase::sampled && s.id == step;
   });
   // One that cannot be collected is told so at once.
-  return staged == steps_.end() || !use_device(device_.index) || passed(staged->done);
+  if (staged == steps_.end() || !use_device(device_.index) || passed(staged->done))
+    return true;
+  return link_ && (link_->overdue(std::max(staged->enqueued, collected_)) || link_->lost());
 }
 
 /// What lies between the end of the step before and the begin of this one. A gap that no host needs
@@ -311,8 +336,11 @@ result<step_result> cuda_executor::collect(step_id step) {
   staged_step& staged = **found;
   if (auto used = use_device(device_.index); !used)
     return broken(step, used.error());
-  if (auto passed = wait(staged.done); !passed)
-    return broken(step, passed.error());
+  const auto waited = link_ ? link_->wait_for(staged.done, std::max(staged.enqueued, collected_))
+                            : wait(staged.done);
+  if (!waited)
+    return broken(step, waited.error());
+  collected_ = clock_type::now();
   staged.timings.forward = between(staged.begun, staged.forwarded);
   staged.timings.sample = between(staged.forwarded, staged.done);
   staged.timings.idle = idle_before(staged);
@@ -328,8 +356,7 @@ result<step_result> cuda_executor::collect(step_id step) {
 
 void cuda_executor::reset() {
   // What is in work reads page-locked memory that the next step would overwrite.
-  if (stream_ && use_device(device_.index))
-    static_cast<void>(wait(stream_.get()));
+  quiesce();
   for (staged_step& staged : steps_)
     staged.at = phase::free;
   table_.clear();

@@ -66,18 +66,22 @@ private:
     event forwarded;
     event done;
     step_timings timings;
+    std::chrono::steady_clock::time_point enqueued;
     /// Whether the step in the place before it was the one before it.
     bool follows = false;
   };
   /// Steps take these places in turns.
   static constexpr std::size_t most_steps = 3;
 
+  [[nodiscard]] result<void> load_rank(const load_progress& progress);
   [[nodiscard]] result<void> check_options();
   [[nodiscard]] result<void> read_config();
   [[nodiscard]] result<void> load_weights(const load_progress& progress);
   [[nodiscard]] result<void> make_memory();
   [[nodiscard]] result<std::uint64_t> kv_budget();
   [[nodiscard]] result<void> make_caches();
+  /// The least number of KV blocks of any rank.
+  [[nodiscard]] result<std::uint64_t> agree(std::uint64_t blocks);
   [[nodiscard]] result<void> make_steps();
   [[nodiscard]] result<void> tune();
   void describe_numerics(std::uint64_t weights);
@@ -89,6 +93,8 @@ private:
                                       std::size_t hint) const;
   [[nodiscard]] result<void> forward(staged_step& staged);
   [[nodiscard]] result<void> rank(staged_step& staged, std::size_t slot);
+  /// Waits until nothing is in work; ends what waits for ranks that are gone.
+  void quiesce();
   void settle(staged_step& staged, std::size_t index, step_result& brought);
   [[nodiscard]] std::chrono::microseconds idle_before(const staged_step& staged) const;
   [[nodiscard]] tl::unexpected<error> give_up(error e);
@@ -101,8 +107,11 @@ private:
   model_config config_;
   kernels::dtype compute_ = kernels::dtype::bf16;
   stream stream_;
+  /// Of one of several ranks.
+  std::unique_ptr<rank_link> link_;
   std::optional<device_model> model_;
   device_buffer kv_;
+  std::chrono::steady_clock::time_point collected_;
   std::vector<kernels::cuda::kv_cache> caches_;
   device_inputs inputs_;
   /// [most_steps, max_num_seqs] tokens that steps chose, and the same for the host.

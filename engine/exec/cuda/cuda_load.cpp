@@ -87,6 +87,16 @@ result<void> cuda_executor::read_config() {
 }
 
 result<void> cuda_executor::load(const load_progress& progress) {
+  auto loaded = load_rank(progress);
+  // The others wait for this rank.
+  if (!loaded && options_.group)
+    options_.group->abort(
+        {loaded.error().code,
+         fmt::format("{}: {}", options_.group->name_of(options_.rank), loaded.error().note)});
+  return loaded;
+}
+
+result<void> cuda_executor::load_rank(const load_progress& progress) {
   const auto say = [&](double share, std::string_view what) {
     if (progress)
       progress(share, what);
@@ -102,6 +112,15 @@ result<void> cuda_executor::load(const load_progress& progress) {
   if (!on)
     return fail(on.error());
   stream_ = std::move(*on);
+  if (options_.ranks > 1) {
+    say(0, "connecting the GPUs");
+    if (auto split = check_shards(config_, options_.ranks); !split)
+      return split;
+    auto linked = rank_link::make(options_.group, device_, options_.exchange_limit);
+    if (!linked)
+      return fail(linked.error());
+    link_ = std::move(*linked);
+  }
   if (auto loaded = load_weights(progress); !loaded)
     return loaded;
   say(0.9, "reserving the KV cache");
@@ -138,19 +157,21 @@ result<void> cuda_executor::load_weights(const load_progress& progress) {
                     .compute = compute_,
                     .max_positions = description_.max_model_len,
                     .helpers = &helpers,
-                    .progress = {}};
+                    .progress = {},
+                    .shard = {options_.rank, options_.ranks}};
   if (progress)
     from.progress = [&](double share) { progress(0.9 * share, "copying weights to the GPU"); };
   auto bring = weight_uploader::make(from, dummy ? std::optional{options_.seed} : std::nullopt,
                                      stream_.get());
   if (!bring)
     return fail(bring.error());
-  auto loaded = device_model::load(from, *bring, options_.deterministic);
+  auto loaded = device_model::load(from, *bring, options_.deterministic, link_.get());
   if (!loaded)
     return fail(loaded.error());
   model_.emplace(std::move(*loaded));
   description_.weight_bytes = bring->bytes();
   describe_numerics(source->identity());
+  config_ = model_->config();
   return {};
 }
 
@@ -169,6 +190,9 @@ void cuda_executor::describe_numerics(std::uint64_t weights) {
   print.add(std::string_view{description_.dtype});
   print.add(std::string_view{description_.kv_cache_dtype});
   print.add(std::uint64_t{description_.batch_invariant});
+  // A sum over ranks has another order.
+  if (options_.ranks > 1)
+    print.add(std::uint64_t{options_.ranks});
   print.add(weights);
   config_.add_to(print);
   description_.numerics = print.value();
@@ -186,6 +210,17 @@ result<std::uint64_t> cuda_executor::kv_budget() {
   return allowed > taken ? allowed - taken : 0;
 }
 
+result<std::uint64_t> cuda_executor::agree(std::uint64_t blocks) {
+  if (!link_)
+    return blocks;
+  return link_->agree({.numerics = description_.numerics,
+                       .max_model_len = description_.max_model_len,
+                       .block_size = options_.block_size,
+                       .max_num_seqs = options_.max_num_seqs,
+                       .max_num_batched_tokens = description_.max_num_batched_tokens,
+                       .num_blocks = blocks});
+}
+
 result<void> cuda_executor::make_caches() {
   const auto layers = static_cast<std::uint64_t>(config_.layers);
   const std::uint64_t half = static_cast<std::uint64_t>(config_.kv_heads * config_.head_dim) *
@@ -196,7 +231,7 @@ result<void> cuda_executor::make_caches() {
     return fail(budget.error());
   // Slots are 32 bits wide.
   const std::uint64_t most = 0x7FFFFFFFU / options_.block_size;
-  const std::uint64_t blocks =
+  std::uint64_t blocks =
       std::min(options_.num_blocks ? *options_.num_blocks : *budget / per_block, most);
   const std::uint64_t one = blocks_of(description_.max_model_len, options_.block_size);
   if (blocks < one)
@@ -209,6 +244,10 @@ result<void> cuda_executor::make_caches() {
                             description_.weight_bytes >> 20U, device_.name,
                             blocks * options_.block_size, options_.gpu_memory_utilization,
                             one * per_block));
+  const auto least = agree(blocks);
+  if (!least)
+    return fail(least.error());
+  blocks = *least;
   auto memory =
       device_buffer::make(blocks * per_block, fmt::format("a KV cache of {} blocks", blocks));
   if (!memory)

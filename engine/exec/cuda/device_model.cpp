@@ -92,7 +92,7 @@ result<device_model::layer> device_model::load_layer(const load_context& from,
     const std::array<matrix_part, 3> parts{{{self + "q_proj.weight", query},
                                             {self + "k_proj.weight", kv},
                                             {self + "v_proj.weight", kv}}};
-    return bring.matrix(parts, c.hidden_size);
+    return bring.matrix(parts, c.hidden_size, shard_axis::rows);
   });
   if (rules && rules->qk_norm) {
     all.take(made.q_norm, [&] { return bring.vector(self + "q_norm.weight", c.head_dim); });
@@ -100,18 +100,18 @@ result<device_model::layer> device_model::load_layer(const load_context& from,
   }
   all.take(made.output, [&] {
     const std::array<matrix_part, 1> parts{{{self + "o_proj.weight", c.hidden_size}}};
-    return bring.matrix(parts, query);
+    return bring.matrix(parts, query, shard_axis::cols);
   });
   all.take(made.mlp_norm,
            [&] { return bring.vector(at + "post_attention_layernorm.weight", c.hidden_size); });
   all.take(made.gate_up, [&] {
     const std::array<matrix_part, 2> parts{{{at + "mlp.gate_proj.weight", c.intermediate_size},
                                             {at + "mlp.up_proj.weight", c.intermediate_size}}};
-    return bring.matrix(parts, c.hidden_size);
+    return bring.matrix(parts, c.hidden_size, shard_axis::rows);
   });
   all.take(made.down, [&] {
     const std::array<matrix_part, 1> parts{{{at + "mlp.down_proj.weight", c.hidden_size}}};
-    return bring.matrix(parts, c.intermediate_size);
+    return bring.matrix(parts, c.intermediate_size, shard_axis::cols);
   });
   if (!all.state())
     return fail(all.state().error());
@@ -119,15 +119,19 @@ result<device_model::layer> device_model::load_layer(const load_context& from,
 }
 
 result<device_model> device_model::load(const load_context& from, weight_uploader& bring,
-                                        bool deterministic) {
+                                        bool deterministic, rank_link* link) {
   const model_config& c = from.config;
+  if (auto split = check_shards(c, from.shard.ranks); !split)
+    return fail(split.error());
   device_model made;
-  made.config_ = c;
+  made.config_ = config_of_shard(c, from.shard);
+  made.shard_ = from.shard;
+  made.link_ = link;
   made.compute_ = from.compute;
   made.ordered_ = deterministic || from.compute == dtype::f32;
   if (auto known = family_of(c); !known)
     return fail(known.error());
-  if (auto good = check_shape(c); !good)
+  if (auto good = check_shape(made.config_); !good)
     return fail(good.error());
   chain all;
   all.take(made.table_, [&] {
@@ -137,7 +141,7 @@ result<device_model> device_model::load(const load_context& from, weight_uploade
   if (!c.tie_word_embeddings)
     all.take(made.head_, [&] {
       const std::array<matrix_part, 1> parts{{{"lm_head.weight", c.vocab_size}}};
-      return bring.matrix(parts, c.hidden_size);
+      return bring.matrix(parts, c.hidden_size, shard_axis::rows);
     });
   for (std::int64_t i = 0; i < c.layers && all.state(); ++i) {
     auto one = load_layer(from, bring, i);
@@ -170,7 +174,7 @@ result<void> device_model::reserve(const device_limits& limits) {
     device_buffer* to;
     std::int64_t bytes;
   };
-  const std::array<wanted, 10> all{{{&workspace_, std::int64_t{64} << 20U},
+  const std::array<wanted, 11> all{{{&workspace_, std::int64_t{64} << 20U},
                                     {&residual_, limits.rows * c.hidden_size * 4},
                                     {&normed_, limits.rows * c.hidden_size * size},
                                     {&qkv_, limits.rows * (query + 2 * kv) * size},
@@ -179,8 +183,11 @@ result<void> device_model::reserve(const device_limits& limits) {
                                     {&gate_up_, limits.rows * 2 * c.intermediate_size * size},
                                     {&gated_, limits.rows * c.intermediate_size * size},
                                     {&delta_, limits.rows * c.hidden_size * size},
+                                    {&gathered_, gathered_bytes(limits)},
                                     {&logits_, limits.picked * c.vocab_size * 4}}};
   for (const wanted& one : all) {
+    if (one.bytes == 0)
+      continue;
     auto memory = device_buffer::make(static_cast<std::size_t>(one.bytes),
                                       fmt::format("working memory for {} rows", limits.rows));
     if (!memory)
@@ -247,6 +254,7 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
   });
   all.then([&] { return kernels::cuda::attention(attention, on); });
   all.then([&] { return multiply(products[1], batch.rows, on); });
+  all.then([&] { return add_ranks(batch.rows, on); });
   return all.state();
 }
 
@@ -281,7 +289,9 @@ result<void> device_model::gate(const layer& of, const forward_batch& batch, str
 result<void> device_model::feed(const layer& of, const forward_batch& batch, stream_ref on) {
   if (auto gated = gate(of, batch, on); !gated)
     return gated;
-  return multiply(products_of(of)[3], batch.rows, on);
+  if (auto made = multiply(products_of(of)[3], batch.rows, on); !made)
+    return made;
+  return add_ranks(batch.rows, on);
 }
 
 result<void> device_model::forward(const forward_batch& batch,
@@ -310,7 +320,8 @@ result<void> device_model::forward(const forward_batch& batch,
   if (batch.picked == 0)
     return all.state();
   all.then([&] { return norm(last_norm_, &delta_, batch, batch.pick, on); });
-  all.then([&] { return multiply(products_of(layers_.front())[4], batch.picked, on); });
+  all.then([&] { return multiply(head_product(), batch.picked, on); });
+  all.then([&] { return gather_logits(batch.picked, on); });
   return all.state();
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/exec/cuda/rank_link.hpp"
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/exec/cuda/weight_uploader.hpp"
 #include "kernels/cuda/matmul.hpp"
@@ -32,11 +33,16 @@ struct device_limits {
 /// The pre-norm decoder of Llama, Mistral and Qwen3 on a GPU, with its working memory: in each
 /// layer x += attention(norm(x)), x += mlp(norm(x)); then a last norm and the head. The residual
 /// and the logits are f32; all else has the compute type. One thread at a time.
+///
+/// A rank of several has its heads, its columns and its rows of the head. What o_proj and down_proj
+/// give is summed over all ranks in the compute type, or, where products are ordered, gathered in
+/// f32 and summed as a tree; the logits are gathered, so all ranks have all of them.
 class device_model {
 public:
+  /// `link` ties the ranks of from.shard and outlives the model; null for one rank.
   /// @errors as the loader's; unsupported: an architecture or a shape without a kernel
   [[nodiscard]] static result<device_model> load(const load_context& from, weight_uploader& bring,
-                                                 bool deterministic);
+                                                 bool deterministic, rank_link* link = nullptr);
   /// Reserves working memory for passes.
   /// @errors out_of_memory
   [[nodiscard]] result<void> reserve(const device_limits& limits);
@@ -60,6 +66,7 @@ public:
 
   /// [picked, vocabulary] of the pass that was enqueued last.
   [[nodiscard]] const float* logits() const noexcept { return logits_.as<float>(); }
+  /// The rank's part, but for the vocabulary.
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
   [[nodiscard]] kernels::dtype compute() const noexcept { return compute_; }
   /// Whether a row's bits do not depend on the batch.
@@ -85,6 +92,12 @@ private:
     std::int64_t n;
     std::int64_t k;
     kernels::dtype out_type;
+    /// Every rank's result lies in `out`, one behind the other.
+    bool gathered = false;
+    /// Columns of `out`, where they are more than n.
+    std::int64_t ldo = 0;
+    /// The row of w that is the first.
+    std::int64_t first_row = 0;
   };
 
   [[nodiscard]] static result<layer> load_layer(const load_context& from, weight_uploader& bring,
@@ -102,6 +115,17 @@ private:
   [[nodiscard]] result<void> gate(const layer& of, const forward_batch& batch, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
   [[nodiscard]] std::vector<product> products_of(const layer& of) const;
+  [[nodiscard]] product head_product() const;
+  /// A product into delta_ that is a sum over the ranks.
+  [[nodiscard]] product summed_product(const device_buffer& a, const device_buffer& w,
+                                       std::int64_t k) const;
+  /// Makes delta_ the sum of what all ranks have.
+  [[nodiscard]] result<void> add_ranks(std::int64_t rows, stream_ref on);
+  /// Makes logits_ of every rank's columns.
+  [[nodiscard]] result<void> gather_logits(std::int64_t picked, stream_ref on);
+  /// Columns of the logits that a rank has at most.
+  [[nodiscard]] std::int64_t part_cols() const noexcept;
+  [[nodiscard]] std::int64_t gathered_bytes(const device_limits& limits) const noexcept;
   [[nodiscard]] const device_buffer& head() const {
     return config_.tie_word_embeddings ? table_ : head_;
   }
@@ -112,6 +136,8 @@ private:
 
   model_config config_;
   device_limits limits_;
+  model_shard shard_;
+  rank_link* link_ = nullptr;
   kernels::dtype compute_ = kernels::dtype::f32;
   /// Products have one order of summation.
   bool ordered_ = true;
@@ -132,6 +158,8 @@ private:
   device_buffer gate_up_;
   device_buffer gated_;
   device_buffer delta_;
+  /// What the ranks give, one behind the other.
+  device_buffer gathered_;
   device_buffer logits_;
 };
 

@@ -10,25 +10,27 @@
 
 namespace troupe::engine::cuda {
 
-using kernels::dtype;
-
 std::vector<device_model::product> device_model::products_of(const layer& of) const {
   const model_config& c = config_;
   const std::int64_t query = c.heads * c.head_dim;
   const std::int64_t kv = c.kv_heads * c.head_dim;
   return {{&normed_, &of.qkv, &qkv_, query + 2 * kv, c.hidden_size, compute_},
-          {&attended_, &of.output, &delta_, c.hidden_size, query, compute_},
+          summed_product(attended_, of.output, query),
           {&normed_, &of.gate_up, &gate_up_, 2 * c.intermediate_size, c.hidden_size, compute_},
-          {&gated_, &of.down, &delta_, c.hidden_size, c.intermediate_size, compute_},
-          {&normed_, &head(), &logits_, c.vocab_size, c.hidden_size, dtype::f32}};
+          summed_product(gated_, of.down, c.intermediate_size),
+          head_product()};
 }
 
 kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
+  const auto size = static_cast<std::int64_t>(kernels::size_of(compute_));
+  const auto out_size = static_cast<std::int64_t>(kernels::size_of(p.out_type));
+  const std::int64_t ldo = p.ldo == 0 ? p.n : p.ldo;
+  const std::int64_t before = p.gathered ? shard_.rank * rows * ldo * out_size : 0;
   return {.a = p.a->data(),
           .lda = p.k,
-          .w = p.w->data(),
-          .out = p.out->data(),
-          .ldo = p.n,
+          .w = p.w->as<std::byte>() + p.first_row * p.k * size,
+          .out = p.out->as<std::byte>() + before,
+          .ldo = ldo,
           .m = rows,
           .n = p.n,
           .k = p.k,
@@ -46,6 +48,9 @@ std::int64_t device_model::padded(std::int64_t rows, std::int64_t most) noexcept
 }
 
 kernels::cuda::matmul_args device_model::padded_args_of(const product& p, std::int64_t rows) const {
+  // What other ranks read lies by the rows that there are.
+  if (p.gathered)
+    return args_of(p, rows);
   return args_of(p, padded(rows, p.out == &logits_ ? limits_.picked : limits_.rows));
 }
 

@@ -3,6 +3,8 @@
 #include <cuda_runtime_api.h>
 #include <fmt/core.h>
 
+#include <cstring>
+
 namespace troupe::engine::cuda {
 
 result<void> check(int status, std::string_view what) {
@@ -43,6 +45,7 @@ result<device_info> open_device(int index) {
                    .major = properties.major,
                    .minor = properties.minor,
                    .total_bytes = properties.totalGlobalMem};
+  std::memcpy(info.uuid.data(), properties.uuid.bytes, info.uuid.size());
   if (info.major != 9 || info.minor != 0)
     return fail(errc::unsupported,
                 fmt::format("cuda:{}: {} has compute capability {}.{}; there are kernels for 9.0 "
@@ -126,6 +129,11 @@ bool passed(const event& mark) noexcept {
   // It is no error, and none that a launch behind it should find.
   static_cast<void>(cudaGetLastError());
   return false;
+}
+
+bool capturing(stream_ref on) noexcept {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(on, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone;
 }
 
 result<void> wait(const event& mark) {

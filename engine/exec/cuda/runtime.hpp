@@ -3,6 +3,7 @@
 #include "kernels/cuda/ops.hpp"
 #include "troupe/base/error.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -28,6 +29,8 @@ struct device_info {
   int major = 0;
   int minor = 0;
   std::uint64_t total_bytes = 0;
+  /// What tells it from every other.
+  std::array<unsigned char, 16> uuid{};
 };
 
 /// Finds a device and makes it this thread's.
@@ -90,6 +93,8 @@ using event = std::unique_ptr<CUevent_st, event_closer>;
 [[nodiscard]] result<void> record(const event& mark, stream_ref on);
 /// Whether the stream has passed the event; also when asking fails, so that wait() tells why.
 [[nodiscard]] bool passed(const event& mark) noexcept;
+/// Whether what is enqueued becomes a graph.
+[[nodiscard]] bool capturing(stream_ref on) noexcept;
 /// Waits on the host until the stream has passed the event.
 [[nodiscard]] result<void> wait(const event& mark);
 [[nodiscard]] result<void> wait(stream_ref all);

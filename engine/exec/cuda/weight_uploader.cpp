@@ -23,9 +23,9 @@ std::uint64_t seed_of(std::uint64_t seed, std::string_view name) {
   return print.value();
 }
 
-/// Elements [begin, begin + count) of `view` as `type`, to `out`.
-void convert(std::byte* out, dtype type, const kernels::tensor_view& view, std::int64_t begin,
-             std::int64_t count) {
+/// Adjacent elements [begin, begin + count) of memory as `type`, to `out`.
+void convert_run(std::byte* out, dtype type, const kernels::tensor_view& view, std::int64_t begin,
+                 std::int64_t count) {
   const auto size = static_cast<std::int64_t>(kernels::size_of(type));
   if (view.type == type) {
     std::memcpy(out, static_cast<const std::byte*>(view.data) + begin * size,
@@ -34,6 +34,20 @@ void convert(std::byte* out, dtype type, const kernels::tensor_view& view, std::
   }
   for (std::int64_t i = 0; i < count; ++i)
     kernels::store_f32(out, type, i, kernels::load_as_f32(view.data, view.type, begin + i));
+}
+
+/// Elements [begin, begin + count) of a matrix, row by row, as `type`, to `out`.
+void convert(std::byte* out, dtype type, const kernels::tensor_view& view, std::int64_t begin,
+             std::int64_t count) {
+  const std::int64_t cols = view.shape[1];
+  if (view.stride() == cols)
+    return convert_run(out, type, view, begin, count);
+  const auto size = static_cast<std::int64_t>(kernels::size_of(type));
+  for (std::int64_t at = begin; at < begin + count;) {
+    const std::int64_t run = std::min(cols - at % cols, begin + count - at);
+    convert_run(out + (at - begin) * size, type, view, at / cols * view.stride() + at % cols, run);
+    at += run;
+  }
 }
 
 } // namespace
@@ -82,13 +96,37 @@ result<void> weight_uploader::copy(std::byte* to, const kernels::tensor_view& vi
   return {};
 }
 
-result<device_buffer> weight_uploader::matrix(std::span<const matrix_part> parts,
-                                              std::int64_t cols) {
+result<void> weight_uploader::fill(std::byte* to, const matrix_part& part, std::int64_t cols,
+                                   shard_axis axis) {
+  const model_shard& shard = from_->shard;
+  const shard_range rows =
+      axis == shard_axis::rows ? range_of_shard(part.rows, shard) : shard_range{0, part.rows};
+  const shard_range own =
+      axis == shard_axis::cols ? range_of_shard(cols, shard) : shard_range{0, cols};
+  return kernels::cuda::fill_random({.out = to,
+                                     .count = rows.size() * own.size(),
+                                     .type = from_->compute,
+                                     .seed = seed_of(*dummy_seed_, part.name),
+                                     .sigma = 1.0 / std::sqrt(static_cast<double>(cols)),
+                                     .first = rows.begin * cols + own.begin,
+                                     .cols = own.size() == cols ? 0 : own.size(),
+                                     .row_stride = cols},
+                                    stream_);
+}
+
+result<device_buffer> weight_uploader::matrix(std::span<const matrix_part> parts, std::int64_t cols,
+                                              shard_axis axis) {
   const auto size = static_cast<std::int64_t>(kernels::size_of(from_->compute));
-  std::int64_t rows = 0;
+  const auto elements_of = [&](const matrix_part& part) {
+    const auto own = [&](shard_axis split, std::int64_t whole) {
+      return axis == split ? range_of_shard(whole, from_->shard).size() : whole;
+    };
+    return own(shard_axis::rows, part.rows) * own(shard_axis::cols, cols);
+  };
+  std::int64_t elements = 0;
   for (const matrix_part& part : parts)
-    rows += part.rows;
-  auto memory = device_buffer::make(static_cast<std::size_t>(rows * cols * size),
+    elements += elements_of(part);
+  auto memory = device_buffer::make(static_cast<std::size_t>(elements * size),
                                     fmt::format("tensor '{}'", parts.front().name));
   if (!memory)
     return fail(memory.error());
@@ -96,22 +134,17 @@ result<device_buffer> weight_uploader::matrix(std::span<const matrix_part> parts
   for (const matrix_part& part : parts) {
     result<void> done;
     if (dummy_seed_) {
-      done = kernels::cuda::fill_random({.out = to,
-                                         .count = part.rows * cols,
-                                         .type = from_->compute,
-                                         .seed = seed_of(*dummy_seed_, part.name),
-                                         .sigma = 1.0 / std::sqrt(static_cast<double>(cols))},
-                                        stream_);
+      done = fill(to, part, cols, axis);
     } else {
       const auto tensor = from_->source->get({part.name, {part.rows, cols}});
       if (!tensor)
         return fail(tensor.error());
-      done = copy(to, tensor->view);
+      done = copy(to, view_of_shard(tensor->view, axis, from_->shard));
       from_->source->done_with(*tensor);
     }
     if (!done)
       return fail(done.error().code, fmt::format("tensor '{}': {}", part.name, done.error().note));
-    to += part.rows * cols * size;
+    to += elements_of(part) * size;
   }
   bytes_ += memory->size();
   return memory;

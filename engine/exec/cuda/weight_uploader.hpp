@@ -20,9 +20,11 @@ public:
   [[nodiscard]] static result<weight_uploader>
   make(const load_context& from, std::optional<std::uint64_t> dummy_seed, stream_ref on);
 
-  /// The named matrices one under the other, [sum of rows, cols], contiguous.
+  /// The rank's part of the named matrices, one under the other, contiguous: [sum of rows, cols]
+  /// of the whole. Sizes are the whole model's.
   /// @errors as load_matrix
-  [[nodiscard]] result<device_buffer> matrix(std::span<const matrix_part> parts, std::int64_t cols);
+  [[nodiscard]] result<device_buffer> matrix(std::span<const matrix_part> parts, std::int64_t cols,
+                                             shard_axis axis = shard_axis::none);
   /// The named vector as f32.
   /// @errors as load_vector
   [[nodiscard]] result<device_buffer> vector(const std::string& name, std::int64_t size);
@@ -37,6 +39,8 @@ public:
 
 private:
   [[nodiscard]] result<void> copy(std::byte* to, const kernels::tensor_view& view);
+  [[nodiscard]] result<void> fill(std::byte* to, const matrix_part& part, std::int64_t cols,
+                                  shard_axis axis);
 
   static constexpr std::size_t staging_bytes = std::size_t{32} << 20U;
 
