@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,8 @@ constexpr std::size_t capacity_of(std::size_t size) noexcept {
   return index < class_count ? std::size_t{1} << (index + smallest_bits) : size;
 }
 
+constexpr std::align_val_t alignment{pool_alignment};
+
 } // namespace
 
 struct buffer_pool::shelf {
@@ -37,7 +40,7 @@ struct buffer_pool::shelf {
   ~shelf() {
     for (auto& list : free)
       for (auto* data : list)
-        delete[] data;
+        ::operator delete[](data, alignment);
   }
 
   std::byte* take(std::size_t size) {
@@ -51,7 +54,7 @@ struct buffer_pool::shelf {
       now.bytes_kept -= capacity_of(size);
       return data;
     }
-    return new std::byte[capacity_of(size)];
+    return static_cast<std::byte*>(::operator new[](capacity_of(size), alignment));
   }
 
   void give_back(std::byte* data, std::size_t size) noexcept {
@@ -66,7 +69,7 @@ struct buffer_pool::shelf {
         return;
       }
     }
-    delete[] data;
+    ::operator delete[](data, alignment);
   }
 
   std::uint64_t kept_bytes_max;

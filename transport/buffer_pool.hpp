@@ -29,6 +29,10 @@ struct buffer_pool_stats {
   std::uint64_t bytes_kept = 0;
 };
 
+/// Where buffers begin: multiples of a cache line. A copy whose target lies 1 to 15 bytes behind
+/// its source, page for page, runs at a quarter of the speed or less on AMD's Zen 4.
+inline constexpr std::size_t pool_alignment = 64;
+
 class pooled_buffer;
 
 /// Receive buffers in size classes (powers of two from 256 B to 64 MiB; larger ones are not kept).

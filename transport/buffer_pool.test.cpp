@@ -26,6 +26,15 @@ TEST_CASE("buffers come back from the last owner", "[net][pool]") {
   CHECK(pool.take(8193).bytes().data() != where);
 }
 
+TEST_CASE("buffers of every class are aligned", "[net][pool]") {
+  buffer_pool pool;
+  for (std::size_t size = 1; size <= std::size_t{128} << 20; size *= 4) {
+    CAPTURE(size);
+    const auto buffer = pool.take(size);
+    CHECK(reinterpret_cast<std::uintptr_t>(buffer.bytes().data()) % pool_alignment == 0);
+  }
+}
+
 TEST_CASE("a pool keeps no more than its bound", "[net][pool]") {
   buffer_pool pool{10000};
   {

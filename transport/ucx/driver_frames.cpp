@@ -18,7 +18,8 @@ struct driver::send_op {
   outgoing_frame frame;
 };
 
-/// A frame whose payload is on its way into `buffer`, behind its meta bytes.
+/// A frame whose payload is on its way into `buffer`, where the pool's alignment is; its meta bytes
+/// lie behind it.
 struct driver::receive_op {
   driver& self;
   endpoint_ref over;
@@ -98,12 +99,12 @@ ucs_status_t driver::take(std::span<const std::byte> head, void* data, std::size
   auto op = std::make_unique<receive_op>(receive_op{*this, over, *link, *header, {}});
   if (meta.size() + bytes > 0) {
     op->buffer = pool_.take(meta.size() + bytes);
-    std::copy(meta.begin(), meta.end(), op->buffer.bytes().begin());
+    std::copy(meta.begin(), meta.end(), op->buffer.bytes().subspan(bytes).begin());
   }
   if ((how.recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0)
     return take_later(std::move(op), data, bytes);
   if (bytes > 0)
-    std::memcpy(op->buffer.bytes().data() + meta.size(), data, bytes);
+    std::memcpy(op->buffer.bytes().data(), data, bytes);
   received(*op);
   return UCS_OK;
 }
@@ -113,7 +114,7 @@ ucs_status_t driver::take_later(std::unique_ptr<receive_op> op, void* data, std:
   how.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   how.cb.recv_am = on_received;
   how.user_data = op.get();
-  auto* const to = op->buffer.bytes().data() + op->header.meta_bytes;
+  auto* const to = op->buffer.bytes().data();
   auto* const made = ucp_am_recv_data_nbx(worker_.get(), data, to, bytes, &how);
   if (UCS_PTR_IS_ERR(made)) {
     broke(op->link, to_error(UCS_PTR_STATUS(made), errc::peer_down, "a payload did not come"));
@@ -143,10 +144,10 @@ void driver::received(receive_op& op) {
   incoming_frame in;
   in.header = op.header;
   if (const auto size = op.buffer.bytes().size(); size > 0) {
-    const std::size_t meta = op.header.meta_bytes;
+    const std::size_t payload = size - op.header.meta_bytes;
     const auto all = std::move(op.buffer).share(mesh_->meter_of(op.link));
-    in.meta = all.slice(0, meta);
-    in.payload = size > meta ? all.slice(meta, size - meta) : shared_bytes{};
+    in.meta = all.slice(payload, size - payload);
+    in.payload = payload > 0 ? all.slice(0, payload) : shared_bytes{};
   }
   mesh_->frame_arrived(op.link, std::move(in), steady_clock{}.now());
 }

@@ -86,6 +86,24 @@ TEST_CASE("the chosen lanes are told", "[net][ucx]") {
   CHECK_THAT(lanes_of("tcp"), Catch::Contains("tcp") && !Catch::Contains("posix"));
 }
 
+TEST_CASE("payloads are aligned where they arrive", "[net][ucx]") {
+  ucx_world in{"posix,cma,tcp"};
+  station a{in, "a"};
+  station b{in, "b"};
+  REQUIRE(a.connect(b.listen()) == b.id());
+  std::size_t sent = 0;
+  for (const std::size_t size : {100, 5000, 70000, 1000000}) {
+    REQUIRE(a.net->send(b.id(), noise(13, size), shared_bytes::adopt(noise(size, 1))));
+    ++sent;
+    REQUIRE(in.wait([&] { return b.heard.copy().messages.size() == sent; }, 20s));
+  }
+  for (const auto& m : b.heard.copy().messages) {
+    CAPTURE(m.payload.size());
+    CHECK(m.header == noise(13, m.payload.size()));
+    CHECK(reinterpret_cast<std::uintptr_t>(m.payload.data()) % pool_alignment == 0);
+  }
+}
+
 TEST_CASE("a port that is taken is an error that names it", "[net][ucx]") {
   ucx_world in{"tcp"};
   station a{in, "a"};
