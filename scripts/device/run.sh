@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,compare8b,compare06b,loads8b,online; with .peer beside the bundle and the step
+#   or of each8b,each06b,profile,profile_load,policies8b,compare8b,compare06b,loads8b,online; with .peer beside the bundle and the step
 #   peer before them, the last four measure vLLM too
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
@@ -76,6 +76,10 @@ step_profile_load() {
   python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
   one bench_profile_load 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/troupe" bench /tmp/troupe-llama8b/cluster.json \
     --set 'devices=["cuda:0"]' --vocabulary 128256 --rounds 1 --json --load 600/64:96 --load 2048/64:64
+}
+# What the scheduler and the device make of loads, with prompts spread over so many steps.
+step_policies8b() {
+  one bench_policies8b 200 "$from/bin/bench_cuda_loads" 1,16,46 512/128:384@64 512/128:768@256 128/128:768@256 2048/128:192@192
 }
 step_memcheck() {
   one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
