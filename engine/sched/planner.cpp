@@ -8,10 +8,8 @@ namespace troupe::engine {
 
 namespace {
 
-/// Where answers run, prompts are spread over a step for each so many of them, and over so many
-/// steps at most: what waits longer leaves fewer answers for a step to go on with.
+/// Where answers run, prompts are spread over a step for each so many of them.
 constexpr std::uint64_t decodes_per_spread_step = 4;
-constexpr std::uint64_t most_spread_steps = 16;
 /// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
 /// whole; and what its rows are a multiple of.
 constexpr std::uint64_t least_spread_rows = 256;
@@ -51,7 +49,7 @@ std::uint32_t scheduler::impl::prompt_budget() const {
     else
       lacking += wanted;
   }
-  const auto steps = std::min(decodes / decodes_per_spread_step, most_spread_steps);
+  const auto steps = std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
   if (steps < 2)
     return most;
   auto places = config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);

@@ -43,6 +43,7 @@ struct warp_rows {
     }
     commit_products();
     wait_products<0>();
+    hold(s);
   }
 
   /// Turns scores into probabilities of the running softmax and rescales what is there. With
@@ -85,6 +86,7 @@ struct warp_rows {
 #pragma unroll
     for (int i = 0; i < 16; ++i)
       a[i / 4][i % 4] = pack_bf16(p[2 * i], p[2 * i + 1]);
+    hold(acc);
     begin_products();
 #pragma unroll
     for (int j = 0; j < 4; ++j)
@@ -92,6 +94,7 @@ struct warp_rows {
                     panel_operand(v + static_cast<std::uint32_t>(j * 16 * 128), tile_panel));
     commit_products();
     wait_products<0>();
+    hold(acc);
   }
 
   __device__ void store(const item_view<dim>& view, int first_row) {

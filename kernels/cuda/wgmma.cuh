@@ -15,6 +15,14 @@ __device__ __forceinline__ std::uint64_t panel_operand(std::uint32_t address, st
          (address & 0x3FFFFU) >> 4U;
 }
 
+/// Keeps the compiler from using or moving accumulators while products are under way.
+template <int Count>
+__device__ __forceinline__ void hold(float (&d)[Count]) {
+#pragma unroll
+  for (float& x : d)
+    asm volatile("" : "+f"(x)::"memory");
+}
+
 /// Before products whose registers were written otherwise.
 __device__ __forceinline__ void begin_products() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 case ${1:-} in -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 to=${1:-.device-bundle}
 build=${DEVICE_BUILD:-build/cuda}
-programs=(troupe kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops bench_transport)
+programs=(troupe kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops bench_cuda_loads bench_transport)
 limit_kib=$((64 * 1024))
 
 cmake --preset cuda -B "$build" >/dev/null

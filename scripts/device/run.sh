@@ -2,8 +2,8 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,wire,compare8b,compare06b,loads8b,online; with .peer beside the bundle and
-#   the step peer before them, the last four measure vLLM too; or, with two GPUs, of tp_tests,tp_bench,tp_serve
+#   or of each8b,each06b,profile,profile_load,policies8b,wire,compare8b,compare06b,loads8b,online; with .peer beside the
+#   bundle and the step peer before them, the last four measure vLLM too; or, with two GPUs, of tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
 case ${1:-} in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
@@ -92,6 +92,10 @@ step_profile_load() {
 step_wire() {
   lscpu | grep -E '^(Model name|CPU\(s\))' || true
   one bench_wire 240 env "PATH=$from/bin:$PATH" "$from/bin/bench_transport" "${WIRE_ROUNDS:-7}"
+}
+# What the scheduler and the device make of loads, with prompts spread over so many steps.
+step_policies8b() {
+  one bench_policies8b 200 "$from/bin/bench_cuda_loads" 1,16,46 512/128:384@64 512/128:768@256 128/128:768@256 2048/128:192@192
 }
 step_memcheck() {
   one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"

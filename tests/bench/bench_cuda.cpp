@@ -40,16 +40,6 @@ using namespace troupe::engine;
 using namespace troupe::bench;
 using steady = std::chrono::steady_clock;
 
-const std::map<std::string, std::string_view> configs{
-    {"llama8b", R"({"architectures":["LlamaForCausalLM"],"hidden_size":4096,
-      "intermediate_size":14336,"num_hidden_layers":32,"num_attention_heads":32,
-      "num_key_value_heads":8,"vocab_size":128256,"max_position_embeddings":131072,
-      "rope_theta":500000,"rms_norm_eps":1e-5,"torch_dtype":"bfloat16"})"},
-    {"qwen06b", R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":1024,
-      "intermediate_size":3072,"num_hidden_layers":28,"num_attention_heads":16,
-      "num_key_value_heads":8,"head_dim":128,"vocab_size":151936,"max_position_embeddings":40960,
-      "tie_word_embeddings":true,"rope_theta":1000000,"torch_dtype":"bfloat16"})"}};
-
 /// vLLM's milliseconds: of a decode step by batch, and to the first token by the length of a
 /// prompt.
 struct peer_times {
@@ -118,19 +108,6 @@ bool leave_out(const std::string& names) {
 
 double seconds_since(steady::time_point begin) {
   return std::chrono::duration<double>(steady::now() - begin).count();
-}
-
-std::vector<token_id> prompt(std::uint32_t size, std::uint32_t seed) {
-  std::vector<token_id> tokens(size);
-  for (std::uint32_t i = 0; i < size; ++i)
-    tokens[i] = static_cast<token_id>((i * 7919U + seed * 104729U) % 50000U);
-  return tokens;
-}
-
-void begin_step(executor& run, const step_batch& step) {
-  must(run.prepare(step));
-  must(run.launch(step.id));
-  must(run.sample(step.id));
 }
 
 struct decode_times {
@@ -279,16 +256,6 @@ decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
   return {median(times), 0, *std::max_element(host.begin() + 1, host.end())};
 }
 
-std::vector<std::uint32_t> numbers(const std::string& text) {
-  std::vector<std::uint32_t> found;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t comma = std::min(text.find(',', at), text.size());
-    found.push_back(static_cast<std::uint32_t>(std::atoi(text.substr(at, comma - at).c_str())));
-    at = comma + 1;
-  }
-  return found;
-}
-
 settings parse(int argc, char** argv) {
   settings s;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -322,16 +289,6 @@ settings parse(int argc, char** argv) {
     }
   }
   return s;
-}
-
-executor_options options_of(const std::filesystem::path& folder) {
-  executor_options options;
-  options.model_dir = folder;
-  options.load_format = "dummy";
-  options.max_num_seqs = 256;
-  options.max_num_batched_tokens = 8192;
-  options.max_model_len = 16384;
-  return options;
 }
 
 void report(test::rank_group& run, const settings& s, double floor) {

@@ -1,11 +1,16 @@
 #pragma once
 
 #include "engine/exec/cuda/runtime.hpp"
+#include "engine/exec/executor.hpp"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -47,6 +52,53 @@ inline double read_bandwidth() {
     times.push_back(must(cuda::milliseconds_between(begin, end)) / 1e3);
   }
   return static_cast<double>(bytes) / median(times);
+}
+
+/// config.json of the models of random weights.
+inline const std::map<std::string, std::string_view> configs{
+    {"llama8b", R"({"architectures":["LlamaForCausalLM"],"hidden_size":4096,
+      "intermediate_size":14336,"num_hidden_layers":32,"num_attention_heads":32,
+      "num_key_value_heads":8,"vocab_size":128256,"max_position_embeddings":131072,
+      "rope_theta":500000,"rms_norm_eps":1e-5,"torch_dtype":"bfloat16"})"},
+    {"qwen06b", R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":1024,
+      "intermediate_size":3072,"num_hidden_layers":28,"num_attention_heads":16,
+      "num_key_value_heads":8,"head_dim":128,"vocab_size":151936,"max_position_embeddings":40960,
+      "tie_word_embeddings":true,"rope_theta":1000000,"torch_dtype":"bfloat16"})"}};
+
+/// "1,8" as numbers.
+inline std::vector<std::uint32_t> numbers(const std::string& text) {
+  std::vector<std::uint32_t> found;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    found.push_back(static_cast<std::uint32_t>(std::atoi(text.substr(at, comma - at).c_str())));
+    at = comma + 1;
+  }
+  return found;
+}
+
+/// A prompt that no other seed has.
+inline std::vector<token_id> prompt(std::uint32_t size, std::uint32_t seed) {
+  std::vector<token_id> tokens(size);
+  for (std::uint32_t i = 0; i < size; ++i)
+    tokens[i] = static_cast<token_id>((i * 7919U + seed * 104729U) % 50000U);
+  return tokens;
+}
+
+/// All that a step needs of the host until it is collected.
+inline void begin_step(engine::executor& run, const engine::step_batch& step) {
+  must(run.prepare(step));
+  must(run.launch(step.id));
+  must(run.sample(step.id));
+}
+
+inline engine::executor_options options_of(const std::filesystem::path& folder) {
+  engine::executor_options options;
+  options.model_dir = folder;
+  options.load_format = "dummy";
+  options.max_num_seqs = 256;
+  options.max_num_batched_tokens = 8192;
+  options.max_model_len = 16384;
+  return options;
 }
 
 } // namespace troupe::bench
