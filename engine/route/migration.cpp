@@ -86,6 +86,8 @@ void router::impl::lose(request_id id, const error& why, end_cause cause, time_p
   }
   stream.why = why;
   stream.tried.clear();
+  if (std::exchange(stream.at_door, false))
+    stream.give_up_at.reset(); // now it waits as one that lost its replica
   if (!stream.give_up_at)
     stream.give_up_at = now + config.resume_limit;
   if (cause == end_cause::died && !served && stream.deaths > 1)
@@ -100,6 +102,27 @@ void router::impl::park(request_id id, stream_state& stream) {
   parked.insert(id);
 }
 
+/// A new request while no replica is up: it waits if one is expected back.
+result<request_id> router::impl::wait_at_door(submission request, time_point now) {
+  const error none{errc::peer_down,
+                   fmt::format("no replica of model '{}' is ready; try again soon", request.model)};
+  const auto until = expected_back.find(request.model);
+  if (until == expected_back.end() || until->second <= now)
+    return fail(none);
+  const auto timeout = request.timeout;
+  const auto opened = hub.open(std::move(request), {});
+  if (!opened)
+    return fail(opened.error());
+  auto& stream = all[opened->id];
+  stream.at_door = true;
+  stream.give_up_at = until->second;
+  stream.why = none;
+  if (timeout.count() > 0 && timeout < longest_timeout)
+    stream.deadline = now + timeout;
+  park(opened->id, stream);
+  return opened->id;
+}
+
 void router::impl::look_again(request_id id, stream_state& stream, time_point now) {
   stream.tried.clear();
   stream.retry_at.reset();
@@ -107,6 +130,8 @@ void router::impl::look_again(request_id id, stream_state& stream, time_point no
 }
 
 void router::impl::give_up(request_id id, const stream_state& stream) {
+  if (stream.at_door)
+    return end(id, finish_reason::error, stream.why);
   const auto waited = std::chrono::duration_cast<std::chrono::seconds>(config.resume_limit);
   end(id, finish_reason::error,
       {stream.why.code, fmt::format("{}; no other replica took the request within {} s",
@@ -120,6 +145,8 @@ void router::impl::took(stream_state& stream) {
   if (!stream.give_up_at)
     return;
   stream.give_up_at.reset();
+  if (std::exchange(stream.at_door, false))
+    return;
   ++(stream.exact ? counters.migrations_exact : counters.migrations_inexact);
 }
 

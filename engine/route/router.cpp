@@ -10,9 +10,6 @@ namespace troupe::engine {
 
 namespace {
 
-/// Time-outs beyond this are none; it keeps sums of time points from overflowing.
-constexpr auto longest_timeout = std::chrono::hours{24 * 365};
-
 /// Errors that say something of the replica and nothing of the request.
 bool others_may_take_it(errc code) {
   switch (code) {
@@ -53,8 +50,7 @@ result<request_id> router::submit(submission request, time_point now) {
   placement what{.model = request.model, .hashes = hashes, .except = {}, .numerics = {}};
   const auto where = my.table.choose(what, now);
   if (!where)
-    return fail(errc::busy,
-                fmt::format("no replica of model '{}' is ready; try again soon", request.model));
+    return my.wait_at_door(std::move(request), now);
   const auto timeout = request.timeout;
   // The hub gets a copy, for `what` looks into this one.
   auto opened = my.hub.open(request, where->id);
@@ -130,6 +126,7 @@ void router::replica_up(replica_facts facts, time_point now) {
     return;
   if (known != nullptr)
     replica_down(facts.id, {errc::peer_down, "the replica was restarted"}, end_cause::died, now);
+  impl_->expected_back.erase(facts.model);
   impl_->table.add(std::move(facts), now);
   const auto waiting = impl_->parked;
   for (const auto id : waiting)
@@ -137,6 +134,8 @@ void router::replica_up(replica_facts facts, time_point now) {
 }
 
 void router::replica_down(replica_id replica, error why, end_cause cause, time_point now) {
+  if (const auto* facts = impl_->table.facts(replica); facts != nullptr && cause == end_cause::died)
+    impl_->expected_back[facts->model] = now + impl_->config.resume_limit;
   impl_->table.remove(replica);
   for (const auto id : impl_->hub.streams_of(replica))
     impl_->lose(id, why, cause, now);
@@ -204,6 +203,7 @@ router_actions router::take_actions() {
   auto actions = std::exchange(impl_->actions, {});
   if (auto* cache = impl_->table.cache())
     actions.snapshots = cache->take_wanted();
+  impl_->counters.snapshots += actions.snapshots.size();
   return actions;
 }
 

@@ -25,7 +25,8 @@ struct router_config {
   std::uint64_t hash_key = 0;
   /// A request is refused when so many replicas in a row died under it without one token between.
   std::uint32_t deaths_max = 3;
-  /// How long a stream that lost its replica waits for another one before it ends with the error.
+  /// How long a stream that lost its replica waits for another one before it ends with the error;
+  /// new requests of a model whose last replica died are taken to wait until as long after that.
   duration resume_limit = std::chrono::seconds{30};
   /// A stream whose last two replicas died, the second before it had accepted, looks for a third
   /// one after this: what took one may be taking all (a front that is cut off), and is noticed by
@@ -86,6 +87,8 @@ struct router_stats {
   std::uint64_t index_blocks = 0;
   std::uint64_t index_bytes = 0;
   std::uint64_t index_gaps = 0;
+  /// Snapshots of a replica's index that were asked for: at its joining, after a gap, and again.
+  std::uint64_t snapshots = 0;
   /// Prompt tokens of the dispatches, and those that the index took to be cached.
   std::uint64_t prompt_tokens = 0;
   std::uint64_t prompt_tokens_matched = 0;
@@ -108,8 +111,10 @@ public:
   router& operator=(const router&) = delete;
 
   /// Opens a stream and dispatches it. The id, sink and attempt of the submission are given here.
-  /// @errors draining; not_found: no replica of that model was ever up; busy: none is up now, or
-  ///         max_streams are open
+  /// While no replica is up, but one died less than resume_limit ago and is expected back, the
+  /// request waits for it and is refused with peer_down when that time is over.
+  /// @errors draining; not_found: no replica of that model was ever up; peer_down: none is up now
+  ///         nor expected back; busy: max_streams are open
   [[nodiscard]] result<request_id> submit(submission request, time_point now);
   /// The answer of the replica to a dispatch.
   void accepted(request_id id, replica_id replica, std::uint32_t attempt, time_point now);

@@ -308,6 +308,67 @@ TEST_CASE("without a replica a stream waits for one, and not for ever", "[route]
   }
 }
 
+TEST_CASE("a new request waits at the door while a replica is expected back", "[route][router]") {
+  desk d{{.hub = hub_id{1}, .max_streams = 2, .resume_limit = 30s}};
+  d.down(replica_id{1});
+  d.down(replica_id{2});
+  d.now += 10s;
+  const auto first = d.open();
+  const auto second = d.open(5s);
+  CHECK(d.sent.empty());
+  CHECK(d.core.stats().parked == 2);
+  CHECK(d.core.submit(a_request(), d.now).error().code == errc::busy); // no more than max_streams
+  CHECK(d.core.next_deadline() == start + 15s);
+  d.now = start + 15s;
+  d.core.expire(d.now);
+  auto actions = d.act();
+  REQUIRE(actions.verdicts.size() == 1);
+  CHECK(actions.verdicts[0].id == second);
+  CHECK(actions.verdicts[0].outcome.error().code == errc::timed_out);
+  CHECK(d.core.next_deadline() == start + 30s);
+  SECTION("it comes") {
+    d.core.replica_up(facts(2), d.now);
+    REQUIRE(d.act().dispatches.size() == 1);
+    d.accept(first);
+    CHECK(d.act().verdicts.at(0).outcome == replica_id{2});
+    CHECK(d.core.stats().migrations_exact == 0); // nobody had it before
+    CHECK_FALSE(d.core.next_deadline());
+    d.give(first, {10}, finish_reason::stop);
+    CHECK(d.act().deliveries.size() == 1);
+  }
+  SECTION("it comes and is busy") {
+    d.core.replica_up(facts(2), d.now);
+    d.act();
+    d.refuse(first, errc::busy);
+    CHECK(d.act().verdicts.empty());
+    CHECK(d.core.stats().parked == 1);
+    d.now += 50ms;
+    d.core.expire(d.now);
+    CHECK(d.act().dispatches.size() == 1);
+  }
+  SECTION("nobody comes") {
+    d.now = start + 30s;
+    d.core.expire(d.now);
+    actions = d.act();
+    REQUIRE(actions.verdicts.size() == 1);
+    CHECK(actions.verdicts[0].outcome.error().code == errc::peer_down);
+    CHECK(d.core.submit(a_request(), d.now).error().code == errc::peer_down);
+    CHECK(d.core.stats().hub.open == 0);
+  }
+  SECTION("it is withdrawn") {
+    d.core.cancel(first, d.now);
+    CHECK(d.act().verdicts.at(0).outcome.error().code == errc::cancelled);
+  }
+}
+
+TEST_CASE("nobody waits at the door for what was drained", "[route][router]") {
+  desk d;
+  d.down(replica_id{1}, end_cause::draining);
+  d.down(replica_id{2}, end_cause::draining);
+  CHECK(d.core.submit(a_request(), start).error().code == errc::peer_down);
+  CHECK(d.core.stats().parked == 0);
+}
+
 TEST_CASE("a stream that lost its replica waits for a busy one", "[route][router]") {
   desk d{{.hub = hub_id{1}, .resume_limit = 30s, .busy_retry = 50ms}};
   const auto id = d.open_and_accept();
@@ -542,6 +603,7 @@ TEST_CASE("the prefix policy learns from events and asks for snapshots", "[route
                  start);
   CHECK(core.take_actions().snapshots == std::vector{replica_id{2}});
   CHECK(core.stats().index_gaps == 1);
+  CHECK(core.stats().snapshots == 3);
 }
 
 namespace {

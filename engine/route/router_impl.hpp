@@ -10,6 +10,9 @@
 
 namespace troupe::engine {
 
+/// Time-outs beyond this are none; it keeps sums of time points from overflowing.
+constexpr auto longest_timeout = std::chrono::hours{24 * 365};
+
 struct computed_with {
   std::uint64_t numerics = 0;
   bool batch_invariant = false;
@@ -22,6 +25,8 @@ struct stream_state {
   /// The replica of the current attempt has said that it took it.
   bool accepted = false;
   bool cancelled = false;
+  /// It waits for its first replica.
+  bool at_door = false;
   /// Deaths of replicas since the last token.
   std::uint32_t deaths = 0;
   /// What the tokens so far were computed with, and what those of the current attempt would be.
@@ -52,6 +57,7 @@ struct router::impl {
             time_point now);
   void lose(request_id id, const error& why, end_cause cause, time_point now);
   void park(request_id id, stream_state& stream);
+  [[nodiscard]] result<request_id> wait_at_door(submission request, time_point now);
   void give_up(request_id id, const stream_state& stream);
   void look_again(request_id id, stream_state& stream, time_point now);
   void answer(request_id id, stream_state& stream, replica_id replica);
@@ -68,6 +74,8 @@ struct router::impl {
   class hub hub;
   replica_table table;
   streams all;
+  /// Of each model, until when a replica that died is expected back.
+  std::map<std::string, time_point, std::less<>> expected_back;
   /// Streams without a replica, in the order of ids.
   std::set<request_id> parked;
   bool draining = false;

@@ -162,11 +162,14 @@ void book::check_excuse(const record& of, errc why, time_point now) const {
   const auto id = value(of.asked.id);
   const bool waited = of.lost_at && now - *of.lost_at >= options_.resume_limit;
   const bool cut = cut_.contains(hub_of(of.asked.id));
+  const auto woke = woke_.find(hub_of(of.asked.id));
   bool excused = false;
   switch (why) {
   case errc::timed_out:
     excused = of.deadline && *of.deadline <= now;
-    TROUPE_PROMISE(!excused || now <= *of.deadline + deadline_slack,
+    // Nothing ends while its front stands still.
+    TROUPE_PROMISE(!excused || now <= *of.deadline + deadline_slack ||
+                       (woke != woke_.end() && now <= woke->second + deadline_slack),
                    "request {} outlives its time-out", id);
     break;
   case errc::limit_exceeded:
@@ -176,11 +179,11 @@ void book::check_excuse(const record& of, errc why, time_point now) const {
     excused = of.row_failed || of.step_failed;
     break;
   case errc::peer_down:
-    excused = waited;
+    excused = waited || of.attempt == 0; // it waited at the door
     break;
   case errc::busy:
   case errc::draining:
-    excused = waited || cut || !of.answered || (of.attempt > 0 && of.seen.empty());
+    excused = waited || cut || of.seen.empty();
     break;
   case errc::cancelled:
     excused = of.cancelled;
@@ -231,6 +234,8 @@ void book::forgotten(request_id id) {
 void book::row_failed(request_id id) { at(id).row_failed = true; }
 void book::step_failed(request_id id) { at(id).step_failed = true; }
 void book::front_cuts(hub_id hub) { cut_[hub] = true; }
+
+void book::front_wakes(hub_id hub, time_point now) { woke_[hub] = now; }
 
 void book::front_gone(hub_id hub) {
   for (const auto id : open_of(hub)) {

@@ -96,6 +96,8 @@ public:
   /// A front ends everything that it has, with `abort`.
   void front_cuts(hub_id hub);
   void front_gone(hub_id hub);
+  /// A front that stood still, and could end nothing in that time, goes on.
+  void front_wakes(hub_id hub, time_point now);
 
   [[nodiscard]] std::uint32_t attempt_of(request_id id) const;
   [[nodiscard]] bool is_poison(request_id id) const;
@@ -119,6 +121,7 @@ private:
   trace& log_;
   std::map<request_id, record> records_;
   std::map<hub_id, bool> cut_;
+  std::map<hub_id, time_point> woke_;
   std::size_t open_ = 0;
   tally tally_;
 };

@@ -58,6 +58,7 @@ private:
   [[nodiscard]] std::vector<token_id> draw_prompt();
   void strike(const fault_plan& what);
   void stop(node_index at, duration lasts);
+  void go_on(node_index at);
   void cut(const fault_plan& what);
   [[nodiscard]] front* any_front(std::uint64_t draw);
   [[nodiscard]] std::size_t any_stage(std::uint64_t draw) const;

@@ -79,8 +79,18 @@ void cluster::stop(node_index at, duration lasts) {
   net_.stop(at);
   time_.after(lasts, [this, at, life = net_.life(at)] {
     if (net_.life(at) == life)
-      net_.go_on(at);
+      go_on(at);
   });
+}
+
+void cluster::go_on(node_index at) {
+  if (!net_.stopped(at))
+    return;
+  for (const auto& f : fronts_) {
+    if (f.at == at && f.who)
+      clients_.front_wakes(f.who->hub(), time_.now());
+  }
+  net_.go_on(at);
 }
 
 void cluster::cut(const fault_plan& what) {
@@ -94,12 +104,12 @@ void cluster::cut(const fault_plan& what) {
 void cluster::end_faults() {
   log_.note(time_.now(), "no more faults");
   for (const auto& f : fronts_) {
-    net_.go_on(f.at);
+    go_on(f.at);
     for (const auto& s : stages_)
       net_.heal(f.at, s.at);
   }
   for (const auto& s : stages_)
-    net_.go_on(s.at);
+    go_on(s.at);
 }
 
 } // namespace troupe::sim

@@ -100,7 +100,8 @@ std::optional<request_id> front::submit(record fresh) {
   if (!taken) {
     const auto code = taken.error().code;
     const bool unknown = code == errc::not_found && !router_.knows(fresh.asked.model);
-    const bool allowed = code == errc::busy || unknown || (code == errc::draining && draining_);
+    const bool allowed = code == errc::busy || code == errc::peer_down || unknown ||
+                         (code == errc::draining && draining_);
     TROUPE_PROMISE(allowed && !fresh.probe, "a new request is refused: {}",
                    to_string(taken.error()));
     return std::nullopt;
