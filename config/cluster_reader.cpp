@@ -33,6 +33,7 @@ void read_limits(const json_value& value, cluster_config& out, diagnostic_sink& 
   object_reader r{value, "limits", sink};
   r.read("max_queued_requests", out.limits.max_queued_requests, integer_in(1, 1'000'000));
   r.read("slow_reader_timeout_s", out.limits.slow_reader_timeout, as_seconds);
+  r.read("resume_limit_s", out.limits.resume_limit, as_seconds);
   r.read("shutdown_deadline_s", out.limits.shutdown_deadline, as_seconds);
   r.refuse_unknown();
 }

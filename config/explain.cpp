@@ -230,6 +230,7 @@ explanation explain(const cluster_config& cluster) {
   rows limits{out.values, "limits"};
   limits.add("max_queued_requests", cluster.limits.max_queued_requests);
   limits.add("slow_reader_timeout_s", cluster.limits.slow_reader_timeout);
+  limits.add("resume_limit_s", cluster.limits.resume_limit);
   limits.add("shutdown_deadline_s", cluster.limits.shutdown_deadline);
   if (*cluster.nodes.front().address) {
     rows wire{out.values, "wire"};

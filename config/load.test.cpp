@@ -43,7 +43,8 @@ TEST_CASE("every value of the cluster file is read") {
       "metrics": 9100, "grpc": {"host": "::1", "port": 9101, "api_keys_file": "keys"}}}],
     "models": {"bard": {"instances": 2, "tensor_parallel": 1, "max_queued_requests": 9}},
     "routing": {"policy": "round_robin"}, "cpu": {"threads": 3},
-    "limits": {"max_queued_requests": 5, "slow_reader_timeout_s": 0.25, "shutdown_deadline_s": 60}
+    "limits": {"max_queued_requests": 5, "slow_reader_timeout_s": 0.25, "shutdown_deadline_s": 60,
+               "resume_limit_s": 2.5}
   })");
   load_options options;
   options.capabilities.grpc = true;
@@ -55,6 +56,7 @@ TEST_CASE("every value of the cluster file is read") {
   CHECK(*cluster.limits.max_queued_requests == 5);
   CHECK(*cluster.limits.slow_reader_timeout == milliseconds{250});
   CHECK(*cluster.limits.shutdown_deadline == milliseconds{60'000});
+  CHECK(*cluster.limits.resume_limit == milliseconds{2500});
   const auto& http = cluster.nodes.at(0).http.value();
   CHECK(*http.host == "0.0.0.0");
   CHECK(*http.port == 0);
@@ -115,7 +117,7 @@ TEST_CASE("every mistake is found in one pass") {
 {"name": "a", "address": "b:70000", "devices": ["gpu", "cpu", "cpu"], "router": "yes"},
 {"address": "c:1", "router": true, "edges": {"http": {"prot": 1, "port": -1, "idle_timeout_s": 0}}}],
 "models": {"bart": {}, "bard": {"instances": -1, "seed": 1e3, "max_num_seqs": 8.0}},
-"limits": {"max_queued_requests": 0}, "routing": {"policy": "prefx"}, "moels": 1})");
+"limits": {"max_queued_requests": 0, "resume_limit_s": 0}, "routing": {"policy": "prefx"}, "moels": 1})");
   const auto loaded = repo.check();
   CHECK_FALSE(loaded.config);
   const auto [path, line, code, part] = GENERATE(table<std::string, int, errc, std::string>({
@@ -140,6 +142,7 @@ TEST_CASE("every mistake is found in one pass") {
       {"models.bard.seed", 8, errc::invalid_argument, "1e3"},
       {"models.bard.max_num_seqs", 8, errc::invalid_argument, "8.0"},
       {"limits.max_queued_requests", 9, errc::invalid_argument, "not '0'"},
+      {"limits.resume_limit_s", 9, errc::invalid_argument, "0.001"},
       {"routing.policy", 9, errc::invalid_argument, "did you mean 'prefix'"},
       {"moels", 9, errc::invalid_argument, "unknown key"},
   }));

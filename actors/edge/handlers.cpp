@@ -130,7 +130,9 @@ checked<model_entry> pick_model(const front_view& view, const std::string& name)
   const auto* model = find_model(view, name);
   if (model == nullptr)
     return tl::unexpected(no_model(name));
-  if (model->state != "ready" || !model->backend) {
+  // While it restarts the router keeps the request until a replica is back.
+  const bool open = model->state == "ready" || model->state == "restarting";
+  if (!open || !model->backend) {
     auto e =
         to_api_error({errc::peer_down, fmt::format("model '{}' is {}{}{}", name, model->state,
                                                    model->note.empty() ? "" : ": ", model->note)});

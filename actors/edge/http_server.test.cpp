@@ -156,7 +156,7 @@ TEST_CASE("errors have their status and OpenAI's shape") {
   CHECK_THAT(s.post(R"({"model":"x","prompt":"p"})", "}}"),
              Contains("404") && Contains("model_not_found"));
   CHECK_THAT(s.post(R"({"model":"m","prompt":"p","n":3})", "}}"), Contains(R"("param":"n")"));
-  s.publish("restarting");
+  s.publish("loading");
   CHECK_THAT(s.post(question, "}}"), Contains("503") && Contains("Retry-After"));
   s.publish("ready", true);
   CHECK_THAT(s.post(question, "}}"), Contains("503") && Contains("draining"));
@@ -178,6 +178,9 @@ TEST_CASE("a backend's error is a status before the stream and an event within")
   };
   CHECK_THAT(s.post(question, "}}"),
              Contains("429") && Contains("Retry-After: 1") && Contains("queue"));
+  s.publish("restarting"); // the router lets it wait
+  CHECK_THAT(s.post(question, "}}"), Contains("429"));
+  s.publish();
   CHECK_THAT(s.post(question_stream, "}}"), Contains("429"));
   response_sink_ptr held;
   std::atomic<bool> ready{false};

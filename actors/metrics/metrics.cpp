@@ -366,6 +366,36 @@ void metrics::count_poisoned(std::uint64_t requests) {
       .Increment(static_cast<double>(requests));
 }
 
+void metrics::update_router(const router_numbers& n) {
+  const std::lock_guard lock{impl_->mutex};
+  auto m = impl_->process();
+  const auto count = [&m](const char* name, const char* help, std::uint64_t step,
+                          const Labels& labels) {
+    m.counter(name, help, labels).Increment(static_cast<double>(step));
+  };
+  const auto set = [&m](const char* name, const char* help, std::uint64_t value) {
+    m.gauge(name, help).Set(static_cast<double>(value));
+  };
+  count("troupe:router_decisions_total", "Replicas chosen, migrations and retries included.",
+        n.decisions, {{"policy", std::string{n.policy}}});
+  count("troupe:router_index_gaps_total", "Holes found in the events of replicas' prefix caches.",
+        n.index_gaps, {});
+  count("troupe:router_snapshots_total", "Snapshots of prefix caches that were asked for.",
+        n.snapshots, {});
+  set("troupe:router_index_blocks", "Blocks that the prefix index knows.", n.index_blocks);
+  set("troupe:router_index_bytes", "Bytes of the prefix index.", n.index_bytes);
+  set("troupe:router_parked_streams", "Streams that wait for a replica.", n.parked);
+}
+
+void metrics::observe_decision(std::string_view policy, double value) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->process()
+      .histogram("troupe:router_decision_seconds",
+                 "From the arrival of a request at the router to its dispatch.", phase_buckets(),
+                 {{"policy", std::string{policy}}})
+      .Observe(value);
+}
+
 void metrics::set_mailbox(std::string_view actor, std::uint64_t depth) {
   const std::lock_guard lock{impl_->mutex};
   impl_->process()

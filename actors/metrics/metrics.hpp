@@ -22,6 +22,17 @@ struct replica_facts {
   bool enable_prefix_caching = true;
 };
 
+/// What a router did since it was last asked, and what it knows now.
+struct router_numbers {
+  std::string_view policy;
+  std::uint64_t decisions = 0;
+  std::uint64_t index_gaps = 0;
+  std::uint64_t snapshots = 0;
+  std::uint64_t index_blocks = 0;
+  std::uint64_t index_bytes = 0;
+  std::uint64_t parked = 0;
+};
+
 /// Every number that one process shows on /metrics, in Prometheus' text format.
 ///
 /// `vllm:*` carries vLLM's names, labels (model_name, engine) and buckets, so that dashboards and
@@ -75,6 +86,9 @@ public:
   /// very ones that they would have been, and requests refused because replicas died under them.
   void count_migrations(std::uint64_t exact, std::uint64_t inexact);
   void count_poisoned(std::uint64_t requests);
+  void update_router(const router_numbers& numbers);
+  /// A request was given to a replica: from its arrival at the router, hashing included.
+  void observe_decision(std::string_view policy, double seconds);
   void set_mailbox(std::string_view actor, std::uint64_t depth);
 
   void http_connections(std::uint64_t open);

@@ -138,6 +138,29 @@ TEST_CASE("latencies, steps and the edge's own numbers appear") {
   CHECK(value_of(text, "troupe:slow_readers_cut_total") == "1");
 }
 
+TEST_CASE("a router's numbers are counted on or set") {
+  metrics m;
+  m.update_router({.policy = "prefix",
+                   .decisions = 5,
+                   .index_gaps = 1,
+                   .snapshots = 2,
+                   .index_blocks = 70,
+                   .index_bytes = 4096,
+                   .parked = 3});
+  m.update_router({.policy = "prefix", .decisions = 2, .index_blocks = 60, .index_bytes = 4096});
+  m.observe_decision("prefix", 0.00002);
+  const auto text = m.render();
+  CHECK(value_of(text, "troupe:router_decisions_total{policy=\"prefix\"}") == "7");
+  CHECK(value_of(text, "troupe:router_index_gaps_total") == "1");
+  CHECK(value_of(text, "troupe:router_snapshots_total") == "2");
+  CHECK(value_of(text, "troupe:router_index_blocks") == "60");
+  CHECK(value_of(text, "troupe:router_index_bytes") == "4096");
+  CHECK(value_of(text, "troupe:router_parked_streams") == "0");
+  const std::string bucket = "troupe:router_decision_seconds_bucket{policy=\"prefix\",le=";
+  CHECK(value_of(text, bucket + "\"1e-05\"}") == "0");
+  CHECK(value_of(text, bucket + "\"3e-05\"}") == "1");
+}
+
 TEST_CASE("threads count together without loss") {
   metrics m;
   std::vector<std::thread> threads;

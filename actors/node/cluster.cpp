@@ -141,6 +141,7 @@ void start_first_router(caf::actor_system& system, const config::cluster_config&
   node.router = spawn_router(system, {.hub = node.hub,
                                       .policy = routing_of(config),
                                       .max_streams = *config.limits.max_queued_requests,
+                                      .resume_limit = *config.limits.resume_limit,
                                       .hash_key = block_hash_key(config),
                                       .desk = node.desk,
                                       .metrics = node.metrics});

@@ -125,6 +125,7 @@ void node_state::start_router() {
       spawn_router(self_->system(), {.hub = options_.hub,
                                      .policy = routing_of(options_.cluster),
                                      .max_streams = *options_.cluster.limits.max_queued_requests,
+                                     .resume_limit = *options_.cluster.limits.resume_limit,
                                      .hash_key = block_hash_key(options_.cluster),
                                      .desk = options_.desk,
                                      .metrics = options_.metrics});

@@ -85,6 +85,10 @@ private:
     backend_core backend;
     bool backend_ready = false;
     bool backend_failed = false;
+    /// A replica was ready once; what the last one said of itself stays while none is up.
+    bool served = false;
+    engine::executor_description loaded;
+    std::chrono::milliseconds loading{0};
     std::string note;
     std::int64_t created = 0;
   };
@@ -140,6 +144,7 @@ private:
   [[nodiscard]] standing stand_alone(std::size_t model) const;
   [[nodiscard]] standing stand_in_cluster(std::size_t model) const;
   [[nodiscard]] std::string who_is_missing(std::size_t model) const;
+  void learn(std::size_t index);
   [[nodiscard]] model_entry entry_of(std::size_t model) const;
   [[nodiscard]] cluster_status status() const;
   [[nodiscard]] node_status own_status() const;

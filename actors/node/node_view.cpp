@@ -79,7 +79,7 @@ node_state::standing node_state::stand_in_cluster(std::size_t index) const {
     if (replica.where.model == index && replica.report.status.state == "failed")
       return {"failed", replica.report.note};
   const auto missing = who_is_missing(index);
-  return {has("restarting") ? "restarting" : "loading",
+  return {has("restarting") || (model.served && !missing.empty()) ? "restarting" : "loading",
           missing.empty() ? "no replica is ready yet" : missing};
 }
 
@@ -111,14 +111,22 @@ model_entry node_state::entry_of(std::size_t index) const {
                     .state = std::move(stand.state),
                     .note = std::move(stand.note),
                     .triton = model.triton};
+  entry.max_model_len = model.loaded.max_model_len;
+  entry.description = model.loaded;
+  entry.loading = model.loading;
+  return entry;
+}
+
+/// Keeps what the replicas that are up say of their model.
+void node_state::learn(std::size_t index) {
+  auto& model = models_[index];
   for (const auto* report : reports_of(index)) {
+    model.served = model.served || report->status.state == "ready";
     if (report->loaded.max_model_len == 0)
       continue;
-    entry.max_model_len = report->loaded.max_model_len;
-    entry.description = report->loaded;
-    entry.loading = report->loading;
+    model.loaded = report->loaded;
+    model.loading = report->loading;
   }
-  return entry;
 }
 
 node_status node_state::own_status() const {
@@ -190,9 +198,11 @@ void node_state::publish() {
     next->router = caf::actor_cast<router_actor>(options_.router);
   next->status = status();
   next->unloaded = unloaded_;
-  for (std::size_t i = 0; i < models_.size(); ++i)
+  for (std::size_t i = 0; i < models_.size(); ++i) {
+    learn(i);
     if (serves_here(i) && is_seen(models_[i]))
       next->models.push_back(entry_of(i));
+  }
   options_.desk->publish(std::move(next));
   if (options_.member)
     tell(self_, options_.member, own_atom::value, own_card());

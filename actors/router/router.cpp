@@ -20,12 +20,15 @@ time_point now() { return std::chrono::steady_clock::now(); }
 
 caf::result<accepted> router_state::submit(engine::submission request, const token_sink& sink) {
   const auto model = request.model;
-  auto taken = core_->submit(std::move(request), now());
+  const auto arrived = now();
+  auto taken = core_->submit(std::move(request), arrived);
   if (!taken && taken.error().code == errc::not_found && find_model(*options_.desk->view(), model))
     return to_caf(
-        {errc::busy, fmt::format("no replica of model '{}' is ready; try again soon", model)});
+        {errc::peer_down, fmt::format("no replica of model '{}' is ready; try again soon", model)});
   if (!taken)
     return to_caf(taken.error());
+  const std::chrono::duration<double> decided_in = now() - arrived;
+  options_.metrics->observe_decision(engine::to_string(options_.policy), decided_in.count());
   auto answer = self_->make_response_promise<accepted>();
   asked_.emplace(*taken, answer);
   keep_sink(*taken, sink);
@@ -166,6 +169,13 @@ void router_state::count() {
   options_.metrics->count_migrations(stats.migrations_exact - counted_.migrations_exact,
                                      stats.migrations_inexact - counted_.migrations_inexact);
   options_.metrics->count_poisoned(stats.poisoned - counted_.poisoned);
+  options_.metrics->update_router({.policy = engine::to_string(options_.policy),
+                                   .decisions = stats.decisions - counted_.decisions,
+                                   .index_gaps = stats.index_gaps - counted_.index_gaps,
+                                   .snapshots = stats.snapshots - counted_.snapshots,
+                                   .index_blocks = stats.index_blocks,
+                                   .index_bytes = stats.index_bytes,
+                                   .parked = stats.parked});
   counted_ = stats;
 }
 
@@ -191,10 +201,12 @@ void router_state::lose_sink(const caf::actor_addr& sink) {
 }
 
 router_core::behavior_type router_state::make_behavior(router_options options) {
-  core_ = std::make_unique<engine::router>(engine::router_config{.hub = options.hub,
-                                                                 .policy = options.policy,
-                                                                 .max_streams = options.max_streams,
-                                                                 .hash_key = options.hash_key});
+  core_ =
+      std::make_unique<engine::router>(engine::router_config{.hub = options.hub,
+                                                             .policy = options.policy,
+                                                             .max_streams = options.max_streams,
+                                                             .hash_key = options.hash_key,
+                                                             .resume_limit = options.resume_limit});
   options_ = std::move(options);
   self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
   return {

@@ -16,6 +16,8 @@ struct router_options {
   hub_id hub{};
   engine::routing_policy policy = engine::routing_policy::least_loaded;
   std::uint32_t max_streams = 4096;
+  /// How long a stream that lost its replica waits for another one.
+  duration resume_limit = std::chrono::seconds{30};
   /// Keys the block hashes; from the cluster's secret.
   std::uint64_t hash_key = 0;
   std::shared_ptr<front_desk> desk;

@@ -86,7 +86,8 @@ void router::impl::lose(request_id id, const error& why, end_cause cause, time_p
   }
   stream.why = why;
   stream.tried.clear();
-  stream.at_door = false;
+  if (std::exchange(stream.at_door, false))
+    stream.give_up_at.reset(); // now it waits as one that lost its replica
   if (!stream.give_up_at)
     stream.give_up_at = now + config.resume_limit;
   if (cause == end_cause::died && !served && stream.deaths > 1)

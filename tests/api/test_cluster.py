@@ -259,3 +259,16 @@ def test_one_node_with_an_address_serves_alone(tmp_path):
         assert solo.wait() == 0
     finally:
         solo.stop()
+
+
+def test_new_requests_wait_while_the_only_stage_starts_again(tmp_path):
+    with Globe(tmp_path, stages=1, limits={"resume_limit_s": 120}) as cluster:
+        wanted = text_of(cluster.complete(seed=5, max_tokens=20))
+        cluster.nodes["stage1"].kill()
+        cluster.nodes["stage1"].wait()
+        eventually(lambda: cluster.seen("stage1")["state"] == "down", "is down")
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(cluster.complete, seed=5, max_tokens=20) for _ in range(3)]
+            assert not concurrent.futures.wait(waiting, timeout=1).done
+            cluster.start("stage1")
+            assert [text_of(w.result()) for w in waiting] == [wanted] * 3

@@ -79,6 +79,8 @@ struct serving_limits {
   setting<std::uint32_t> max_queued_requests{4096, {}};
   /// A reader that takes nothing for so long is cut off.
   setting<std::chrono::milliseconds> slow_reader_timeout{std::chrono::seconds{30}, {}};
+  /// A stream whose replica is gone waits so long for another one before it ends with an error.
+  setting<std::chrono::milliseconds> resume_limit{std::chrono::seconds{30}, {}};
   /// After SIGTERM, running requests have so long to end.
   setting<std::chrono::milliseconds> shutdown_deadline{std::chrono::seconds{30}, {}};
 };
