@@ -26,8 +26,7 @@ using prometheus::Histogram;
 using prometheus::Labels;
 using prometheus::Registry;
 
-/// Until a replica says its limit, token counts go this far.
-constexpr std::uint32_t default_max_model_len = 131072;
+constexpr std::uint32_t default_max_model_len = 131072; // until a replica says its limit
 
 double seconds(duration d) { return std::chrono::duration<double>(d).count(); }
 
@@ -244,9 +243,7 @@ metrics::metrics() : impl_{std::make_unique<impl>()} {
   auto m = impl_->process();
   m.gauge("troupe:http_connections", "Open connections of the HTTP edge.");
   m.counter("troupe:slow_readers_cut_total", "Clients cut off because they read nothing.");
-  for (const auto* exact : {"false", "true"})
-    m.counter("troupe:migrations_total", "Streams that went on at another replica.",
-              {{"exact", exact}});
+  impl_->router.migrated(0, 0);
 }
 
 metrics::~metrics() = default;
