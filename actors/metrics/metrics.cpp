@@ -2,6 +2,7 @@
 
 #include "actors/metrics/buckets.hpp"
 #include "actors/metrics/inference_series.hpp"
+#include "actors/metrics/router_series.hpp"
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
@@ -25,8 +26,7 @@ using prometheus::Histogram;
 using prometheus::Labels;
 using prometheus::Registry;
 
-/// Until a replica says its limit, token counts go this far.
-constexpr std::uint32_t default_max_model_len = 131072;
+constexpr std::uint32_t default_max_model_len = 131072; // until a replica says its limit
 
 double seconds(duration d) { return std::chrono::duration<double>(d).count(); }
 
@@ -235,6 +235,7 @@ struct metrics::impl {
   std::map<std::string, std::unique_ptr<front_series>> fronts;
   std::map<std::string, std::uint32_t> limits;
   inference_series inferences{*registry};
+  router_series router{*registry};
 };
 
 metrics::metrics() : impl_{std::make_unique<impl>()} {
@@ -242,9 +243,7 @@ metrics::metrics() : impl_{std::make_unique<impl>()} {
   auto m = impl_->process();
   m.gauge("troupe:http_connections", "Open connections of the HTTP edge.");
   m.counter("troupe:slow_readers_cut_total", "Clients cut off because they read nothing.");
-  for (const auto* exact : {"false", "true"})
-    m.counter("troupe:migrations_total", "Streams that went on at another replica.",
-              {{"exact", exact}});
+  impl_->router.migrated(0, 0);
 }
 
 metrics::~metrics() = default;
@@ -350,50 +349,22 @@ void metrics::actor_restarted(std::string_view kind) {
 
 void metrics::count_migrations(std::uint64_t exact, std::uint64_t inexact) {
   const std::lock_guard lock{impl_->mutex};
-  for (const bool same : {true, false})
-    impl_->process()
-        .counter("troupe:migrations_total",
-                 "Streams that went on at another replica, by whether their tokens are the same.",
-                 {{"exact", same ? "true" : "false"}})
-        .Increment(static_cast<double>(same ? exact : inexact));
+  impl_->router.migrated(exact, inexact);
 }
 
 void metrics::count_poisoned(std::uint64_t requests) {
   const std::lock_guard lock{impl_->mutex};
-  impl_->process()
-      .counter("troupe:poisoned_requests_total",
-               "Requests that were refused because replicas died under them in a row.", {})
-      .Increment(static_cast<double>(requests));
+  impl_->router.poisoned(requests);
 }
 
-void metrics::update_router(const router_numbers& n) {
+void metrics::update_router(const router_numbers& numbers) {
   const std::lock_guard lock{impl_->mutex};
-  auto m = impl_->process();
-  const auto count = [&m](const char* name, const char* help, std::uint64_t step,
-                          const Labels& labels) {
-    m.counter(name, help, labels).Increment(static_cast<double>(step));
-  };
-  const auto set = [&m](const char* name, const char* help, std::uint64_t value) {
-    m.gauge(name, help).Set(static_cast<double>(value));
-  };
-  count("troupe:router_decisions_total", "Replicas chosen, migrations and retries included.",
-        n.decisions, {{"policy", std::string{n.policy}}});
-  count("troupe:router_index_gaps_total", "Holes found in the events of replicas' prefix caches.",
-        n.index_gaps, {});
-  count("troupe:router_snapshots_total", "Snapshots of prefix caches that were asked for.",
-        n.snapshots, {});
-  set("troupe:router_index_blocks", "Blocks that the prefix index knows.", n.index_blocks);
-  set("troupe:router_index_bytes", "Bytes of the prefix index.", n.index_bytes);
-  set("troupe:router_parked_streams", "Streams that wait for a replica.", n.parked);
+  impl_->router.update(numbers);
 }
 
 void metrics::observe_decision(std::string_view policy, double value) {
   const std::lock_guard lock{impl_->mutex};
-  impl_->process()
-      .histogram("troupe:router_decision_seconds",
-                 "From the arrival of a request at the router to its dispatch.", phase_buckets(),
-                 {{"policy", std::string{policy}}})
-      .Observe(value);
+  impl_->router.decided(policy, value);
 }
 
 void metrics::set_mailbox(std::string_view actor, std::uint64_t depth) {
