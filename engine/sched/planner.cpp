@@ -49,7 +49,8 @@ std::uint32_t scheduler::impl::prompt_budget() const {
     else
       lacking += wanted;
   }
-  const auto steps = std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
+  const auto steps =
+      std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
   if (steps < 2)
     return most;
   auto places = config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
