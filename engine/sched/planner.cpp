@@ -10,6 +10,8 @@ namespace {
 
 /// Where answers run, prompts are spread over a step for each so many of them.
 constexpr std::uint64_t decodes_per_spread_step = 4;
+/// Where more of them run, steps have many rows anyway, and spreading costs tokens a second.
+constexpr std::uint64_t most_spread_decodes = 64;
 /// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
 /// whole; and what its rows are a multiple of.
 constexpr std::uint64_t least_spread_rows = 256;
@@ -35,8 +37,8 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
 }
 
 /// How many tokens of prompts the next step may have. Whoever has begun to read waits for the whole
-/// step, so the more answers run the finer prompts are cut: what is lacking is spread over one step
-/// for each four of them, in steps of as many rows as devices are good at.
+/// step, so the more answers run, up to some, the finer prompts are cut: what is lacking is spread
+/// over one step for each four of them, in steps of as many rows as devices are good at.
 std::uint32_t scheduler::impl::prompt_budget() const {
   const auto most = config.max_num_batched_tokens;
   if (!config.enable_chunked_prefill)
@@ -49,8 +51,9 @@ std::uint32_t scheduler::impl::prompt_budget() const {
     else
       lacking += wanted;
   }
-  const auto steps = std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
-  if (steps < 2)
+  const auto steps =
+      std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
+  if (steps < 2 || decodes > most_spread_decodes)
     return most;
   auto places = config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
   for (const auto& [at, seq] : waiting) {
