@@ -29,11 +29,6 @@ result<std::unique_ptr<executor>> make(executor_options options, std::string_vie
 }
 
 result<std::unique_ptr<executor>> make_cuda(executor_options options, std::string_view device) {
-  if (options.ranks > 1)
-    return fail(errc::unsupported,
-                fmt::format("a model over {} ranks is not supported on a GPU in this build; write "
-                            "\"tensor_parallel_size\": 1",
-                            options.ranks));
   return find_plugin("libtroupe_cuda.so", std::move(options), device);
 }
 

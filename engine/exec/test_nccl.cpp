@@ -59,6 +59,9 @@ int exchange(communicator& c, const void* mine, Use use) {
 
 } // namespace
 
+// NCCL begins its collectives with these.
+#define TROUPE_PART const void *from, void *to, std::size_t count
+
 extern "C" {
 
 int ncclGetVersion(int* version) {
@@ -103,8 +106,7 @@ int ncclCommAbort(void* handle) {
   return success;
 }
 
-int ncclAllReduce(const void* from, void* to, std::size_t count, int type, int how, void* handle,
-                  void*) {
+int ncclAllReduce(TROUPE_PART, int type, int how, void* handle, void*) {
   auto& c = *static_cast<communicator*>(handle);
   if (type != 7 || how != 0)
     return system_error;
@@ -118,7 +120,7 @@ int ncclAllReduce(const void* from, void* to, std::size_t count, int type, int h
   return status;
 }
 
-int ncclAllGather(const void* from, void* to, std::size_t count, int type, void* handle, void*) {
+int ncclAllGather(TROUPE_PART, int type, void* handle, void*) {
   auto& c = *static_cast<communicator*>(handle);
   const std::size_t bytes = count * (type == 7 ? 4 : 2);
   std::vector<char> all(bytes * static_cast<std::size_t>(c.in->ranks));
