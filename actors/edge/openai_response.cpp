@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace troupe::actors {
@@ -114,6 +116,7 @@ usage total_usage(const std::vector<response_part>& choices) {
 void merge(response_part& part, response_part next) {
   part.text += next.text;
   part.tokens += next.tokens;
+  std::move(next.responses.begin(), next.responses.end(), std::back_inserter(part.responses));
   part.counts = next.counts;
   part.finish = next.finish;
   part.stop_string = std::move(next.stop_string);
