@@ -18,6 +18,15 @@ target_link_libraries(troupe_shared
   INTERFACE CAF::core fmt::fmt tl::expected)
 target_include_directories(troupe_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 
+# What backends of people's own need: headers alone, since such a library meets Troupe's code only through classes that the
+# process hands it.
+add_library(troupe_backend_api INTERFACE)
+set_target_properties(troupe_backend_api PROPERTIES EXPORT_NAME backend_api)
+target_include_directories(troupe_backend_api INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_link_libraries(troupe_backend_api INTERFACE tl::expected)
+target_compile_features(troupe_backend_api INTERFACE cxx_std_20)
+install(TARGETS troupe_backend_api EXPORT TroupeTargets)
+
 list(APPEND transport_libraries troupe_base)
 set(objects ${transport_libraries})
 list(TRANSFORM objects REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
@@ -38,7 +47,8 @@ endforeach()
 
 # systemd looks for units below lib, whatever the libraries' folder is called.
 install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/troupe@.service DESTINATION lib/systemd/system)
-install(FILES ${PROJECT_SOURCE_DIR}/docs/machines.md ${PROJECT_SOURCE_DIR}/docs/triton.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${PROJECT_SOURCE_DIR}/docs/machines.md ${PROJECT_SOURCE_DIR}/docs/triton.md
+  ${PROJECT_SOURCE_DIR}/docs/backends.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 install(TARGETS troupe_shared EXPORT TroupeTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET troupe)

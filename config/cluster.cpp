@@ -32,6 +32,19 @@ const model_config* find_model(const cluster_config& cluster, std::string_view n
   return nullptr;
 }
 
+model_config without_engine(triton_model model) {
+  model_config made;
+  made.name = model.name;
+  made.version = model.versions.back();
+  made.model_json = model.directory / std::to_string(made.version) / "model.json";
+  made.engine.served_model_name = {{model.name}, {}};
+  if (model.dynamic_batching && model.dynamic_batching->default_queue_policy.max_queue_size > 0)
+    made.max_queued_requests = {model.dynamic_batching->default_queue_policy.max_queue_size,
+                                model.dynamic_batching->from};
+  made.triton = std::move(model);
+  return made;
+}
+
 engine_args with_measured(engine_args args, std::uint32_t max_num_batched_tokens) {
   if (*args.max_num_batched_tokens)
     return args;

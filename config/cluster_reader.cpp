@@ -93,6 +93,7 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
   if (!r.has("model_repository"))
     sink.error(errc::invalid_argument, root.from(), "model_repository",
                "is missing; give the directory that holds <model>/<version>/model.json");
+  r.read("backend_directory", out.backend_directory, as_directory);
   r.read("log_level", out.log_level,
          [](const field& f) { return as_enum<troupe::log_level>(f, log_levels); });
   if (const auto* limits = r.find("limits"))

@@ -15,33 +15,36 @@ using inference::TYPE_FP32;
 using inference::TYPE_STRING;
 using inference::TYPE_UINT32;
 
+constexpr std::array<std::int64_t, 1> one{1};
+constexpr std::array<std::int64_t, 1> many{-1};
+
 /// What Triton's vLLM backend declares, in its order.
 constexpr std::array<backend_tensor, 11> engine_inputs{{
-    {"text_input", TYPE_STRING, 1, false},
-    {"image", TYPE_STRING, -1, true},
-    {"stream", TYPE_BOOL, 1, true},
-    {"sampling_parameters", TYPE_STRING, 1, true},
-    {"exclude_input_in_output", TYPE_BOOL, 1, true},
-    {"return_finish_reason", TYPE_BOOL, 1, true},
-    {"return_cumulative_logprob", TYPE_BOOL, 1, true},
-    {"return_logprobs", TYPE_BOOL, 1, true},
-    {"return_num_input_tokens", TYPE_BOOL, 1, true},
-    {"return_num_output_tokens", TYPE_BOOL, 1, true},
-    {"embedding_request", TYPE_STRING, 1, true},
+    {"text_input", TYPE_STRING, one, false},
+    {"image", TYPE_STRING, many, true},
+    {"stream", TYPE_BOOL, one, true},
+    {"sampling_parameters", TYPE_STRING, one, true},
+    {"exclude_input_in_output", TYPE_BOOL, one, true},
+    {"return_finish_reason", TYPE_BOOL, one, true},
+    {"return_cumulative_logprob", TYPE_BOOL, one, true},
+    {"return_logprobs", TYPE_BOOL, one, true},
+    {"return_num_input_tokens", TYPE_BOOL, one, true},
+    {"return_num_output_tokens", TYPE_BOOL, one, true},
+    {"embedding_request", TYPE_STRING, one, true},
 }};
 
 constexpr std::array<backend_tensor, 6> engine_outputs{{
-    {"text_output", TYPE_STRING, -1, false},
-    {"finish_reason", TYPE_STRING, -1, false},
-    {"cumulative_logprob", TYPE_FP32, -1, false},
-    {"logprobs", TYPE_STRING, -1, false},
-    {"num_input_tokens", TYPE_UINT32, 1, false},
-    {"num_output_tokens", TYPE_UINT32, -1, false},
+    {"text_output", TYPE_STRING, many, false},
+    {"finish_reason", TYPE_STRING, many, false},
+    {"cumulative_logprob", TYPE_FP32, many, false},
+    {"logprobs", TYPE_STRING, many, false},
+    {"num_input_tokens", TYPE_UINT32, one, false},
+    {"num_output_tokens", TYPE_UINT32, many, false},
 }};
 
 constexpr std::array<backend_row, 2> backends{{
-    {"troupe", engine_inputs, engine_outputs, true},
-    {"vllm", engine_inputs, engine_outputs, true},
+    {"troupe", engine_inputs, engine_outputs, 0, true, true},
+    {"vllm", engine_inputs, engine_outputs, 0, true, true},
 }};
 
 /// Fills and checks the tensors of one list: `input` or `output`.
@@ -84,9 +87,9 @@ private:
       refuse(path + ".data_type", tensor.name(), inference::DataType_Name(tensor.data_type()),
              inference::DataType_Name(row.type));
     if (!draft_.said(path + ".dims"))
-      set(path + ".dims", [&] { tensor.add_dims(row.dim); });
-    else if (tensor.dims_size() != 1 || (tensor.dims(0) != 1 && tensor.dims(0) != -1))
-      refuse(path + ".dims", tensor.name(), dims_text(tensor), fmt::format("[{}]", row.dim));
+      set(path + ".dims", [&] { tensor.mutable_dims()->Assign(row.dims.begin(), row.dims.end()); });
+    else if (!fits(tensor, row))
+      refuse(path + ".dims", tensor.name(), dims_text(tensor.dims()), dims_text(row.dims));
     if constexpr (std::is_same_v<Tensor, inference::ModelInput>) {
       if (!draft_.said(path + ".optional") && row.optional)
         set(path + ".optional", [&] { tensor.set_optional(true); });
@@ -95,9 +98,23 @@ private:
     }
   }
 
+  /// Whether the backend can live with the written shape: the same number of dimensions, each the
+  /// same or open on one side.
+  [[nodiscard]] bool fits(const Tensor& tensor, const backend_tensor& row) const {
+    if (tensor.dims_size() != static_cast<int>(row.dims.size()))
+      return false;
+    return std::equal(tensor.dims().begin(), tensor.dims().end(), row.dims.begin(),
+                      [&](std::int64_t written, std::int64_t needed) {
+                        const bool narrower = needed == -1 && (!backend_.built_in || written == 1);
+                        return written == needed || written == -1 || narrower;
+                      });
+  }
+
   /// A tensor that the backend does not know is kept, as Triton keeps it.
   void look_at_stranger(const Tensor& tensor, std::span<const backend_tensor> rows,
                         const std::string& path) {
+    if (!backend_.built_in)
+      return;
     std::vector<std::string_view> names;
     for (const auto& row : rows)
       names.push_back(row.name);
@@ -123,9 +140,10 @@ private:
                             backend_.name, needed));
   }
 
-  static std::string dims_text(const Tensor& tensor) {
+  template <class Dims>
+  static std::string dims_text(const Dims& dims) {
     std::string text;
-    for (const auto dim : tensor.dims())
+    for (const auto dim : dims)
       text += fmt::format("{}{}", text.empty() ? "" : ", ", dim);
     return "[" + text + "]";
   }
@@ -141,32 +159,40 @@ void complete_batch_size(triton_draft& draft, const backend_row& backend, const 
                          diagnostic_sink& sink) {
   constexpr auto path = "max_batch_size";
   const auto written = draft.message.max_batch_size();
-  if (!draft.said(path))
+  if (!backend.max_batch_size)
+    return;
+  const auto most = static_cast<std::int32_t>(*backend.max_batch_size);
+  if (!draft.said(path)) {
+    draft.message.set_max_batch_size(most);
     draft.origins[path] = by;
-  else if (written > 0)
+  } else if (written > most) {
     sink.error(errc::conflict, draft.place(path), path,
                fmt::format("configuration specified max_batch_size {}, but in "
                            "auto-complete-config function for model '{}' specified "
-                           "max_batch_size 0: the backend {} batches requests by itself; remove "
-                           "the line, or write 0",
-                           written, draft.message.name(), backend.name));
+                           "max_batch_size {}: the backend {} {}; remove the line, or write {}",
+                           written, draft.message.name(), most, backend.name,
+                           most == 0 ? "batches requests by itself" : "takes no larger batch",
+                           most));
+  }
 }
 
 void complete_decoupled(triton_draft& draft, const backend_row& backend, const origin& by,
                         diagnostic_sink& sink) {
   const std::string path = "model_transaction_policy.decoupled";
+  if (!backend.decoupled)
+    return;
   if (draft.said(path)) {
     const bool written = draft.message.model_transaction_policy().decoupled();
-    if (written != backend.decoupled)
+    if (written != *backend.decoupled)
       sink.error(errc::conflict, draft.place(path), path,
                  fmt::format("trying to change decoupled property in auto-complete-config for "
                              "model '{}', which is already set to '{}': the backend {} needs {}; "
                              "remove the line",
                              draft.message.name(), written ? "True" : "False", backend.name,
-                             backend.decoupled));
+                             *backend.decoupled));
     return;
   }
-  draft.message.mutable_model_transaction_policy()->set_decoupled(backend.decoupled);
+  draft.message.mutable_model_transaction_policy()->set_decoupled(*backend.decoupled);
   draft.origins.emplace("model_transaction_policy", by);
   draft.origins[path] = by;
 }
@@ -189,7 +215,26 @@ void complete_for_backend(triton_draft& draft, const backend_row& backend, diagn
   complete_decoupled(draft, backend, by, sink);
 }
 
-void complete_defaults(triton_draft& draft, std::uint32_t instances, const origin& from) {
+namespace {
+
+std::vector<backend_tensor> rows_of(const std::vector<needed_tensor>& tensors) {
+  std::vector<backend_tensor> rows;
+  for (const auto& t : tensors)
+    rows.push_back({t.name, static_cast<inference::DataType>(t.type), t.dims, t.optional});
+  return rows;
+}
+
+} // namespace
+
+void complete_for_library(triton_draft& draft, const backend_needs& needs, diagnostic_sink& sink) {
+  const std::string name = draft.message.backend();
+  const auto inputs = rows_of(needs.inputs);
+  const auto outputs = rows_of(needs.outputs);
+  complete_for_backend(draft, {name, inputs, outputs, needs.max_batch_size, needs.decoupled}, sink);
+}
+
+void complete_defaults(triton_draft& draft, bool engine, std::uint32_t instances,
+                       const origin& from) {
   auto& m = draft.message;
   const origin usual{};
   const auto absent = [&](const std::string& path) {
@@ -212,8 +257,8 @@ void complete_defaults(triton_draft& draft, std::uint32_t instances, const origi
     auto& group = *m.add_instance_group();
     group.set_name(m.name());
     group.set_count(static_cast<std::int32_t>(instances));
-    group.set_kind(find_backend(m.backend()) != nullptr ? inference::ModelInstanceGroup::KIND_MODEL
-                                                        : inference::ModelInstanceGroup::KIND_CPU);
+    group.set_kind(engine ? inference::ModelInstanceGroup::KIND_MODEL
+                          : inference::ModelInstanceGroup::KIND_CPU);
     for (const auto* path :
          {"instance_group[0]", "instance_group[0].name", "instance_group[0].kind"})
       draft.origins[path] = usual;

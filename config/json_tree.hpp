@@ -53,6 +53,9 @@ struct json_member {
 [[nodiscard]] bool same_value(const json_value& a, const json_value& b);
 /// As JSON on one line, for messages and explain.
 [[nodiscard]] std::string to_text(const json_value& value);
+/// The same in full, for whoever parses it again; and a JSON string.
+[[nodiscard]] std::string to_json_text(const json_value& value);
+[[nodiscard]] std::string json_quoted(std::string_view text);
 /// "a string", "an object", ... for messages.
 [[nodiscard]] std::string_view kind_name(json_kind kind);
 

@@ -21,9 +21,9 @@ void append_string(std::string& out, std::string_view text) {
   out += '"';
 }
 
-/// Recursion is bounded by the parser's depth limit, the length by `longest_text`.
-void append(std::string& out, const json_value& value) {
-  if (out.size() > longest_text)
+/// Recursion is bounded by the parser's depth limit; what begins behind `most` bytes is left out.
+void append(std::string& out, const json_value& value, std::size_t most = std::string::npos) {
+  if (out.size() > most)
     return;
   std::string_view comma;
   switch (value.kind) {
@@ -44,7 +44,7 @@ void append(std::string& out, const json_value& value) {
     out += '[';
     for (const auto& item : value.items) {
       out += std::exchange(comma, ", ");
-      append(out, item);
+      append(out, item, most);
     }
     out += ']';
     return;
@@ -54,7 +54,7 @@ void append(std::string& out, const json_value& value) {
       out += std::exchange(comma, ", ");
       append_string(out, member.key);
       out += ": ";
-      append(out, member.value);
+      append(out, member.value, most);
     }
     out += '}';
     return;
@@ -95,9 +95,21 @@ bool same_value(const json_value& a, const json_value& b) {
   return true;
 }
 
-std::string to_text(const json_value& value) {
+std::string to_json_text(const json_value& value) {
   std::string out;
   append(out, value);
+  return out;
+}
+
+std::string json_quoted(std::string_view text) {
+  std::string out;
+  append_string(out, text);
+  return out;
+}
+
+std::string to_text(const json_value& value) {
+  std::string out;
+  append(out, value, longest_text);
   if (out.size() > longest_text) {
     out.resize(longest_text);
     while (!out.empty() && (static_cast<unsigned char>(out.back()) & 0xC0U) == 0x80U)

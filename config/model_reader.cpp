@@ -245,10 +245,21 @@ void complete(model_config& model, const setting<std::uint32_t>& cpu_threads) {
     e.cpu_threads = cpu_threads;
 }
 
+/// Leaves to the backend what is its own.
+void take_own_keys(object_reader& r, const std::vector<std::string>& own_keys,
+                   model_config& model) {
+  std::string text;
+  for (const auto& key : own_keys)
+    if (const auto* value = r.find(key))
+      text += (text.empty() ? "" : ",") + json_quoted(key) + ":" + to_json_text(*value);
+  model.own_keys = "{" + text + "}";
+}
+
 } // namespace
 
 model_config read_model(const repository_entry& entry, std::uint64_t version,
-                        const model_context& context, diagnostic_sink& sink) {
+                        const model_context& context, const std::vector<std::string>& own_keys,
+                        diagnostic_sink& sink) {
   model_config model;
   model.name = entry.name;
   model.version = version;
@@ -262,6 +273,7 @@ model_config read_model(const repository_entry& entry, std::uint64_t version,
   r.read("generation_config", model.generation_config, as_string);
   const auto* overrides = r.find("override_generation_config");
   check_kv_dtype(r, model.engine);
+  take_own_keys(r, own_keys, model);
   refuse_by_tables(r, model, sink);
   complete(model, context.cluster.cpu_threads);
   // Without a readable model.json nobody has said where the model is.

@@ -13,9 +13,32 @@ namespace troupe::config {
 namespace {
 
 /// A backend of people's own is a library that somebody has to have.
+std::optional<backend_needs> ask_library(const triton_draft& draft, const repository_entry& entry,
+                                         std::uint64_t version, const model_context& context,
+                                         diagnostic_sink& sink) {
+  const auto& can = context.options.capabilities;
+  const auto& name = draft.message.backend();
+  if (!can.ask_backend || name.empty() ||
+      std::find(can.backends.begin(), can.backends.end(), name) != can.backends.end())
+    return std::nullopt;
+  backend_question question{.backend = name,
+                            .model = entry.name,
+                            .model_directory = entry.directory,
+                            .version = version,
+                            .backend_directory = *context.cluster.backend_directory,
+                            .parameters = {}};
+  for (const auto& [key, value] : draft.message.parameters())
+    question.parameters[key] = value.string_value();
+  auto needs = can.ask_backend(question);
+  if (needs)
+    return std::move(*needs);
+  sink.error(needs.error().code, draft.place("backend"), "backend", needs.error().note);
+  return std::nullopt;
+}
+
 void check_custom(const triton_draft& draft, const build_capabilities& can, diagnostic_sink& sink) {
   const auto& name = draft.message.backend();
-  if (name.empty() ||
+  if (can.ask_backend || name.empty() ||
       std::find(can.backends.begin(), can.backends.end(), name) != can.backends.end())
     return;
   std::vector<std::string_view> known{"troupe", "vllm"};
@@ -25,10 +48,26 @@ void check_custom(const triton_draft& draft, const build_capabilities& can, diag
                          in_quotes(name), choices(known), did_you_mean(name, known)));
 }
 
+/// What a child process would keep apart, and this build does not.
+void check_process(const triton_draft& draft, diagnostic_sink& sink) {
+  const auto found = draft.message.parameters().find("PROCESS");
+  if (found == draft.message.parameters().end() || found->second.string_value() == "shared")
+    return;
+  const auto path = element_path("parameters", "PROCESS");
+  const auto& value = found->second.string_value();
+  if (value == "own")
+    sink.error(errc::unsupported, draft.place(path), path,
+               "a backend in a process of its own is not served by this build; remove the "
+               "parameter, or write \"shared\", to have it in this process");
+  else
+    sink.error(errc::invalid_argument, draft.place(path), path,
+               fmt::format("must be \"shared\" or \"own\", not {}", in_quotes(value)));
+}
+
 void read_engines(triton_draft& draft, const repository_entry& entry, const model_context& context,
                   read_model_result& out, diagnostic_sink& sink) {
   for (const auto version : out.description.versions) {
-    auto engine = read_model(entry, version, context, sink);
+    auto engine = read_model(entry, version, context, out.own_keys, sink);
     apply_to_engine(draft, context.cluster, context.options, engine, sink);
     out.engines.push_back(std::move(engine));
   }
@@ -55,9 +94,21 @@ std::optional<read_model_result> read_whole_model(const repository_entry& entry,
   read_model_result out;
   out.description.versions = choose_versions(*draft, entry.versions, sink);
   const auto* backend = find_backend(draft->message.backend());
+  std::optional<backend_needs> needs;
+  if (backend == nullptr && !out.description.versions.empty()) {
+    check_process(*draft, sink);
+    if (good())
+      needs = ask_library(*draft, entry, out.description.versions.back(), context, sink);
+    if (needs && !needs->base.empty())
+      backend = find_backend(needs->base);
+  }
+  if (needs)
+    out.own_keys = needs->own_keys;
   if (backend != nullptr) {
     complete_for_backend(*draft, *backend, sink);
     check_for_engine(*draft, sink);
+  } else if (needs) {
+    complete_for_library(*draft, *needs, sink);
   } else {
     check_custom(*draft, context.options.capabilities, sink);
   }
@@ -74,8 +125,13 @@ std::optional<read_model_result> read_whole_model(const repository_entry& entry,
     return std::nullopt;
   const auto instances =
       out.engines.empty() ? setting<std::uint32_t>{1, {}} : out.engines.back().instances;
-  complete_defaults(*draft, *instances, instances.from);
+  complete_defaults(*draft, backend != nullptr, *instances, instances.from);
   out.description = make_triton_model(*draft, entry, std::move(out.description.versions));
+  if (needs) {
+    out.description.library = std::move(needs->library);
+    out.description.base = std::move(needs->base);
+    out.description.own_parameters = std::move(needs->own_parameters);
+  }
   for (auto& engine : out.engines)
     engine.triton = out.description;
   out.fingerprint = print ? *print : 0;

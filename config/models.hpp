@@ -15,6 +15,8 @@ struct read_model_result {
   /// One for each chosen version; empty for a backend of people's own.
   std::vector<model_config> engines;
   std::uint64_t fingerprint = 0;
+  /// Keys of model.json that the backend declared as its own.
+  std::vector<std::string> own_keys;
 };
 
 /// Reads config.pbtxt (or `config_json` in its place) and each chosen version's model.json.

@@ -61,18 +61,19 @@ void backend_state::submit(engine::submission request, std::shared_ptr<token_str
     stream->on_failed({errc::peer_down, "the router is restarting; send the request again"});
     return;
   }
-  pending_[owner] = stream;
+  const auto number = ++submissions_;
+  pending_[number] = {stream, owner};
   ask(self_, router_, submit_limit, submit_atom::value, std::move(request),
       caf::actor_cast<token_sink>(self_))
       .then(
-          [this, stream, owner](const accepted& taken) {
-            if (pending_.erase(owner) > 0)
+          [this, number, stream, owner](const accepted& taken) {
+            if (pending_.erase(number) > 0)
               take_accepted(taken, {stream, owner});
             else
               tell(self_, router_, cancel_atom::value, taken.id);
           },
-          [this, stream, owner](const caf::error& why) {
-            if (pending_.erase(owner) > 0)
+          [this, number, stream](const caf::error& why) {
+            if (pending_.erase(number) > 0)
               stream->on_failed(from_caf(why));
           });
 }
@@ -97,7 +98,7 @@ void backend_state::take_tokens(const engine::token_batch& batch) {
 }
 
 void backend_state::abandon(const response_sink_ptr& owner) {
-  pending_.erase(owner);
+  std::erase_if(pending_, [&](const auto& item) { return item.second.owner == owner; });
   for (auto at = streams_.begin(); at != streams_.end();) {
     if (at->second.owner != owner) {
       ++at;
@@ -118,8 +119,8 @@ void backend_state::fail_all(const error& why) {
   auto pending = std::exchange(pending_, {});
   for (auto& [id, stream] : streams)
     stream.tokens->on_failed(why);
-  for (auto& [owner, stream] : pending)
-    stream->on_failed(why);
+  for (auto& [number, stream] : pending)
+    stream.tokens->on_failed(why);
 }
 
 backend_core::behavior_type backend_state::make_behavior(backend_options options) {

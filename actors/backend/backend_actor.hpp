@@ -56,8 +56,9 @@ private:
   router_actor router_;
   std::unique_ptr<backend> backend_;
   std::map<request_id, live_stream> streams_;
-  /// Submissions that the router has not answered yet, by the sink that owns them.
-  std::map<response_sink_ptr, std::shared_ptr<token_stream>> pending_;
+  /// Submissions that the router has not answered yet, by their number; a sink may own several.
+  std::map<std::uint64_t, live_stream> pending_;
+  std::uint64_t submissions_ = 0;
 };
 
 /// The behaviour of a backend actor. Spawn it detached: tokenising and a backend's execute may

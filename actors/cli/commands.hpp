@@ -21,6 +21,7 @@ struct file_options {
   std::vector<std::string> set;
   std::optional<std::uint16_t> port;
   std::string log_level;
+  std::filesystem::path backend_directory{};
 };
 
 struct up_options {

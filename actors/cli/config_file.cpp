@@ -18,6 +18,9 @@ config::load_options load_options_of(const file_options& o) {
     made.set.push_back(fmt::format("edges.http.port={}", *o.port));
   if (!o.log_level.empty())
     made.set.push_back("log_level=" + o.log_level);
+  if (!o.backend_directory.empty())
+    made.set.push_back("backend_directory=" +
+                       std::filesystem::absolute(o.backend_directory).string());
   made.environment = config::process_environment();
   made.environment.erase(api_key_variable);
   made.capabilities.grpc = TROUPE_HAS_GRPC != 0;

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace troupe::actors {
@@ -124,6 +126,7 @@ void merge(response_part& part, response_part next) {
   part.tokens += next.tokens;
   std::move(next.likelihoods.begin(), next.likelihoods.end(), std::back_inserter(part.likelihoods));
   part.cumulative_logprob = next.cumulative_logprob;
+  std::move(next.responses.begin(), next.responses.end(), std::back_inserter(part.responses));
   part.counts = next.counts;
   part.finish = next.finish;
   part.stop_string = std::move(next.stop_string);

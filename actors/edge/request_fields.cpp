@@ -193,13 +193,18 @@ checked<void> read_prompt_later(request_draft&, const json&, std::string_view) {
 checked<void> ignore_text(request_draft&, const json& v, std::string_view name) {
   return keep(as_text(v, name), [](std::string) {});
 }
-checked<void> ignore_bool(request_draft&, const json& v, std::string_view name) {
-  return keep(as_bool(v, name), [](bool) {});
-}
-checked<void> ignore_object(request_draft&, const json& v, std::string_view name) {
+/// What a model's backend may read as labels, and no other.
+checked<void> read_metadata(request_draft& d, const json& v, std::string_view name) {
+  constexpr std::size_t most_labels = 16;
   if (!v.is_object())
     return refuse(std::string{name}, fmt::format("'{}' must be an object", name), "invalid_type");
+  for (const auto& [key, value] : v.items())
+    if (value.is_string() && d.shared.labels.size() < most_labels)
+      d.shared.labels[key] = value.get<std::string>();
   return {};
+}
+checked<void> ignore_bool(request_draft&, const json& v, std::string_view name) {
+  return keep(as_bool(v, name), [](bool) {});
 }
 
 struct known_field {
@@ -242,7 +247,7 @@ constexpr std::array known_fields = {
     known_field{"safety_identifier", endpoint::both, ignore_text},
     known_field{"prompt_cache_key", endpoint::both, ignore_text},
     known_field{"service_tier", endpoint::both, ignore_text},
-    known_field{"metadata", endpoint::both, ignore_object},
+    known_field{"metadata", endpoint::both, read_metadata},
     known_field{"parallel_tool_calls", endpoint::chat, ignore_bool},
 };
 

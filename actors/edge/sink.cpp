@@ -96,12 +96,14 @@ kserve::inference_times choice_sink::times() const {
 
 void choice_sink::count(const response_part& part) {
   const bool ends = part.finish != engine::finish_reason::none;
-  if (!origin_.counts || !(ends || (origin_.stream && part.tokens > 0)))
+  const bool responds = part.tokens > 0 || !part.responses.empty();
+  if (!origin_.counts || !(ends || (origin_.stream && responds)))
     return;
   if (part.finish == engine::finish_reason::error)
     return origin_.counts->failed(origin_.counted_as, times(), part.why.code, responses_);
   const auto now = std::chrono::steady_clock::now();
-  origin_.counts->responded(origin_.counted_as, responses_++, now - responded_, part.text.empty());
+  origin_.counts->responded(origin_.counted_as, responses_++, now - responded_,
+                            part.text.empty() && part.responses.empty());
   responded_ = now;
   if (ends)
     origin_.counts->succeeded(origin_.counted_as, times());

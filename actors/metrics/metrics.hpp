@@ -80,6 +80,11 @@ public:
                          duration infer);
   void inference_failed(std::string_view model, std::string_view version, std::string_view reason);
 
+  /// What a backend of people's own counts and measures, by a name of its choice. Of each model's
+  /// names the first 64 are kept.
+  void backend_count(std::string_view model, std::string_view metric, double by);
+  void backend_measure(std::string_view model, std::string_view metric, double value);
+
   /// An actor of this kind ("scheduler", "worker", ...) died and was started again.
   void actor_restarted(std::string_view kind);
   /// Streams that went on at another replica since the last call, by whether their tokens are the

@@ -319,6 +319,10 @@ std::vector<std::string> cluster::cast() const {
     lines.push_back("grpc        gRPC on port " + std::to_string(impl_->ports.grpc));
   for (const auto& model : impl_->desk->view()->models) {
     const auto& d = model.description;
+    if (model.triton && !model.triton->library.empty() && model.triton->base.empty()) {
+      lines.push_back("backend     " + model.name + ": " + model.triton->library.string());
+      continue;
+    }
     if (*self->router)
       lines.push_back("backend     " + model.name + ": " + d.architecture);
     lines.push_back(fmt::format("scheduler   {}: {} sequences, {} tokens a step{}", model.name,

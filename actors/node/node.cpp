@@ -1,6 +1,8 @@
 #include "actors/node/node.hpp"
 
+#include "actors/backend/custom_actor.hpp"
 #include "actors/backend/engine_backend.hpp"
+#include "actors/backend/hybrid_backend.hpp"
 #include "actors/node/replica.hpp"
 #include "actors/router/router.hpp"
 #include "troupe/base/log.hpp"
@@ -16,6 +18,17 @@ constexpr std::chrono::hours load_limit{24};
 constexpr std::chrono::seconds status_limit{5};
 
 time_point now() { return std::chrono::steady_clock::now(); }
+
+bool stands_alone(const config::model_config& model) {
+  return !model.triton.library.empty() && model.triton.base.empty();
+}
+
+std::function<std::unique_ptr<backend>()> maker_of(const config::model_config& model,
+                                                   const std::shared_ptr<metrics>& numbers) {
+  if (model.triton.library.empty())
+    return make_engine_backend;
+  return [numbers] { return std::make_unique<hybrid_backend>(numbers); };
+}
 
 } // namespace
 
@@ -41,9 +54,13 @@ node_state::~node_state() {
 void node_state::start_backend(std::size_t index) {
   auto& model = models_[index];
   model.backend_ready = false;
-  model.backend = self_->spawn<caf::detached + caf::monitored>(
-      run_backend,
-      backend_options{.model = model.config, .make = [] { return make_engine_backend(); }});
+  const auto& numbers = options_.metrics;
+  if (stands_alone(model.config))
+    model.backend = self_->spawn<caf::monitored>(run_custom, custom_options{model.config, numbers});
+  else
+    model.backend = self_->spawn<caf::detached + caf::monitored>(
+        run_backend,
+        backend_options{.model = model.config, .make = maker_of(model.config, numbers)});
   tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
   ask(self_, model.backend, load_limit, load_atom::value)
       .then([this, index] { on_backend_loaded(index, nullptr); },
@@ -226,7 +243,12 @@ void node_state::measure_mailboxes() {
     if (model.backend_ready)
       ask(self_, model.backend, status_limit, status_atom::value)
           .then(
-              [this](std::uint64_t waiting) { options_.metrics->set_mailbox("backend", waiting); },
+              [this](std::uint64_t waiting) {
+                options_.metrics->set_mailbox("backend", waiting);
+                // Without an engine its backends alone can show that the process goes on.
+                if (options_.cluster.models.empty())
+                  options_.desk->mark_progress(now());
+              },
               [](const caf::error&) {});
 }
 
@@ -262,7 +284,11 @@ void node_state::start_all() {
     self_->monitor(options_.member);
     tell(self_, options_.member, attach_atom::value, node_core{self_});
   }
-  for (const auto& model : options_.cluster.models) {
+  auto all = options_.cluster.models;
+  // place() counts the engine's models from the first; the others stand behind them.
+  for (const auto& model : options_.cluster.custom_models)
+    all.push_back(config::without_engine(model));
+  for (const auto& model : all) {
     models_.push_back({.config = model,
                        .triton = std::make_shared<const config::triton_model>(model.triton),
                        .created = std::time(nullptr)});

@@ -69,6 +69,8 @@ node_state::standing node_state::stand_in_cluster(std::size_t index) const {
   if (model.backend_failed)
     return {"failed", model.note};
   const auto reports = reports_of(index);
+  if (options_.cluster.models.size() <= index)
+    return stand_alone(index);
   const auto has = [&](std::string_view state) {
     return std::any_of(reports.begin(), reports.end(),
                        [&](const replica_report* r) { return r->status.state == state; });

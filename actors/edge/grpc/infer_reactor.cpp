@@ -30,6 +30,7 @@ void infer_reactor::begin(surroundings& edge, const inference::ModelInferRequest
                           "ModelInfer RPC doesn't support models with decoupled transaction policy "
                           "when 'stream' is set; use ModelStreamInfer"}));
   call_ = std::move(*opened);
+  call_->expect_one();
   call_->begin();
 }
 

@@ -13,7 +13,9 @@ outcome<std::unique_ptr<call>> call::open(std::shared_ptr<service> around, infer
     return tl::unexpected<failure>(std::move(model.error()));
   if (auto good = check_request(request, *model); !good)
     return tl::unexpected<failure>(std::move(good.error()));
-  auto text = to_text_request(request, *model);
+  const auto& declared = *model->declared;
+  const bool takes_tensors = !declared.library.empty() && declared.base.empty();
+  auto text = takes_tensors ? to_tensor_request(request, *model) : to_text_request(request, *model);
   if (!text)
     return tl::unexpected<failure>(std::move(text.error()));
   return std::unique_ptr<call>{new call{std::move(around), std::move(request), std::move(*model),
@@ -43,11 +45,13 @@ void call::begin() {
        response_sink_ptr{std::move(sink)});
 }
 
+infer_response call::blank() const {
+  return {.model = model_.name, .version = model_.version, .id = request_.id};
+}
+
 infer_response call::respond(const response_part& part) const {
-  infer_response r{.model = model_.name,
-                   .version = model_.version,
-                   .id = request_.id,
-                   .last = part.finish != engine::finish_reason::none};
+  auto r = blank();
+  r.last = part.finish != engine::finish_reason::none;
   if (part.finish == engine::finish_reason::error) {
     r.error = to_failure(part.why);
     return r;
@@ -78,23 +82,80 @@ outcome<void> call::place(std::vector<tensor>& outputs) const {
   return {};
 }
 
+void call::take_text(response_part part, std::vector<infer_response>& all) {
+  const bool ends = part.finish != engine::finish_reason::none;
+  if (!text_.stream) {
+    merge(whole_, std::move(part));
+    if (ends)
+      all.push_back(respond(whole_));
+  } else if (ends || part.tokens > 0 || !part.text.empty()) {
+    all.push_back(respond(part));
+  }
+}
+
+/// A part may hold several responses, and the last of the request may be one without outputs.
+void call::take_tensors(response_part part, std::vector<infer_response>& all) {
+  const bool ends = part.finish != engine::finish_reason::none;
+  const bool failed = part.finish == engine::finish_reason::error;
+  const auto first = all.size();
+  for (auto& response : part.responses) {
+    auto& r = all.emplace_back(blank());
+    r.parameters = std::move(response.parameters);
+    for (auto& t : response.outputs)
+      r.outputs.push_back(
+          {std::move(t.name), t.type, std::move(t.shape), std::move(t.data), std::nullopt});
+    if (auto placed = place(r.outputs); !placed) {
+      r.outputs.clear();
+      r.error = std::move(placed.error());
+      r.last = true;
+      return;
+    }
+  }
+  if (!ends)
+    return;
+  if (failed || all.size() == first)
+    all.push_back(blank());
+  all.back().last = true;
+  if (failed)
+    all.back().error = to_failure(part.why);
+}
+
+/// Holds back what has come until the last response, and says then whether it was one.
+void call::keep_one(std::vector<infer_response>& all) {
+  bool ended = false;
+  for (auto& r : all) {
+    ended = r.last;
+    if (r.last && r.outputs.empty() && !r.error && responses_ > 0)
+      break;
+    ++responses_;
+    kept_ = std::move(r);
+  }
+  all.clear();
+  if (!ended)
+    return;
+  kept_.last = true;
+  if (responses_ != 1 && !kept_.error)
+    kept_.error = failure{failure_code::invalid_arg,
+                          "model '" + model_.name + "' produced " + std::to_string(responses_) +
+                              " responses to a request whose answer holds one; use "
+                              "generate_stream, or ModelStreamInfer of the gRPC service"};
+  all.push_back(std::move(kept_));
+}
+
 std::vector<infer_response> call::take() {
   std::vector<infer_response> all;
   if (ended_)
     return all;
   for (auto& entry : inbox_->take()) {
-    auto& part = entry.part;
-    const bool ends = part.finish != engine::finish_reason::none;
-    if (!text_.stream) {
-      merge(whole_, std::move(part));
-      if (ends)
-        all.push_back(respond(whole_));
-    } else if (ends || part.tokens > 0 || !part.text.empty()) {
-      all.push_back(respond(part));
-    }
+    if (tensors())
+      take_tensors(std::move(entry.part), all);
+    else
+      take_text(std::move(entry.part), all);
     if (!all.empty() && all.back().last)
       break;
   }
+  if (one_ && tensors())
+    keep_one(all);
   if (!all.empty() && all.back().last) {
     if (all.back().error)
       abandon();

@@ -25,20 +25,28 @@ public:
   call& operator=(const call&) = delete;
 
   void begin();
+  /// The caller carries one response: several are an error, which take() then says.
+  void expect_one() noexcept { one_ = true; }
   /// The responses that have come since the last call. Behind the one with `last` none follows.
   [[nodiscard]] std::vector<infer_response> take();
   /// The client has gone: the request ends, nothing comes any more.
   void abandon();
 
   /// Whether there may be several responses: a method that carries one refuses then.
-  [[nodiscard]] bool many() const noexcept { return text_.stream; }
+  /// Of a backend that takes tensors nobody knows before.
+  [[nodiscard]] bool many() const noexcept { return text_.stream && !tensors(); }
   [[nodiscard]] bool ended() const noexcept { return ended_; }
   [[nodiscard]] const infer_request& request() const noexcept { return request_; }
 
 private:
   call(std::shared_ptr<service> around, infer_request request, model_view model, text_request text,
        std::function<void()> wake);
+  [[nodiscard]] bool tensors() const noexcept { return text_.request.tensors != nullptr; }
   [[nodiscard]] infer_response respond(const response_part& part) const;
+  void take_text(response_part part, std::vector<infer_response>& all);
+  void take_tensors(response_part part, std::vector<infer_response>& all);
+  void keep_one(std::vector<infer_response>& all);
+  [[nodiscard]] infer_response blank() const;
   [[nodiscard]] outcome<void> place(std::vector<tensor>& outputs) const;
 
   std::shared_ptr<service> around_;
@@ -49,6 +57,10 @@ private:
   std::shared_ptr<inbox> inbox_;
   std::weak_ptr<choice_sink> sink_;
   response_part whole_;
+  /// Of a caller that carries one response: what has come, and how many.
+  infer_response kept_;
+  std::size_t responses_ = 0;
+  bool one_ = false;
   bool ended_ = false;
 };
 

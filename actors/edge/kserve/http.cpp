@@ -107,6 +107,9 @@ public:
     output out;
     for (const auto& r : call_->take()) {
       out.end = r.last;
+      // Of a backend whose end is no response of its own.
+      if (r.last && r.outputs.empty() && !r.error && std::exchange(begun_, true))
+        break;
       if (r.error && !std::exchange(begun_, true)) {
         out.whole = failure_reply(*r.error);
         return out;
@@ -239,6 +242,7 @@ tl::expected<std::unique_ptr<exchange>, reply> open_exchange(std::shared_ptr<ser
     return std::make_unique<event_exchange>(std::move(*running));
   if ((*running)->many())
     return tl::unexpected(failure_reply(one_response(what)));
+  (*running)->expect_one();
   // What the call needs it has; the reply needs the outputs alone.
   read->request.inputs.clear();
   return std::make_unique<whole_exchange>(std::move(*running), std::move(*read),

@@ -12,9 +12,8 @@
 
 namespace troupe::actors::kserve {
 
-/// The value of a request or response parameter.
-using parameter = std::variant<bool, std::int64_t, double, std::string>;
-using parameters = std::map<std::string, parameter, std::less<>>;
+using backends::parameter;
+using backends::parameters;
 
 /// An output that the client asked for.
 struct wanted_output {

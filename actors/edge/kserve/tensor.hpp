@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/edge/kserve/failure.hpp"
+#include "troupe/actors/tensors.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -11,23 +12,7 @@
 
 namespace troupe::actors::kserve {
 
-/// The types of the protocol.
-enum class datatype : std::uint8_t {
-  boolean,
-  uint8,
-  uint16,
-  uint32,
-  uint64,
-  int8,
-  int16,
-  int32,
-  int64,
-  fp16,
-  fp32,
-  fp64,
-  bytes,
-  bf16,
-};
+using backends::datatype;
 
 /// "BOOL", "BYTES", ...
 [[nodiscard]] std::string_view to_string(datatype type) noexcept;

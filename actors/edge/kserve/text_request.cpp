@@ -73,10 +73,25 @@ outcome<std::string> prompt_of(const infer_request& request) {
   return first;
 }
 
-outcome<void> read_sampling(const infer_request& request, inference_request& out) {
+std::string label_of(const parameter& value) {
+  if (const auto* text = std::get_if<std::string>(&value))
+    return *text;
+  if (const auto* truth = std::get_if<bool>(&value))
+    return *truth ? "true" : "false";
+  if (const auto* whole = std::get_if<std::int64_t>(&value))
+    return std::to_string(*whole);
+  return fmt::format("{}", std::get<double>(value));
+}
+
+outcome<void> read_sampling(const infer_request& request, const model_view& model,
+                            inference_request& out) {
+  auto given = request.parameters;
+  for (const auto& name : model.declared->own_parameters)
+    if (auto own = given.extract(name))
+      out.labels[name] = label_of(own.mapped());
   const auto* text = find_input(request, "sampling_parameters");
   if (text == nullptr)
-    return read_sampling_parameters(request.parameters, out);
+    return read_sampling_parameters(given, out);
   // The input replaces the parameters of the request; the two are not merged.
   const auto first = first_of(*text);
   return first ? read_sampling_text(*first, out) : tl::unexpected<failure>(first.error());
@@ -135,13 +150,30 @@ outcome<text_request> to_text_request(const infer_request& request, const model_
   made.request.model = model.name;
   made.request.prompt_text = std::move(*prompt);
   made.request.arrival = request.arrival;
-  if (auto read = read_sampling(request, made.request); !read)
+  if (auto read = read_sampling(request, model, made.request); !read)
     return tl::unexpected(std::move(read.error()));
   made.asks_logprobs = made.request.logprobs.has_value();
   if (made.cumulative_logprob && !made.asks_logprobs)
     made.request.logprobs = 0;
   if (auto read = read_protocol_parameters(request.parameters, made.request); !read)
     return tl::unexpected(std::move(read.error()));
+  return made;
+}
+
+outcome<text_request> to_tensor_request(infer_request& request, const model_view& model) {
+  text_request made;
+  made.stream = *model.declared->decoupled;
+  made.request.model = model.name;
+  made.request.arrival = request.arrival;
+  if (auto read = read_protocol_parameters(request.parameters, made.request); !read)
+    return tl::unexpected(std::move(read.error()));
+  backends::request tensors{.id = request.id, .parameters = request.parameters};
+  for (auto& t : request.inputs)
+    tensors.inputs.push_back({std::move(t.name), t.type, std::move(t.shape), std::move(t.data)});
+  request.inputs.clear();
+  for (const auto& out : request.outputs)
+    tensors.outputs.push_back(out.name);
+  made.request.tensors = std::make_shared<const backends::request>(std::move(tensors));
   return made;
 }
 

@@ -23,6 +23,11 @@ struct text_request {
   std::vector<std::string> outputs;
 };
 
+/// A request to a model whose backend takes tensors: they go to it as they are.
+/// @errors invalid_arg: priority, timeout or a triton_* parameter that is wrong
+[[nodiscard]] outcome<text_request> to_tensor_request(infer_request& request,
+                                                      const model_view& model);
+
 /// Maps tensors and parameters as the vLLM backend does.
 /// @pre check_request() has passed
 /// @errors the backend's own sentences, behind "Error generating stream: "

@@ -1,11 +1,13 @@
 #pragma once
 
+#include "troupe/actors/tensors.hpp"
 #include "troupe/base/error.hpp"
 #include "troupe/base/ids.hpp"
 #include "troupe/engine/request.hpp"
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,6 +46,11 @@ struct inference_request {
   std::vector<std::string> stop;
   bool include_stop_str_in_output = false;
   bool skip_special_tokens = true;
+
+  /// Of a model whose backend takes tensors: the request as the client sent it; no prompt then.
+  std::shared_ptr<const backends::request> tensors;
+  /// Parameters that the model's backend declared as its own.
+  std::map<std::string, std::string> labels;
 
   std::int32_t priority = 0;
   std::string cache_salt;
@@ -93,6 +100,8 @@ struct response_part {
   /// The token of stop_token_ids that ended the answer, if one did (not for eos).
   std::optional<token_id> stop_token;
   usage counts;
+  /// Of a backend that answers in tensors: the responses that have come, in their order.
+  std::vector<backends::response> responses;
   /// With finish_reason::error: why.
   error why;
 };

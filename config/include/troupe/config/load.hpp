@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "troupe/base/error.hpp"
+#include "troupe/config/backend_needs.hpp"
 #include "troupe/config/cluster.hpp"
 #include "troupe/config/diagnostics.hpp"
 
@@ -23,6 +25,8 @@ struct build_capabilities {
   std::uint32_t max_tensor_parallel_size = 8;
   /// Names of backends beside "troupe" and "vllm" that can be found; a model of another is refused.
   std::vector<std::string> backends{};
+  /// Opens the library of a backend that is in neither list, and asks it what the model needs.
+  std::function<result<backend_needs>(const backend_question&)> ask_backend{};
   /// The architectures of config.json that the engine has recipes for; empty: the engine says at
   /// load.
   std::vector<std::string> architectures{};

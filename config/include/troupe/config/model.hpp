@@ -100,9 +100,14 @@ struct model_config {
   setting<std::string> generation_config{"auto", {}};
   generation_defaults generation;
   std::vector<ineffective_argument> without_effect;
+  /// The keys of model.json that its backend declared as its own, as a JSON object.
+  std::string own_keys = "{}";
   /// The model as Triton's protocols show it; completed even where there is no config.pbtxt.
   triton_model triton;
 };
+
+/// A model of a backend that stands alone, as the node starts it: without engine arguments.
+[[nodiscard]] model_config without_engine(triton_model model);
 
 /// Fills in what the engine found by measuring, unless a person said it. @pre tokens > 0
 /// The value is raised to max_num_seqs, because each running sequence needs a token a step.

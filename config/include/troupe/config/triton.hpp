@@ -144,6 +144,12 @@ struct triton_model {
   std::optional<config::dynamic_batching> dynamic_batching;
   setting<bool> response_cache;
   std::vector<config_without_effect> without_effect;
+  /// The library of a backend that is no part of the program; empty for the engine.
+  std::filesystem::path library;
+  /// The backend that this library builds on, "troupe"; empty when it stands alone.
+  std::string base;
+  /// Parameters of requests that are the library's own.
+  std::vector<std::string> own_parameters;
 
   /// The whole completed configuration, what is not above included, as the bytes of an
   /// inference::ModelConfig; equal configurations have equal bytes.

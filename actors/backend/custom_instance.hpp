@@ -1,0 +1,64 @@
+#pragma once
+
+#include "actors/backend/library.hpp"
+#include "actors/backend/library_host.hpp"
+#include "actors/front_desk.hpp"
+#include "actors/protocol.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace troupe::actors {
+
+/// One request on its way through a library.
+struct custom_job {
+  inference_request_ptr request;
+  response_sink_ptr sink;
+};
+using custom_job_ptr = std::shared_ptr<const custom_job>;
+
+} // namespace troupe::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::custom_job_ptr)
+
+namespace troupe::actors {
+
+/// One instance of a model of a backend that stands alone. `load` opens the library and initializes
+/// it; a job is answered when execute has returned.
+using custom_instance =
+    caf::typed_actor<TROUPE_ANSWERS(void, load_atom), TROUPE_ANSWERS(void, custom_job_ptr)>;
+
+struct instance_options {
+  std::shared_ptr<const config::triton_model> model;
+  std::uint64_t version = 0;
+  std::uint32_t number = 0;
+  std::shared_ptr<library_host> host;
+};
+
+class instance_state {
+public:
+  static inline const char* name = "troupe.instance";
+
+  explicit instance_state(custom_instance::pointer self) : self_{self} {}
+  ~instance_state();
+  instance_state(const instance_state&) = delete;
+  instance_state& operator=(const instance_state&) = delete;
+
+  [[nodiscard]] custom_instance::behavior_type make_behavior(instance_options options);
+
+private:
+  [[nodiscard]] caf::result<void> load();
+  [[nodiscard]] caf::result<void> execute(const custom_job& job);
+  [[nodiscard]] std::string where(std::string_view function) const;
+
+  custom_instance::pointer self_;
+  instance_options options_;
+  std::unique_ptr<backends::backend> backend_;
+};
+
+/// The behaviour of an instance. Spawn it detached: a library may block.
+custom_instance::behavior_type run_instance(custom_instance::stateful_pointer<instance_state> self,
+                                            instance_options options);
+
+} // namespace troupe::actors

@@ -1,0 +1,78 @@
+#include "actors/backend/hybrid_backend.hpp"
+
+#include "troupe/base/log.hpp"
+
+#include <utility>
+
+namespace troupe::actors {
+
+namespace {
+
+std::string where(std::string_view function, const config::model_config& model) {
+  return std::string{function} + " of the backend '" + *model.triton.backend + "'";
+}
+
+} // namespace
+
+result<void> hybrid_backend::base_half::initialize() {
+  return whole_.own_.initialize(whole_.model_, whole_.port_);
+}
+
+void hybrid_backend::base_half::execute(inference_request_ptr request, response_sink_ptr sink) {
+  whole_.own_.execute(std::move(request), std::move(sink));
+}
+
+void hybrid_backend::base_half::finalize() { whole_.own_.finalize(); }
+
+void hybrid_backend::client_port::submit(engine::submission request,
+                                         std::shared_ptr<token_stream> stream,
+                                         response_sink_ptr owner) {
+  whole_.engine_->submit(std::move(request), std::move(stream),
+                         whole_.client_ ? whole_.client_ : std::move(owner));
+}
+
+result<config::model_config> hybrid_backend::auto_complete_config(config::model_config given) {
+  const auto library = backend_library::open(given.triton.library, *given.triton.backend);
+  if (!library)
+    return fail(library.error());
+  auto made = library->make_hybrid();
+  if (!made)
+    return fail(made.error());
+  class_ = std::move(*made);
+  class_->set_base(base_);
+  return given;
+}
+
+result<void> hybrid_backend::initialize(const config::model_config& model, engine_port& engine) {
+  model_ = model;
+  engine_ = &engine;
+  host_ = std::make_unique<library_host>(model.name, numbers_);
+  const backends::hybrid_facts facts{facts_of(model.triton, model.version, 0), model.own_keys};
+  return guarded(where("initialize", model), [&] { return class_->initialize(facts, *host_); });
+}
+
+void hybrid_backend::execute(inference_request_ptr request, response_sink_ptr sink) {
+  client_ = sink;
+  const auto done = guarded(where("execute", model_), [&]() -> result<void> {
+    class_->execute(std::move(request), sink);
+    return {};
+  });
+  client_.reset();
+  if (done)
+    return;
+  response_part last;
+  last.finish = engine::finish_reason::error;
+  last.why = done.error();
+  sink->on_part(std::move(last));
+}
+
+void hybrid_backend::finalize() {
+  const auto done = guarded(where("finalize", model_), [&]() -> result<void> {
+    class_->finalize();
+    return {};
+  });
+  if (!done)
+    log_error("model {}: {}", model_.name, done.error().note);
+}
+
+} // namespace troupe::actors
