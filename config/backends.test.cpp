@@ -48,10 +48,6 @@ std::string all_of(const load_result& loaded) {
   return text;
 }
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 } // namespace
 
 TEST_CASE("what a library declares completes the model, and what was written stays") {

@@ -47,8 +47,8 @@ struct model_context {
 };
 
 /// Merges model.json of one version with the cluster file's section, checks every argument against
-/// the three tables and completes the rest from the model's own files. `own_keys` are the backend's,
-/// which alone knows what they mean.
+/// the three tables and completes the rest from the model's own files. `own_keys` are the
+/// backend's, which alone knows what they mean.
 [[nodiscard]] model_config read_model(const repository_entry& entry, std::uint64_t version,
                                       const model_context& context,
                                       const std::vector<std::string>& own_keys,

@@ -10,8 +10,8 @@
 
 namespace troupe::actors {
 
-/// The way back of one request, over the sink of its edge. What does not fit what the model declares
-/// ends the request with an error that names it. Thread-safe.
+/// The way back of one request, over the sink of its edge. What does not fit what the model
+/// declares ends the request with an error that names it. Thread-safe.
 class custom_exchange final : public backends::exchange {
 public:
   custom_exchange(std::shared_ptr<const config::triton_model> model, inference_request_ptr request,

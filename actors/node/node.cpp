@@ -73,6 +73,9 @@ void node_state::start_backend(std::size_t index) {
 void node_state::on_backend_loaded(std::size_t index, const error* why) {
   auto& model = models_[index];
   model.backend_ready = why == nullptr;
+  // Without an engine the backends alone can show that the process goes on.
+  if (model.backend_ready && options_.cluster.models.empty())
+    options_.desk->mark_progress(now());
   if (why != nullptr && why->code != errc::peer_down) {
     log_error("model {}: {}", model.config.name, to_string(*why));
     model.backend_failed = true;
@@ -245,7 +248,6 @@ void node_state::measure_mailboxes() {
           .then(
               [this](std::uint64_t waiting) {
                 options_.metrics->set_mailbox("backend", waiting);
-                // Without an engine its backends alone can show that the process goes on.
                 if (options_.cluster.models.empty())
                   options_.desk->mark_progress(now());
               },

@@ -87,7 +87,8 @@ public:
 private:
   result<void> read_keys(const std::string& text) try {
     const auto keys = json::parse(text);
-    for (const auto& [name, value] : keys.value("tenants", json::object()).items())
+    const auto tenants = keys.value("tenants", json::object());
+    for (const auto& [name, value] : tenants.items())
       tenants_[name] = {value.value("prompt", "{prompt}"), value.value("system", "")};
     for (const auto& [name, one] : tenants_)
       if (one.prompt.find("{prompt}") == std::string::npos)

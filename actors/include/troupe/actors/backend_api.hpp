@@ -151,12 +151,9 @@ public:
   extern "C" __attribute__((visibility("default"))) const troupe_backend_description*              \
   troupe_backend_describe() {                                                                      \
     static const troupe_backend_description description{                                           \
-        ::troupe::backends::api_version,                                                           \
-        TROUPE_BACKEND_ABI,                                                                        \
-        name,                                                                                      \
-        base,                                                                                      \
-        base_version,                                                                              \
-        [] { return static_cast<void*>(static_cast<interface*>(new type)); }};                     \
+        ::troupe::backends::api_version, TROUPE_BACKEND_ABI, name, base, base_version, [] {        \
+          return static_cast<void*>(static_cast<interface*>(new type));                            \
+        }};                                                                                        \
     return &description;                                                                           \
   }
 

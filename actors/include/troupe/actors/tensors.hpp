@@ -108,8 +108,8 @@ struct request {
 
   /// The input of that name, or null.
   [[nodiscard]] const tensor* find(std::string_view name) const {
-    const auto at = std::find_if(inputs.begin(), inputs.end(),
-                                 [&](const tensor& t) { return t.name == name; });
+    const auto at =
+        std::find_if(inputs.begin(), inputs.end(), [&](const tensor& t) { return t.name == name; });
     return at == inputs.end() ? nullptr : &*at;
   }
   [[nodiscard]] bool wants(std::string_view output) const {
