@@ -235,11 +235,11 @@ void node_state::kill(const std::string& kind) {
     self_->quit(caf::exit_reason::kill);
   else if (kind == "router" && options_.router)
     caf::anon_send_exit(options_.router, caf::exit_reason::kill);
-  else if (kind == "backend" && is_front())
+  else if (kind == "backend" && is_front()) {
     for (auto& model : models_)
       if (model.backend)
         caf::anon_send_exit(model.backend, caf::exit_reason::kill);
-  else if (kind == "replica")
+  } else if (kind == "replica")
     for (auto& [id, replica] : replicas_)
       caf::anon_send_exit(replica.supervisor, caf::exit_reason::kill);
   else if (kind == "scheduler" || kind == "worker" || kind == "rank" || kind == "kv_manager")
