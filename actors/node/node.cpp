@@ -175,6 +175,8 @@ void node_state::restart_now(const std::string& what) {
     start_router();
   else if (what.starts_with("backend:"))
     restart_backend(std::stoul(what.substr(8)));
+  else if (what.starts_with("leave:"))
+    start_leaving(std::stoul(what.substr(6)));
   else if (what.starts_with("replica:"))
     restart_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
   for (auto& edge : options_.edges)
