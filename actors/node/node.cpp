@@ -196,6 +196,8 @@ void node_state::restart_now(const std::string& what) {
     start_router();
   else if (what.starts_with("backend:"))
     restart_backend(std::stoul(what.substr(8)));
+  else if (what.starts_with("leave:"))
+    start_leaving(std::stoul(what.substr(6)));
   else if (what.starts_with("replica:"))
     restart_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
   for (auto& edge : options_.edges)
@@ -260,11 +262,11 @@ void node_state::kill(const std::string& kind) {
     self_->quit(caf::exit_reason::kill);
   else if (kind == "router" && options_.router)
     caf::anon_send_exit(options_.router, caf::exit_reason::kill);
-  else if (kind == "backend" && is_front())
+  else if (kind == "backend" && is_front()) {
     for (auto& model : models_)
       if (model.backend)
         caf::anon_send_exit(model.backend, caf::exit_reason::kill);
-  else if (kind == "replica")
+  } else if (kind == "replica")
     for (auto& [id, replica] : replicas_)
       caf::anon_send_exit(replica.supervisor, caf::exit_reason::kill);
   else if (kind == "scheduler" || kind == "worker" || kind == "rank" || kind == "kv_manager")

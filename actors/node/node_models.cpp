@@ -12,7 +12,9 @@ namespace troupe::actors {
 namespace {
 
 /// Of a tenth of a second each, without a request: what was on its way has arrived.
-constexpr std::uint32_t quiet_ticks_wanted = 4;
+constexpr std::uint32_t quiet_ticks_wanted = 8;
+/// The old replicas go on taking requests until every router must know the new ones.
+constexpr std::chrono::milliseconds head_start{500};
 /// Of a backend that executes something long.
 constexpr std::chrono::hours answer_limit{24};
 
@@ -135,13 +137,17 @@ void node_state::take_over(model_change& change) {
       if (replica.where.model == *change.next)
         for (const auto& [hub, router] : routers())
           tell(self_, replica.supervisor, attach_atom::value, hub, router);
-  if (change.old)
-    start_leaving(*change.old);
+  if (change.old) {
+    models_[*change.old].is = stage::leaving;
+    tell_later(self_, head_start, attach_atom::value, "leave:" + std::to_string(*change.old));
+  }
   change.next.reset();
   publish();
 }
 
 void node_state::start_leaving(std::size_t index) {
+  if (models_[index].is == stage::gone)
+    return;
   models_[index].is = stage::leaving;
   models_[index].quiet_ticks = 0;
   for (const auto& [id, replica] : replicas_)
