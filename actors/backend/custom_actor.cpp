@@ -106,6 +106,13 @@ void custom_state::give(std::size_t index, const custom_job_ptr& job) {
           [job](const caf::error& why) { end_with_error(*job->sink, from_caf(why)); });
 }
 
+/// Requests that wait or are in work.
+std::uint64_t custom_state::unanswered() const {
+  const auto busy =
+      std::count_if(seats_.begin(), seats_.end(), [](const seat& s) { return !s.free; });
+  return waiting_.size() + static_cast<std::uint64_t>(busy);
+}
+
 void custom_state::abandon(const response_sink_ptr& owner) {
   std::erase_if(waiting_, [&](const custom_job_ptr& job) { return job->sink == owner; });
 }
@@ -122,7 +129,7 @@ backend_core::behavior_type custom_state::make_behavior(custom_options options) 
       [](const engine::token_batch&) {},
       [this](load_atom) { return load(); },
       [](attach_atom, const router_actor&) {},
-      [this](status_atom) { return static_cast<std::uint64_t>(waiting_.size()); },
+      [this](status_atom) { return unanswered(); },
   };
 }
 

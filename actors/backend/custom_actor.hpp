@@ -37,6 +37,7 @@ private:
   void execute(inference_request_ptr request, response_sink_ptr sink);
   void abandon(const response_sink_ptr& owner);
   void dispatch();
+  [[nodiscard]] std::uint64_t unanswered() const;
   void give(std::size_t index, const custom_job_ptr& job);
 
   backend_core::pointer self_;

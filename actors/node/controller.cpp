@@ -27,11 +27,6 @@ void controller_state::load(const std::string& name, const config::model_overrid
     return done(fail(read.error()));
   for (const auto& finding : read->warnings)
     log_warn("{}", to_string(finding));
-  if (read->engines.empty())
-    return done(fail(errc::unsupported, "model '" + name +
-                                            "' has a backend that the engine does "
-                                            "not serve: " +
-                                            *read->description.backend));
   ask(self_, options_.node, longest, attach_atom::value,
       loaded_model_ptr{std::make_shared<const config::loaded_model>(std::move(*read))})
       .then([done](std::uint64_t) { done({}); },

@@ -74,7 +74,7 @@ void node_state::on_backend_loaded(std::size_t index, const error* why) {
   auto& model = models_[index];
   model.backend_ready = why == nullptr;
   // Without an engine the backends alone can show that the process goes on.
-  if (model.backend_ready && options_.cluster.models.empty())
+  if (model.backend_ready && replicas_.empty())
     options_.desk->mark_progress(now());
   if (why != nullptr && why->code != errc::peer_down) {
     log_error("model {}: {}", model.config.name, to_string(*why));
@@ -250,7 +250,7 @@ void node_state::measure_mailboxes() {
           .then(
               [this](std::uint64_t waiting) {
                 options_.metrics->set_mailbox("backend", waiting);
-                if (options_.cluster.models.empty())
+                if (replicas_.empty())
                   options_.desk->mark_progress(now());
               },
               [](const caf::error&) {});

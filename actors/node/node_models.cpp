@@ -18,6 +18,12 @@ constexpr std::chrono::milliseconds head_start{500};
 /// Of a backend that executes something long.
 constexpr std::chrono::hours answer_limit{24};
 
+/// The version that is served of a model that was read.
+config::model_config served_of(const config::loaded_model& loaded) {
+  return loaded.engines.empty() ? config::without_engine(loaded.description)
+                                : loaded.engines.back();
+}
+
 } // namespace
 
 std::optional<std::size_t> node_state::find_served(const std::string& name) const {
@@ -47,7 +53,7 @@ std::optional<error> node_state::refuse_change(const config::model_config* model
 }
 
 caf::result<std::uint64_t> node_state::load(loaded_model_ptr loaded) {
-  const auto& model = loaded->engines.back();
+  const auto model = served_of(*loaded);
   if (const auto why = refuse_change(&model))
     return to_caf(*why);
   auto answer = self_->make_response_promise<std::uint64_t>();
@@ -112,7 +118,7 @@ void node_state::go_on(model_change& change) {
 
 /// The new one loads beside the old, which serves until the new one can.
 void node_state::start_change(model_change& change) {
-  const auto& model = change.loaded->engines.back();
+  const auto model = served_of(*change.loaded);
   change.next = models_.size();
   models_.push_back({.config = model,
                      .triton = std::make_shared<const config::triton_model>(model.triton),
@@ -121,6 +127,8 @@ void node_state::start_change(model_change& change) {
                      .created = std::time(nullptr)});
   std::erase_if(unloaded_, [&](const unloaded_model& m) { return m.name == change.name; });
   start_backend(*change.next);
+  if (change.loaded->engines.empty())
+    return;
   auto alone = options_.cluster;
   alone.models = {model};
   for (auto where : place(alone)) {
@@ -209,7 +217,7 @@ void node_state::end_change(model_change& change, const std::optional<error>& wh
   if (why)
     change.answer.deliver(to_caf(*why));
   else
-    change.answer.deliver(change.loaded ? change.loaded->engines.back().version : 0);
+    change.answer.deliver(change.loaded ? served_of(*change.loaded).version : 0);
   log_info("model {}: {}", change.name,
            why             ? why->note
            : change.loaded ? std::string{"loaded"}

@@ -89,6 +89,25 @@ def test_the_reranker_is_a_model_like_others(reranker):
     assert reranker.metric("nv_inference_request_success", model="reranker") == 2
 
 
+def test_a_custom_model_comes_and_goes(tmp_path):
+    """Loaded by request, again while it serves, and unloaded."""
+    body = {"query": "cat food", "documents": DOCUMENTS}
+    with Cluster(tmp_path, repository=ROOT / "examples/custom_backend/models",
+                 arguments=("--backend-directory", example("custom_backend"),
+                            "--model-control-mode", "explicit")) as served:
+        def order(what):
+            answer = served.post(f"/v2/repository/models/reranker/{what}", {})
+            assert answer.status_code == 200, answer.text
+
+        assert served.post("/v2/models/reranker/generate", body).status_code in (400, 404)
+        for _ in range(2):
+            order("load")
+            assert served.post("/v2/models/reranker/generate", body).json()["order"] == [1, 2, 0]
+        order("unload")
+        assert served.post("/v2/models/reranker/generate", body).status_code in (400, 404)
+        assert served.get("/v2/health/ready").status_code == 200
+
+
 def test_the_scores_are_those_of_the_formula(reranker):
     answer = reranker.post("/v2/models/reranker/generate", {"query": "cat food", "documents": DOCUMENTS}).json()
     bags = [["dogs", "bark", "moon"], ["food", "cat", "what", "cat", "eats"], ["cat", "sleeps"]]

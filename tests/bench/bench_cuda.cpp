@@ -28,8 +28,8 @@
 //              less_ahead,skinny,narrow,gate_in_product,warpgroups]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
 //
-// --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over the
-// first N GPUs.
+// --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
+// the first N GPUs.
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
 // all, and all but one.

@@ -117,6 +117,8 @@ node_core::behavior_type far_node(node_core::stateful_pointer<far_node_state> se
         caf::anon_send_exit(state(self).seats.back(), caf::exit_reason::kill);
       },
       [](attach_atom, const std::string&) {},
+      [](attach_atom, const loaded_model_ptr&) { return std::uint64_t{0}; },
+      [](detach_atom, const std::string&) { return std::uint64_t{0}; },
       [](const roster_view_ptr&) {},
       [](drain_atom, const drain_order&) {},
       [](drain_atom) { return std::uint64_t{0}; },
