@@ -45,8 +45,8 @@ def test_they_are_the_models_own_whatever_the_temperature(bard):
     """The first position is the same for every seed: so are the likeliest tokens there."""
     first = completion(bard, logprobs=20, max_tokens=1).choices[0].logprobs.top_logprobs[0]
     for seed in range(8):
-        told = completion(bard, logprobs=20, max_tokens=1, temperature=1.5, top_k=50,
-                          seed=seed).choices[0].logprobs
+        told = completion(bard, logprobs=20, max_tokens=1, temperature=1.5, seed=seed,
+                          extra_body={"top_k": 50}).choices[0].logprobs
         assert first.items() <= told.top_logprobs[0].items()
         assert told.top_logprobs[0][told.tokens[0]] == told.token_logprobs[0]
 
