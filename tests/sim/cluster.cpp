@@ -108,7 +108,9 @@ void cluster::fenced(node_index a, node_index b) {
   const auto stage_side = is_front(a) ? b : a;
   const auto front_side = is_front(a) ? a : b;
   const auto who = around_.pick(6) == 0 ? front_side : stage_side;
+  ++fences_due_;
   time_.after(milliseconds{50 + around_.pick(400)}, [this, who, life = net_.life(who)] {
+    --fences_due_;
     if (!net_.alive(who) || net_.life(who) != life)
       return;
     if (plan_.restarts_when_fenced) {
@@ -221,7 +223,7 @@ void cluster::run() {
 
 bool cluster::at_rest() const {
   const auto quiet = [](const auto& place) { return place.who != nullptr && !place.returning; };
-  return clients_.open_count() == 0 && net_.all_connected() &&
+  return clients_.open_count() == 0 && net_.all_connected() && fences_due_ == 0 &&
          std::ranges::all_of(fronts_,
                              [&](const auto& f) { return quiet(f) && !f.who->draining(); }) &&
          std::ranges::all_of(stages_, [&](const auto& s) {

@@ -82,6 +82,8 @@ private:
   std::vector<place<stage>> stages_;
   std::vector<std::unique_ptr<process>> graveyard_;
   std::uint32_t last_hub_ = 0;
+  /// Nodes that were declared dead and have not ended or taken a fresh id yet.
+  std::uint32_t fences_due_ = 0;
   std::uint64_t faults_ = 0;
   std::uint64_t preemptions_ = 0;
   std::uint64_t matched_tokens_ = 0;
