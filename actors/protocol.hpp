@@ -6,6 +6,7 @@
 #include "engine/exec/executor.hpp"
 #include "engine/kv/messages.hpp"
 #include "engine/request/step.hpp"
+#include "engine/request/step_bytes.hpp"
 #include "engine/route/replica_table.hpp"
 #include "engine/sched/scheduler.hpp"
 #include "troupe/actors/messages.hpp"
@@ -18,14 +19,36 @@
 
 namespace troupe::engine {
 
+/// Whether there is a value; it goes to `to`.
+template <class T>
+[[nodiscard]] bool take_into(T& to, result<T> from) {
+  if (from)
+    to = std::move(*from);
+  return from.has_value();
+}
+
 TROUPE_INSPECT(new_sequence, id, tokens, prompt_tokens, blocks, sampling)
-TROUPE_INSPECT(step_row, id, position, tokens, samples, new_blocks)
-TROUPE_INSPECT(step_batch, id, removed, added, rows)
-TROUPE_INSPECT(sampled_token, id, token)
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, step_batch& o) {
+  return actors::inspect_packed(
+      f, "step_batch", [&] { return pack_rows(o.rows); },
+      [&](std::string_view bytes) { return take_into(o.rows, unpack_rows(bytes)); }, o.id,
+      o.removed, o.added);
+}
+
 TROUPE_INSPECT(row_logprobs, id, of)
 TROUPE_INSPECT(failed_row, id, code, note)
 TROUPE_INSPECT(step_timings, prepare, forward, sample, idle)
-TROUPE_INSPECT(step_result, id, tokens, logprobs, failed, timings)
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, step_result& o) {
+  return actors::inspect_packed(
+      f, "step_result", [&] { return pack_tokens(o.tokens); },
+      [&](std::string_view bytes) { return take_into(o.tokens, unpack_tokens(bytes)); }, o.id,
+      o.logprobs, o.failed, o.timings);
+}
+
 TROUPE_INSPECT(kv_admit, request, hashes, tokens, blocks_wanted)
 TROUPE_INSPECT(kv_admitted, request, cached, granted, exhausted)
 TROUPE_INSPECT(kv_want, blocks)

@@ -65,7 +65,7 @@ one() {
 
 step_kernels() { one kernels 50 "$from/bin/kernels_cuda_test" -d yes; }
 step_sampling() { one sampling 30 "$from/bin/engine_exec_cuda_test" -d yes "the device samples*"; }
-step_executor() { one executor 60 "$from/bin/engine_exec_cuda_test" -d yes "~the device samples*" "~cuda logits*"; }
+step_executor() { one executor 60 "$from/bin/engine_exec_cuda_test" -d yes "~the device samples*" "~cuda logits*" "~[ranks]"; }
 step_golden() { one golden 40 "$from/bin/engine_exec_cuda_test" -d yes "cuda logits*"; }
 step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256 --mixed 64,192; }
 step_bench06b() { one bench06b 45 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256; }
@@ -177,14 +177,14 @@ step_tp_bench() {
   done
   one bench_tp_no_graphs 30 "$from/bin/bench_cuda" --model llama8b --ranks 2 --batches 1,64,256 --prefill 128 --without graphs_of_ranks
 }
-kill_rank() { curl -sS -m 5 "http://127.0.0.1:$1/troupe/v1/debug/kill" -H 'content-type: application/json' -d '{"kind":"rank"}' 2>&1; }
+kill_rank() { curl -sS -m 5 "http://127.0.0.1:$1/troupe/v1/debug/kill" -H 'content-type: application/json' -d '{"actor":"rank"}' 2>&1; }
 # killed NAME PORT BODY FILE: asks, ends a rank meanwhile, and says how long the whole took.
 killed() {
   local name=$1 port=$2 begin asked said
   begin=$(date +%s%N)
   curl -sS -m 40 "http://127.0.0.1:$port/v1/completions" -H 'content-type: application/json' -d "$3" >"$4" 2>&1 &
   asked=$!
-  sleep 0.3
+  sleep 0.12
   said=$(kill_rank "$port")
   wait "$asked"
   note "$name" "kill: ${said:0:60}; answered after $((($(date +%s%N) - begin) / 1000000)) ms: $(tail -c 150 "$4" | tr '\n' ' ')"

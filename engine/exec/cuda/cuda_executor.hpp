@@ -76,6 +76,7 @@ private:
   [[nodiscard]] result<void> load_rank(const load_progress& progress);
   [[nodiscard]] result<void> check_options();
   [[nodiscard]] result<void> read_config();
+  [[nodiscard]] result<void> await_memory();
   [[nodiscard]] result<void> load_weights(const load_progress& progress);
   [[nodiscard]] result<void> make_memory();
   [[nodiscard]] result<std::uint64_t> kv_budget();
@@ -103,6 +104,8 @@ private:
 
   executor_options options_;
   device_info device_;
+  /// Ends after everything that holds memory.
+  device_tenant tenant_{device_.index};
   executor_description description_;
   model_config config_;
   kernels::dtype compute_ = kernels::dtype::bf16;

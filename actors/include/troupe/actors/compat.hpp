@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #if CAF_VERSION >= 1800
@@ -62,6 +63,22 @@ auto inspect_members(Inspector& f, const char* name, F&& members) {
   return members([&](auto&... xs) { return f(caf::meta::type_name(name), xs...); });
 }
 } // namespace detail
+
+/// As TROUPE_INSPECT for a type one part of which travels packed: pack() gives its bytes;
+/// unpack(bytes) takes them in, and answers false where they are none.
+template <class Inspector, class Pack, class Unpack, class... Ts>
+typename Inspector::result_type inspect_packed(Inspector& f, const char* name, Pack pack,
+                                               Unpack unpack, Ts&... others) {
+  std::string bytes;
+  if constexpr (Inspector::reads_state)
+    bytes = pack();
+  const auto load = [&]() -> caf::error {
+    if (unpack(std::string_view{bytes}))
+      return caf::none;
+    return caf::sec::invalid_argument;
+  };
+  return f(caf::meta::type_name(name), others..., bytes, caf::meta::load_callback(load));
+}
 
 /// Wraps an operating error so that it travels as CAF's error type.
 [[nodiscard]] inline caf::error to_caf(const error& e) {
