@@ -27,8 +27,6 @@ template <class T>
   return from.has_value();
 }
 
-TROUPE_INSPECT(new_sequence, id, tokens, prompt_tokens, blocks, sampling)
-
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, step_batch& o) {
   return actors::inspect_packed(
@@ -36,10 +34,6 @@ typename Inspector::result_type inspect(Inspector& f, step_batch& o) {
       [&](std::string_view bytes) { return take_into(o.rows, unpack_rows(bytes)); }, o.id,
       o.removed, o.added);
 }
-
-TROUPE_INSPECT(row_logprobs, id, of)
-TROUPE_INSPECT(failed_row, id, code, note)
-TROUPE_INSPECT(step_timings, prepare, forward, sample, idle)
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, step_result& o) {
@@ -49,6 +43,10 @@ typename Inspector::result_type inspect(Inspector& f, step_result& o) {
       o.logprobs, o.failed, o.timings);
 }
 
+TROUPE_INSPECT(new_sequence, id, tokens, prompt_tokens, blocks, sampling)
+TROUPE_INSPECT(row_logprobs, id, of)
+TROUPE_INSPECT(failed_row, id, code, note)
+TROUPE_INSPECT(step_timings, prepare, forward, sample, idle)
 TROUPE_INSPECT(kv_admit, request, hashes, tokens, blocks_wanted)
 TROUPE_INSPECT(kv_admitted, request, cached, granted, exhausted)
 TROUPE_INSPECT(kv_want, blocks)
