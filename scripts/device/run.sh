@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,policies8b,wire,compare8b,compare06b,loads8b,online; with .peer beside the
+#   or of each8b,each06b,profile,profile_load,policies8b,wire,stages,compare8b,compare06b,loads8b,online; with .peer beside the
 #   bundle and the step peer before them, the last four measure vLLM too; or, with two GPUs, of tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
@@ -92,6 +92,11 @@ step_profile_load() {
 step_wire() {
   lscpu | grep -E '^(Model name|CPU\(s\))' || true
   one bench_wire 240 env "PATH=$from/bin:$PATH" "$from/bin/bench_transport" "${WIRE_ROUNDS:-7}"
+}
+# Two stages of a simulated step against one, in processes of this host.
+step_stages() {
+  one stages 90 env "TROUPE_BIN=$from/bin/troupe" python3 tests/bench/stages.py 7
+  note stages "$(tail -n 1 "$out/stages.log" | head -c 200)"
 }
 # What the scheduler and the device make of loads, with prompts spread over so many steps.
 step_policies8b() {
@@ -225,7 +230,7 @@ step_tp_serve() {
   local said
   said=$("${ours[@]}" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18437 --set 'devices=["cuda:0"]' --set models.bard.tensor_parallel=2 2>&1 | tail -n 1)
   note "error: one GPU for two ranks" "${said:0:200}"
-  said=$(env "LD_LIBRARY_PATH=$from/lib:$cublas:/usr/local/cuda/lib64" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18438 "${two[@]}" 2>&1 | tail -n 1)
+  said=$(env "LD_LIBRARY_PATH=$from/lib:$cublas:/usr/local/cuda/lib64" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18438 "${two[@]}" 2>&1 | grep -ai nccl | tail -n 1)
   note "error: no NCCL" "${said:0:250}"
 }
 
