@@ -1,4 +1,5 @@
 #include "config/cluster_reader.hpp"
+#include "config/hf_cache.hpp"
 
 #include <fmt/core.h>
 
@@ -94,6 +95,9 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
     sink.error(errc::invalid_argument, root.from(), "model_repository",
                "is missing; give the directory that holds <model>/<version>/model.json");
   r.read("backend_directory", out.backend_directory, as_directory);
+  out.cache_directory = {cache_directory(options.environment),
+                         {origin_kind::default_value, "", 0, "XDG_CACHE_HOME or HOME"}};
+  r.read("cache_directory", out.cache_directory, as_path);
   r.read("log_level", out.log_level,
          [](const field& f) { return as_enum<troupe::log_level>(f, log_levels); });
   if (const auto* limits = r.find("limits"))

@@ -224,6 +224,7 @@ explanation explain(const cluster_config& cluster) {
   r.add("cluster", cluster.cluster);
   r.add("secret_file", cluster.secret_file, "none");
   r.add("model_repository", cluster.model_repository);
+  r.add("cache_directory", cluster.cache_directory);
   r.add("log_level", cluster.log_level);
   rows{out.values, "routing"}.add("policy", cluster.routing);
   rows{out.values, "cpu"}.add("threads", cluster.cpu_threads);

@@ -69,6 +69,14 @@ std::filesystem::path hub_directory(const std::map<std::string, std::string>& en
   return {};
 }
 
+std::filesystem::path cache_directory(const std::map<std::string, std::string>& environment) {
+  if (const auto cache = value_of(environment, "XDG_CACHE_HOME"); !cache.empty())
+    return std::filesystem::path{cache} / "troupe";
+  if (const auto home = value_of(environment, "HOME"); !home.empty())
+    return std::filesystem::path{home} / ".cache" / "troupe";
+  return {};
+}
+
 bool is_hub_id(std::string_view text) noexcept {
   const auto slash = text.find('/');
   if (slash == std::string_view::npos)

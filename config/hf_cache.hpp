@@ -14,6 +14,11 @@ namespace troupe::config {
 [[nodiscard]] std::filesystem::path
 hub_directory(const std::map<std::string, std::string>& environment);
 
+/// Where Troupe keeps what it measured: XDG_CACHE_HOME/troupe or HOME/.cache/troupe. Empty when
+/// neither is set.
+[[nodiscard]] std::filesystem::path
+cache_directory(const std::map<std::string, std::string>& environment);
+
 /// True for what may be the id of a model: "name" or "organisation/name".
 [[nodiscard]] bool is_hub_id(std::string_view text) noexcept;
 

@@ -31,6 +31,9 @@ TEST_CASE("the cache is where Hugging Face's variables say") {
   CHECK(hub_directory(variables{{"XDG_CACHE_HOME", "/x"}, {"HF_HOME", "/f"}}) == "/f/hub");
   CHECK(hub_directory(variables{{"HF_HOME", "/f"}, {"HF_HUB_CACHE", "/c"}}) == "/c");
   CHECK(hub_directory(variables{{"HF_HOME", ""}}).empty());
+  CHECK(cache_directory(variables{{"HOME", "/h"}, {"XDG_CACHE_HOME", "/x"}}) == "/x/troupe");
+  CHECK(cache_directory(variables{{"HOME", "/h"}}) == "/h/.cache/troupe");
+  CHECK(cache_directory({}).empty());
   CHECK(hub_directory({}).empty());
 }
 

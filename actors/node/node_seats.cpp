@@ -43,13 +43,16 @@ replica_workers node_state::workers_of(const replica_part& part) const {
     whole.nodes.push_back(*options_.cluster.nodes[slot.node].name);
     whole.devices.push_back(to_string(slot.device));
   }
-  const auto progress = [tell_host = options_.start.progress,
-                         name = model.name](double share, std::string_view what) {
+  const auto progress = [tell_host = options_.start.progress, name = model.name,
+                         stage = std::string{}](double share, std::string_view what) mutable {
     if (tell_host)
       tell_host(name, share, what);
+    if (std::exchange(stage, std::string{what}) != what)
+      log_debug("model {}: {} ({:.0f} %)", name, what, 100 * share);
   };
   auto kinds = kinds_on(*options_.self.name, options_.start.executor, whole);
-  return {.make = make_rank_factory(std::move(kinds), model, part.line),
+  return {.make = make_rank_factory(
+              {std::move(kinds), *options_.cluster.cache_directory, part.line}, model),
           .progress = progress,
           .ranks = static_cast<std::uint32_t>(part.where.ranks.size()),
           .whole = std::move(whole),
@@ -79,11 +82,13 @@ result<rank_seat_actor> node_state::seat_here(const rank_order& order) {
     return fail(errc::draining, fmt::format("node '{}' is draining", *options_.self.name));
   auto kinds = kinds_on(*options_.self.name, options_.start.executor, order);
   log_info("model {}: {} is here", order.model, names_of_ranks(order)[order.rank]);
-  rank_seat_options how{
-      .make = make_rank_factory(std::move(kinds), model->config, std::make_shared<succession>()),
-      .rank = order.rank,
-      .names = names_of_ranks(order),
-      .owner = order.owner};
+  rank_seat_options how{.make =
+                            make_rank_factory({std::move(kinds), *options_.cluster.cache_directory,
+                                               std::make_shared<succession>()},
+                                              model->config),
+                        .rank = order.rank,
+                        .names = names_of_ranks(order),
+                        .owner = order.owner};
   return seats_.emplace_back(self_->spawn<caf::monitored>(rank_seat, std::move(how)));
 }
 

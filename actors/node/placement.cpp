@@ -97,8 +97,7 @@ std::string executor_kind_of(const std::string& asked, const config::device& dev
   return asked.empty() ? to_string(device) : asked;
 }
 
-rank_factory make_rank_factory(std::vector<std::string> kinds, const config::model_config& model,
-                               std::shared_ptr<succession> line) {
+rank_factory make_rank_factory(rank_site site, const config::model_config& model) {
   const auto& args = model.engine;
   engine::executor_options options{
       .model_dir = *args.model,
@@ -114,24 +113,24 @@ rank_factory make_rank_factory(std::vector<std::string> kinds, const config::mod
       .gpu_memory_utilization = *args.gpu_memory_utilization,
       .deterministic = *args.deterministic,
       .threads = *args.cpu_threads,
+      .cache_dir = site.cache_dir,
   };
   // Without chunks a prompt is one step, however long that takes.
   if (!*args.enable_chunked_prefill && !options.max_num_batched_tokens && options.max_model_len > 0)
     options.max_num_batched_tokens = std::max(options.max_model_len, options.max_num_seqs);
-  const auto here =
-      std::count_if(kinds.begin(), kinds.end(), [](const auto& kind) { return !kind.empty(); });
+  const auto here = std::count_if(site.kinds.begin(), site.kinds.end(),
+                                  [](const auto& kind) { return !kind.empty(); });
   if (here > 1 && args.cpu_threads.from.kind == config::origin_kind::default_value) {
     const auto all = options.threads == 0 ? engine::usable_cores() : options.threads;
     options.threads = std::max(1U, all / static_cast<unsigned>(here));
   }
-  return [kinds = std::move(kinds), options = std::move(options),
-          line = std::move(line)](const rank_place& place) {
+  return [site = std::move(site), options = std::move(options)](const rank_place& place) {
     auto own = options;
-    own.tenure = line->next(place.rank);
+    own.tenure = site.line->next(place.rank);
     own.rank = place.rank;
     own.ranks = place.ranks;
     own.group = place.group;
-    return engine::make_executor(kinds[place.rank], std::move(own));
+    return engine::make_executor(site.kinds[place.rank], std::move(own));
   };
 }
 

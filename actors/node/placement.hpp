@@ -7,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -39,12 +41,18 @@ struct placed_replica {
 /// The kind of executor on a device: `asked` where it says something.
 [[nodiscard]] std::string executor_kind_of(const std::string& asked, const config::device& device);
 
-/// Makes executors from the resolved engine arguments of a model, of `kinds[rank]`; a rank of
-/// another process has none. Ranks on the CPU share its threads, unless the file says how many each
-/// has. Those of `line` are made one after another.
-[[nodiscard]] rank_factory make_rank_factory(std::vector<std::string> kinds,
-                                             const config::model_config& model,
-                                             std::shared_ptr<succession> line);
+/// Where the executors of a replica are made.
+struct rank_site {
+  /// Of each rank; a rank of another process has none.
+  std::vector<std::string> kinds;
+  std::filesystem::path cache_dir;
+  /// They are made one after another in it.
+  std::shared_ptr<succession> line;
+};
+
+/// Makes executors from the resolved engine arguments of a model. Ranks on the CPU share its
+/// threads, unless the file says how many each has.
+[[nodiscard]] rank_factory make_rank_factory(rank_site site, const config::model_config& model);
 
 /// The key of the block hashes: from the cluster's secret, so that all nodes agree; from its name
 /// where there is none.

@@ -73,15 +73,18 @@ public:
     return view_of(entry, *type);
   }
 
+  result<void> copy(std::span<const std::byte> part, std::byte* to) const override {
+    if (const mapped_file* file = file_of(part))
+      return file->copy(part, to);
+    return weight_source::copy(part, to);
+  }
+
   void done_with(const weight_tensor& tensor) noexcept override {
-    const auto* const first = static_cast<const std::byte*>(tensor.view.data);
-    const std::size_t bytes =
-        static_cast<std::size_t>(tensor.view.size()) * kernels::size_of(tensor.view.type);
-    for (const safetensors_file& file : files_) {
-      const auto mapped = file.file().bytes();
-      if (first >= mapped.data() && first + bytes <= mapped.data() + mapped.size())
-        file.file().drop({first, bytes});
-    }
+    const std::span part{static_cast<const std::byte*>(tensor.view.data),
+                         static_cast<std::size_t>(tensor.view.size()) *
+                             kernels::size_of(tensor.view.type)};
+    if (const mapped_file* file = file_of(part))
+      file->drop(part);
   }
 
   std::vector<std::string> unused() const override {
@@ -105,6 +108,16 @@ private:
     std::size_t file;
     bool used = false;
   };
+
+  /// The file that `part` lies in; nullptr for what was made from one.
+  const mapped_file* file_of(std::span<const std::byte> part) const noexcept {
+    for (const safetensors_file& one : files_) {
+      const auto whole = one.file().bytes();
+      if (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size())
+        return &one.file();
+    }
+    return nullptr;
+  }
 
   static result<weight_tensor> view_of(const safetensors_entry& entry, dtype type) {
     weight_tensor tensor;
@@ -157,6 +170,11 @@ result<shard_map> read_index(const fs::path& path) {
 }
 
 } // namespace
+
+result<void> weight_source::copy(std::span<const std::byte> part, std::byte* to) const {
+  std::memcpy(to, part.data(), part.size());
+  return {};
+}
 
 result<std::unique_ptr<weight_source>> open_safetensors(const fs::path& model_dir) {
   auto source = std::make_unique<checkpoint>(model_dir);

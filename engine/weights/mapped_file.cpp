@@ -16,15 +16,6 @@ namespace troupe::engine {
 
 namespace {
 
-/// Closes a descriptor when it goes out of scope.
-struct descriptor {
-  int fd;
-  ~descriptor() {
-    if (fd >= 0)
-      ::close(fd);
-  }
-};
-
 auto refused(const std::filesystem::path& path, std::string_view verb) {
   const int cause = errno;
   return fail(cause == ENOENT ? errc::not_found : errc::io_failure,
@@ -34,20 +25,20 @@ auto refused(const std::filesystem::path& path, std::string_view verb) {
 } // namespace
 
 result<mapped_file> mapped_file::open(const std::filesystem::path& path) {
-  const descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0)
+  mapped_file mapped;
+  mapped.path_ = path;
+  mapped.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (mapped.fd_ < 0)
     return refused(path, "open");
   struct stat status {};
-  if (::fstat(file.fd, &status) != 0)
+  if (::fstat(mapped.fd_, &status) != 0)
     return refused(path, "read the size of");
   if (!S_ISREG(status.st_mode))
     return fail(errc::io_failure, fmt::format("{}: is not a regular file", path.string()));
-  mapped_file mapped;
-  mapped.path_ = path;
   mapped.size_ = static_cast<std::size_t>(status.st_size);
   if (mapped.size_ == 0)
     return mapped;
-  void* const data = ::mmap(nullptr, mapped.size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  void* const data = ::mmap(nullptr, mapped.size_, PROT_READ, MAP_PRIVATE, mapped.fd_, 0);
   if (data == MAP_FAILED) {
     mapped.size_ = 0;
     return refused(path, "map");
@@ -58,11 +49,12 @@ result<mapped_file> mapped_file::open(const std::filesystem::path& path) {
 
 mapped_file::mapped_file(mapped_file&& other) noexcept
     : data_{std::exchange(other.data_, nullptr)}, size_{std::exchange(other.size_, 0)},
-      path_{std::move(other.path_)} {}
+      fd_{std::exchange(other.fd_, -1)}, path_{std::move(other.path_)} {}
 
 mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(fd_, other.fd_);
   std::swap(path_, other.path_);
   return *this;
 }
@@ -70,6 +62,28 @@ mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {
 mapped_file::~mapped_file() {
   if (data_ != nullptr)
     ::munmap(const_cast<std::byte*>(data_), size_);
+  if (fd_ >= 0)
+    ::close(fd_);
+}
+
+result<void> mapped_file::copy(std::span<const std::byte> part, std::byte* to) const {
+  auto at = static_cast<::off_t>(part.data() - data_);
+  while (!part.empty()) {
+    const auto got = ::pread(fd_, to, part.size(), at);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return refused(path_, "read");
+    if (got == 0)
+      return fail(
+          errc::io_failure,
+          fmt::format("{}: the file ends at byte {}, where it was longer when it was opened",
+                      path_.string(), at));
+    part = part.subspan(static_cast<std::size_t>(got));
+    to += got;
+    at += got;
+  }
+  return {};
 }
 
 void mapped_file::drop(std::span<const std::byte> part) const noexcept {

@@ -26,6 +26,11 @@ public:
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
+  /// Copies `part` of bytes() to `to` without mapping its pages, several times as fast as reading
+  /// them for the first time. Any thread.
+  /// @errors io_failure: the file has become shorter, or cannot be read
+  [[nodiscard]] result<void> copy(std::span<const std::byte> part, std::byte* to) const;
+
   /// Tells the system that `part` of the file is not needed for now, so that its pages leave the
   /// resident size. The contents stay readable.
   void drop(std::span<const std::byte> part) const noexcept;
@@ -33,6 +38,7 @@ public:
 private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  int fd_ = -1;
   std::filesystem::path path_;
 };
 

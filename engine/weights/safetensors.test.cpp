@@ -52,6 +52,15 @@ TEST_CASE("a safetensors file gives its tensors by name and shape") {
   REQUIRE(b);
   CHECK(b->view.type == kernels::dtype::bf16);
   CHECK(kernels::load_as_f32(b->view.data, b->view.type, 2) == kernels::from_bf16(0x0202));
+  std::string copied(6, '\0');
+  const std::span part{static_cast<const std::byte*>(b->view.data), 6};
+  REQUIRE((*source)->copy(part, reinterpret_cast<std::byte*>(copied.data())));
+  CHECK(copied == std::string(6, '\2'));
+  std::filesystem::resize_file(folder.path() / "model.safetensors", 40);
+  const auto cut = (*source)->copy(part, reinterpret_cast<std::byte*>(copied.data()));
+  REQUIRE_FALSE(cut);
+  CHECK(cut.error().code == errc::io_failure);
+  folder.write("model.safetensors", safetensors_bytes(good_header, good_data));
   (*source)->done_with(*b);
   CHECK(kernels::load_as_f32(b->view.data, b->view.type, 2) == kernels::from_bf16(0x0202));
   CHECK((*source)->unused().empty());

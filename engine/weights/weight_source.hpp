@@ -39,6 +39,11 @@ public:
   ///         f32, f16 nor bf16; out_of_memory
   [[nodiscard]] virtual result<weight_tensor> get(const weight_request& wanted) = 0;
 
+  /// Copies `part` of the values of a tensor that get() answered with to `to`; from a file without
+  /// mapping its pages. Any thread, while get() is not called.
+  /// @errors io_failure
+  [[nodiscard]] virtual result<void> copy(std::span<const std::byte> part, std::byte* to) const;
+
   /// Says that the values of `tensor` have been copied: the source may drop what caches them.
   virtual void done_with(const weight_tensor& tensor) noexcept = 0;
 

@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 // Row-major out = a w^T is, in the column-major words of cuBLASLt, out^T [n, m] = w^T' a^T with
 // both operands as they lie in memory.
@@ -53,6 +56,7 @@ struct product {
   cublasLtMatrixLayout_t out = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
   bool chosen = false;
+  bool tuned = false;
   /// The kernel of ours that is the fastest, if one is.
   const own_kernel* own = nullptr;
 
@@ -89,6 +93,47 @@ std::string shape_of(const matmul_args& args) {
   return std::to_string(args.m) + " x " + std::to_string(args.n) + " x " + std::to_string(args.k);
 }
 
+std::string key_of(const matmul_args& args) {
+  std::string key;
+  for (const std::int64_t part : {args.m, args.n, args.k, args.lda, args.ldo})
+    key += std::to_string(part) + ",";
+  return key + std::to_string(static_cast<int>(args.type)) +
+         std::to_string(static_cast<int>(args.out_type));
+}
+
+/// To be raised when a kernel of our own gets faster or slower.
+constexpr int own_version = 1;
+constexpr std::string_view hex_digits = "0123456789abcdef";
+
+/// The name of the kernel of ours, or the algorithm of cuBLASLt's in hexadecimal digits.
+std::string choice_of(const product& p) {
+  if (p.own != nullptr)
+    return std::string{p.own->name};
+  std::string text;
+  std::array<unsigned char, sizeof p.algorithm> bytes{};
+  std::memcpy(bytes.data(), &p.algorithm, bytes.size());
+  for (const unsigned char byte : bytes) {
+    text += hex_digits[byte >> 4U];
+    text += hex_digits[byte & 15U];
+  }
+  return text;
+}
+
+std::optional<cublasLtMatmulAlgo_t> algorithm_of(std::string_view text) {
+  cublasLtMatmulAlgo_t algorithm{};
+  std::array<unsigned char, sizeof algorithm> bytes{};
+  if (text.size() != 2 * bytes.size())
+    return std::nullopt;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto digit = hex_digits.find(text[i]);
+    if (digit == std::string_view::npos)
+      return std::nullopt;
+    bytes[i / 2] = static_cast<unsigned char>(bytes[i / 2] << 4U | digit);
+  }
+  std::memcpy(&algorithm, bytes.data(), bytes.size());
+  return algorithm;
+}
+
 } // namespace
 
 ordered_matmul_args plain(const matmul_args& args) {
@@ -109,6 +154,7 @@ struct matmul_library::state {
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
   std::unordered_map<std::string, product> products;
+  matmul_choices known;
 
   ~state() {
     products.clear();
@@ -139,10 +185,7 @@ struct matmul_library::state {
     if (args.m <= 0 || args.n <= 0 || args.k <= 0 || args.lda < args.k || args.ldo < args.n)
       return fail(errc::bad_shape,
                   "matmul: strides below the columns, or an empty " + shape_of(args) + " product");
-    const std::string key = shape_of(args) + "," + std::to_string(args.lda) + "," +
-                            std::to_string(args.ldo) + "," +
-                            std::to_string(static_cast<int>(args.type)) +
-                            std::to_string(static_cast<int>(args.out_type));
+    const std::string key = key_of(args);
     product& p = products[key];
     if (p.chosen)
       return &p;
@@ -162,6 +205,31 @@ struct matmul_library::state {
     if (shortcuts_taken().own_untuned && own != own_kernels.end())
       p.own = own;
     return &p;
+  }
+
+  /// Takes what is known of a shape; false where nothing is, or it cannot be run here.
+  [[nodiscard]] bool recall(const matmul_args& args, product& p) const {
+    const auto at = known.find(key_of(args));
+    if (at == known.end())
+      return false;
+    const auto* const own =
+        std::find_if(own_kernels.begin(), own_kernels.end(), [&](const own_kernel& one) {
+          return one.name == at->second && one.takes(plain(args));
+        });
+    if (own != own_kernels.end()) {
+      p.own = own;
+      return true;
+    }
+    const auto algorithm = algorithm_of(at->second);
+    cublasLtMatmulHeuristicResult_t checked{};
+    if (!algorithm ||
+        cublasLtMatmulAlgoCheck(handle, p.operation, p.w, p.a, p.out, p.out, &*algorithm,
+                                &checked) != CUBLAS_STATUS_SUCCESS ||
+        checked.workspaceSize > workspace_bytes)
+      return false;
+    p.algorithm = *algorithm;
+    p.own = nullptr;
+    return true;
   }
 
   [[nodiscard]] cublasStatus_t multiply(const product& p, const matmul_args& args,
@@ -244,6 +312,9 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
   if (!found)
     return fail(found.error());
   product& p = **found;
+  p.tuned = true;
+  if (state_->recall(args, p))
+    return {};
   std::array<cublasLtMatmulHeuristicResult_t, most_algorithms> all;
   const auto count = state_->candidates(p, all);
   if (!count)
@@ -283,6 +354,21 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
     }
   }
   return {};
+}
+
+matmul_choices matmul_library::choices() const {
+  matmul_choices made;
+  for (const auto& [key, one] : state_->products)
+    if (one.tuned)
+      made.emplace(key, choice_of(one));
+  return made;
+}
+
+void matmul_library::recall(matmul_choices known) { state_->known = std::move(known); }
+
+std::string matmul_library::version() {
+  return "cublasLt-" + std::to_string(cublasLtGetVersion()) + "-kernels-" +
+         std::to_string(own_version);
 }
 
 } // namespace troupe::kernels::cuda

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace troupe::kernels::cuda {
@@ -36,6 +38,9 @@ struct matmul_follower {
   /// It is silu_mul(), which our kernels make in the product.
   bool in_product = false;
 };
+
+/// Shapes and what was found to serve them best, as text without blanks.
+using matmul_choices = std::map<std::string, std::string>;
 
 /// Products through cuBLASLt, and through skinny_matmul() and narrow_matmul() where tune() finds
 /// them faster. Remembers which algorithm serves a shape; bits depend on the algorithm and so on m.
@@ -74,6 +79,16 @@ public:
   /// @cost   waits for the device; some 80 products
   [[nodiscard]] result<void> tune(const matmul_args& args, std::span<const void* const> weights,
                                   stream_ref stream, const matmul_follower& behind = {});
+
+  /// What tune() has chosen so far.
+  [[nodiscard]] matmul_choices choices() const;
+
+  /// Lets tune() take these choices of an earlier library instead of measuring. They hold for one
+  /// device, one version() and one size of the workspace; what does not fit is measured anew.
+  void recall(matmul_choices known);
+
+  /// Changes with cuBLASLt and with the kernels of our own.
+  [[nodiscard]] static std::string version();
 
 private:
   struct state;

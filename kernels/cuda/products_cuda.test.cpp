@@ -66,6 +66,23 @@ TEST_CASE("cuda products") {
         fine(library->run(args, nullptr));
         second.fetch(out.bytes.data());
         CHECK(cpu::testing::worst_error(out, truth, 1) < limit);
+        // What an earlier start chose is taken as it is, and what is damaged is measured anew.
+        const auto known = library->choices();
+        auto broken = known;
+        for (auto& [shape, choice] : broken)
+          choice = shape.size() % 2 == 0 ? "nobody" : std::string(choice.size(), 'f');
+        for (const bool damaged : {false, true}) {
+          auto later = cuda::matmul_library::make(workspace.as<void>(), 32U << 20U);
+          REQUIRE(later);
+          later->recall(damaged ? broken : known);
+          fine(later->tune(args, weights, nullptr));
+          for (const auto& [shape, choice] : later->choices())
+            CHECK((damaged || choice == known.at(shape)));
+          second.send(std::vector<std::byte>(out.bytes.size(), std::byte{0xFF}).data());
+          fine(later->run(args, nullptr));
+          second.fetch(out.bytes.data());
+          CHECK(cpu::testing::worst_error(out, truth, 1) < limit);
+        }
       }
 }
 

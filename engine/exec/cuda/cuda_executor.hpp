@@ -83,7 +83,7 @@ private:
   /// The least number of KV blocks of any rank.
   [[nodiscard]] result<std::uint64_t> agree(std::uint64_t blocks);
   [[nodiscard]] result<void> make_steps();
-  [[nodiscard]] result<void> tune();
+  [[nodiscard]] result<void> tune(const std::function<void(std::string_view)>& say);
   void describe_numerics(std::uint64_t weights);
 
   [[nodiscard]] result<staged_step*> find(step_id step, phase wanted, std::string_view verb);

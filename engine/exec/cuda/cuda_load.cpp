@@ -3,6 +3,7 @@
 #include "engine/exec/cuda/likelihood.hpp"
 
 #include "engine/exec/dtype_names.hpp"
+#include "engine/exec/tuned_file.hpp"
 #include "engine/models/families.hpp"
 #include "engine/weights/fingerprint.hpp"
 
@@ -128,7 +129,7 @@ result<void> cuda_executor::load_rank(const load_progress& progress) {
   if (auto made = make_memory(); !made)
     return made;
   say(0.95, "measuring products");
-  if (auto tuned = tune(); !tuned)
+  if (auto tuned = tune([&](std::string_view what) { say(0.97, what); }); !tuned)
     return tuned;
   table_ = sequence_table{{.vocab_size = description_.vocab_size,
                            .max_model_len = description_.max_model_len,
@@ -330,7 +331,7 @@ result<void> cuda_executor::make_memory() {
   return make_caches();
 }
 
-result<void> cuda_executor::tune() {
+result<void> cuda_executor::tune(const std::function<void(std::string_view)>& say) {
   // Small models are read in microseconds: which algorithm does it is no matter.
   if (description_.weight_bytes < (std::uint64_t{256} << 20U))
     return {};
@@ -346,9 +347,17 @@ result<void> cuda_executor::tune() {
     if (rows > decodes && rows <= description_.max_num_batched_tokens &&
         std::find(sizes.begin(), sizes.end(), rows) == sizes.end())
       sizes.push_back(rows);
+  const tuned_file kept{options_.cache_dir,
+                        fmt::format("{} sm_{}{} {}", device_.name, device_.major, device_.minor,
+                                    kernels::cuda::matmul_library::version())};
+  const auto known = kept.read();
+  model_->recall(known);
   for (const std::uint32_t rows : sizes)
     if (auto tuned = model_->tune(rows, rows <= decodes, stream_.get()); !tuned)
       return tuned;
+  if (const auto found = model_->choices(); !std::ranges::includes(known, found))
+    if (auto written = kept.add(found); !written)
+      say(fmt::format("products will be measured at every start: {}", written.error().note));
   // All other sizes that a step can have take what cuBLASLt thinks best. A kernel is loaded when it
   // is first wanted, which waits for all that the device has to do: better now than in a step.
   const std::int64_t most = description_.max_num_batched_tokens;

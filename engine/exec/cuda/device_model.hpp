@@ -49,6 +49,9 @@ public:
   /// Measures the products of passes of `rows` rows and keeps the fastest algorithms; that of the
   /// head only where so many rows may be picked.
   [[nodiscard]] result<void> tune(std::int64_t rows, bool with_head, stream_ref on);
+  [[nodiscard]] kernels::cuda::matmul_choices choices() const { return library_.choices(); }
+  /// Lets tune() take what an earlier start measured.
+  void recall(kernels::cuda::matmul_choices known) { library_.recall(std::move(known)); }
   /// Runs the products of passes of `rows` rows once, so that no step asks for an algorithm or
   /// loads a kernel.
   [[nodiscard]] result<void> warm(std::int64_t rows, stream_ref on);

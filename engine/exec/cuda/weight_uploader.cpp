@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <mutex>
 
 namespace troupe::engine::cuda {
 
@@ -72,6 +73,27 @@ result<weight_uploader> weight_uploader::make(const load_context& from,
   return made;
 }
 
+result<void> weight_uploader::stage(std::byte* to, const kernels::tensor_view& view,
+                                    std::int64_t begin, std::int64_t count) {
+  const auto size = static_cast<std::int64_t>(kernels::size_of(from_->compute));
+  const bool as_it_lies = view.type == from_->compute && view.stride() == view.shape[1];
+  std::mutex guard;
+  result<void> staged;
+  from_->helpers->run([&](kernels::cpu::member& m) {
+    const auto mine = m.split(count);
+    auto* const out = to + mine.begin * size;
+    const std::int64_t elements = mine.end - mine.begin;
+    if (!as_it_lies)
+      return convert(out, from_->compute, view, begin + mine.begin, elements);
+    const auto* const in = static_cast<const std::byte*>(view.data) + (begin + mine.begin) * size;
+    auto copied = from_->source->copy({in, static_cast<std::size_t>(elements * size)}, out);
+    const std::lock_guard lock{guard};
+    if (!copied)
+      staged = std::move(copied);
+  });
+  return staged;
+}
+
 result<void> weight_uploader::copy(std::byte* to, const kernels::tensor_view& view) {
   const auto size = static_cast<std::int64_t>(kernels::size_of(from_->compute));
   const std::int64_t most = static_cast<std::int64_t>(staging_bytes) / size;
@@ -81,11 +103,8 @@ result<void> weight_uploader::copy(std::byte* to, const kernels::tensor_view& vi
     if (auto free = wait(copied_[slot]); !free)
       return free;
     auto* const staging = staging_[slot].as<std::byte>();
-    from_->helpers->run([&](kernels::cpu::member& m) {
-      const auto mine = m.split(count);
-      convert(staging + mine.begin * size, from_->compute, view, begin + mine.begin,
-              mine.end - mine.begin);
-    });
+    if (auto staged = stage(staging, view, begin, count); !staged)
+      return staged;
     if (auto sent =
             upload(to + begin * size, staging, static_cast<std::size_t>(count * size), stream_);
         !sent)

@@ -39,6 +39,9 @@ public:
 
 private:
   [[nodiscard]] result<void> copy(std::byte* to, const kernels::tensor_view& view);
+  /// Elements [begin, begin + count) of a matrix, row by row, to page-locked memory.
+  [[nodiscard]] result<void> stage(std::byte* to, const kernels::tensor_view& view,
+                                   std::int64_t begin, std::int64_t count);
   [[nodiscard]] result<void> fill(std::byte* to, const matrix_part& part, std::int64_t cols,
                                   shard_axis axis);
 

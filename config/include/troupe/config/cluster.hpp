@@ -104,6 +104,8 @@ struct cluster_config {
   setting<std::filesystem::path> model_repository;
   /// Holds <name>/libtroupe_<name>.so; empty: lib/troupe/backends beside the program.
   setting<std::filesystem::path> backend_directory;
+  /// Keeps what was measured for later starts; empty: nothing is kept.
+  setting<std::filesystem::path> cache_directory;
   setting<troupe::log_level> log_level{troupe::log_level::info, {}};
   setting<routing_policy> routing{routing_policy::least_loaded, {}};
   serving_limits limits;
