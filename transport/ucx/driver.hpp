@@ -1,10 +1,10 @@
 #pragma once
 
-#include "transport/buffer_pool.hpp"
 #include "transport/mesh.hpp"
 #include "transport/ucx/context.hpp"
 #include "transport/ucx/endpoint.hpp"
 #include "transport/ucx/resolve.hpp"
+#include "troupe/transport/buffer_pool.hpp"
 
 #include <deque>
 #include <memory>
