@@ -362,7 +362,8 @@ double median(const figures& all, const std::string& kind, column which) {
 
 void print_column(column which, const figures& all) {
   const auto& facts = columns[which];
-  if (std::none_of(all.begin(), all.end(), [&](const auto& kind) { return kind.second[0][which] > 0; }))
+  if (std::none_of(all.begin(), all.end(),
+                   [&](const auto& kind) { return kind.second[0][which] > 0; }))
     return;
   std::printf("%s\n", facts.name);
   const auto base = all.contains("caf_io") ? median(all, "caf_io", which) : 0;

@@ -248,8 +248,10 @@ void driver::release_quarantine(time_point now) {
 
 void driver::came_up(link_id link, const process_identity& peer) {
   const auto in_use = lanes(link);
-  if (const auto of = find(link); of != nullptr)
+  if (const auto of = find(link); of != nullptr) {
     of->copies = in_use.find("cma") != std::string::npos;
+    of->tcp_alone = in_use == "tcp";
+  }
   log_info("link {} travels over {}", static_cast<std::uint64_t>(link), in_use);
   const bool near = peer.host == here_.host && peer.host != 0;
   if (near && shared_memory_wanted_ && in_use.find("posix") == std::string::npos &&

@@ -48,6 +48,10 @@ sending driver::transmit(link_id link, outgoing_frame frame) {
   // A hello says by which endpoint it came; every later frame has a token.
   how.flags = op->frame.header.op == opcode::hello ? UCP_AM_SEND_FLAG_REPLY : 0;
   const auto& out = op->frame;
+  // Below this UCX's rendezvous over tcp costs more than the copies that it saves.
+  constexpr std::size_t tcp_eager_bytes_max = std::size_t{128} << 10;
+  if (over->tcp_alone && out.payload.size() <= tcp_eager_bytes_max)
+    how.flags |= UCP_AM_SEND_FLAG_EAGER;
   auto* const made = ucp_am_send_nbx(over->handle(), frames_id, out.head.data(), out.head.size(),
                                      out.payload.data(), out.payload.size(), &how);
   if (made == nullptr)
