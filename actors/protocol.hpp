@@ -135,6 +135,11 @@ TROUPE_INSPECT(rank_peers, inboxes)
 /// answered with its worker.
 using rank_seat_actor = rank_inbox::extend<TROUPE_ANSWERS(worker_actor, attach_atom, rank_peers)>;
 
+/// Whom a rank belongs to. `drain`: the process of the rank is being emptied, so the replica takes
+/// nothing new and lets its ranks go once it has ended what it has; `detach`: at once.
+using rank_owner =
+    caf::typed_actor<TROUPE_TAKES(drain_atom), TROUPE_TAKES(detach_atom, caf::error)>;
+
 /// One rank of a replica, for the process that is to run it.
 struct rank_order {
   std::string model;
@@ -143,7 +148,7 @@ struct rank_order {
   std::vector<std::string> nodes;
   std::vector<std::string> devices;
   /// The group that the rank belongs to, and ends with.
-  worker_actor owner;
+  rank_owner owner;
 };
 TROUPE_INSPECT(rank_order, model, rank, nodes, devices, owner)
 
@@ -226,11 +231,14 @@ using node_core = caf::typed_actor<
 
 /// Supervises the cast of one replica: worker, kv_manager, scheduler. `attach` adds a router that
 /// may give it requests; `drain` takes no new ones from any; `detach` hands over what still runs.
+/// With the group of its ranks they come from it: the process of one is being emptied. Then the
+/// replica is back when all ranks have places again.
 using replica_actor =
     caf::typed_actor<TROUPE_TAKES(tick_atom), TROUPE_TAKES(load_atom),
                      TROUPE_TAKES(kill_atom, std::string),
                      TROUPE_TAKES(attach_atom, hub_id, router_core), TROUPE_TAKES(drain_atom),
-                     TROUPE_TAKES(detach_atom, caf::error)>;
+                     TROUPE_TAKES(detach_atom, caf::error), TROUPE_TAKES(drain_atom, worker_actor),
+                     TROUPE_TAKES(detach_atom, worker_actor, caf::error)>;
 
 } // namespace troupe::actors
 
@@ -257,6 +265,7 @@ CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::router_core))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::replica_report))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::worker_actor))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_seat_actor))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_owner))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_frame))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_peers))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_order))

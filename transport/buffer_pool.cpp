@@ -1,12 +1,14 @@
-#include "transport/buffer_pool.hpp"
+#include "troupe/transport/buffer_pool.hpp"
 
 #include "troupe/base/check.hpp"
 
-#include <algorithm>
+#include <sys/mman.h>
+
 #include <array>
 #include <bit>
 #include <mutex>
 #include <new>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -16,65 +18,134 @@ namespace {
 
 constexpr std::size_t smallest_bits = 8;
 constexpr std::size_t largest_bits = 26;
+/// Classes between a size and its double, so that a payload that is a power of two and its meta
+/// bytes do not take twice their size.
+constexpr std::size_t steps = 4;
+constexpr std::size_t class_count = (largest_bits - smallest_bits) * steps + 1;
 
-/// The class of a size; classes above the last are not kept.
+/// The class of a size; classes from class_count on are not kept.
 constexpr std::size_t class_of(std::size_t size) noexcept {
-  return std::max<std::size_t>(std::bit_width(size - 1), smallest_bits) - smallest_bits;
+  const auto bits = static_cast<std::size_t>(std::bit_width(size - 1));
+  if (bits <= smallest_bits)
+    return 0;
+  const auto below = std::size_t{1} << (bits - 1);
+  const auto step = below / steps;
+  return (bits - 1 - smallest_bits) * steps + (size - below + step - 1) / step;
 }
-constexpr std::size_t class_count = largest_bits - smallest_bits + 1;
 
 /// What a buffer of `size` bytes really takes.
 constexpr std::size_t capacity_of(std::size_t size) noexcept {
   const auto index = class_of(size);
-  return index < class_count ? std::size_t{1} << (index + smallest_bits) : size;
+  if (index >= class_count)
+    return size;
+  if (index == 0)
+    return std::size_t{1} << smallest_bits;
+  const auto below = std::size_t{1} << (smallest_bits + (index - 1) / steps);
+  return below + ((index - 1) % steps + 1) * (below / steps);
+}
+static_assert(capacity_of(1) == 256 && capacity_of(257) == 320 && capacity_of(4096) == 4096);
+static_assert(capacity_of(65536 + 60) == 81920 && class_of(1U << largest_bits) == class_count - 1);
+
+constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
+/// Smaller buffers come from the heap: not many of them lie on one page anyway.
+constexpr std::size_t slab_piece_bytes_min = std::size_t{32} << 10;
+
+constexpr bool is_piece(std::size_t capacity) noexcept {
+  return capacity >= slab_piece_bytes_min && capacity <= huge_page_bytes / 2;
 }
 
-constexpr std::align_val_t alignment{pool_alignment};
+constexpr std::size_t alignment_of(std::size_t capacity) noexcept {
+  return capacity >= huge_page_bytes ? huge_page_bytes : pool_alignment;
+}
+
+/// Memory of the system's, on huge pages where it is large and the system has some.
+std::byte* allocate(std::size_t capacity) {
+  const std::align_val_t alignment{alignment_of(capacity)};
+  auto* const data = static_cast<std::byte*>(::operator new[](capacity, alignment));
+  // Advice: where the system does not take it, pages are small.
+  if (capacity >= huge_page_bytes)
+    static_cast<void>(::madvise(data, capacity / huge_page_bytes * huge_page_bytes, MADV_HUGEPAGE));
+  return data;
+}
+
+void release(std::byte* data, std::size_t capacity) noexcept {
+  ::operator delete[](data, std::align_val_t{alignment_of(capacity)});
+}
+
+/// The huge page that an address lies on.
+std::uintptr_t page_of(const std::byte* data) noexcept {
+  return reinterpret_cast<std::uintptr_t>(data) / huge_page_bytes;
+}
 
 } // namespace
 
+/// Free buffers by class. Those between 32 KiB and 1 MiB are pieces of slabs, which are one huge
+/// page each and stay until the end.
 struct buffer_pool::shelf {
   explicit shelf(std::uint64_t most) noexcept : kept_bytes_max{most} {}
   shelf(const shelf&) = delete;
   shelf& operator=(const shelf&) = delete;
   ~shelf() {
-    for (auto& list : free)
-      for (auto* data : list)
-        ::operator delete[](data, alignment);
+    for (std::size_t index = 0; index < class_count; ++index)
+      for (auto* data : free[index])
+        if (!slabs.contains(page_of(data)))
+          release(data, capacities[index]);
+    for (const auto page : slabs)
+      release(reinterpret_cast<std::byte*>(page * huge_page_bytes), huge_page_bytes);
   }
 
   std::byte* take(std::size_t size) {
     const auto index = class_of(size);
+    const auto capacity = capacity_of(size);
     const std::lock_guard guard{mutex};
     ++now.buffers_out;
-    now.bytes_out += capacity_of(size);
-    if (index < class_count && !free[index].empty()) {
-      auto* data = free[index].back();
-      free[index].pop_back();
-      now.bytes_kept -= capacity_of(size);
-      return data;
-    }
-    return static_cast<std::byte*>(::operator new[](capacity_of(size), alignment));
+    now.bytes_out += capacity;
+    if (index >= class_count)
+      return allocate(capacity);
+    capacities[index] = capacity;
+    const auto slab_bytes = (slabs.size() + 1) * huge_page_bytes;
+    if (free[index].empty() && is_piece(capacity) && slab_bytes <= kept_bytes_max / 2)
+      cut_slab(index, capacity);
+    if (free[index].empty())
+      return allocate(capacity);
+    auto* data = free[index].back();
+    free[index].pop_back();
+    now.bytes_kept -= capacity;
+    return data;
+  }
+
+  /// Makes the pieces of a new slab free, the first on top.
+  void cut_slab(std::size_t index, std::size_t capacity) {
+    auto* const slab = allocate(huge_page_bytes);
+    slabs.insert(page_of(slab));
+    const auto pieces = huge_page_bytes / capacity;
+    for (auto piece = pieces; piece-- > 0;)
+      free[index].push_back(slab + piece * capacity);
+    now.bytes_kept += pieces * capacity;
   }
 
   void give_back(std::byte* data, std::size_t size) noexcept {
     const auto index = class_of(size);
+    const auto capacity = capacity_of(size);
     {
       const std::lock_guard guard{mutex};
       --now.buffers_out;
-      now.bytes_out -= capacity_of(size);
-      if (index < class_count && now.bytes_kept + capacity_of(size) <= kept_bytes_max) {
-        now.bytes_kept += capacity_of(size);
+      now.bytes_out -= capacity;
+      const bool fits = index < class_count && now.bytes_kept + capacity <= kept_bytes_max;
+      if (fits || (is_piece(capacity) && slabs.contains(page_of(data)))) {
+        now.bytes_kept += capacity;
         free[index].push_back(data);
         return;
       }
     }
-    ::operator delete[](data, alignment);
+    release(data, capacity);
   }
 
   std::uint64_t kept_bytes_max;
   mutable std::mutex mutex;
   std::array<std::vector<std::byte*>, class_count> free;
+  std::array<std::size_t, class_count> capacities{};
+  std::unordered_set<std::uintptr_t> slabs;
   buffer_pool_stats now;
 };
 

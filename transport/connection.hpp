@@ -1,9 +1,9 @@
 #pragma once
 
 #include "transport/admission.hpp"
-#include "transport/buffer_pool.hpp"
 #include "transport/channel.hpp"
 #include "transport/hello.hpp"
+#include "troupe/transport/buffer_pool.hpp"
 
 #include <memory>
 #include <optional>

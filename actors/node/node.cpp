@@ -35,7 +35,7 @@ std::function<std::unique_ptr<backend>()> maker_of(const config::model_config& m
 node_state::~node_state() {
   for (auto& [id, replica] : replicas_)
     caf::anon_send_exit(replica.supervisor, caf::exit_reason::user_shutdown);
-  for (const auto& seat : seats_)
+  for (const auto& [seat, owner] : seats_)
     caf::anon_send_exit(seat, caf::exit_reason::user_shutdown);
   for (auto& model : models_)
     if (model.backend)
@@ -227,7 +227,7 @@ void node_state::on_down(const caf::down_msg& down) {
   for (auto& [id, replica] : replicas_)
     if (down.source == replica.supervisor->address())
       lose_replica(id);
-  std::erase_if(seats_, [&](const auto& seat) { return seat->address() == down.source; });
+  std::erase_if(seats_, [&](const auto& one) { return one.seat->address() == down.source; });
   publish();
 }
 

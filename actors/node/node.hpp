@@ -205,7 +205,11 @@ private:
   /// The routers of other fronts, and the replicas of other processes that are up.
   std::map<hub_id, router_core> remote_routers_;
   std::set<replica_id> remote_replicas_;
-  std::vector<rank_seat_actor> seats_;
+  struct seated_rank {
+    rank_seat_actor seat;
+    rank_owner owner;
+  };
+  std::vector<seated_rank> seats_;
 };
 
 /// The behaviour of a node.

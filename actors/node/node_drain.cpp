@@ -20,9 +20,10 @@ time_point now() { return std::chrono::steady_clock::now(); }
 
 } // namespace
 
-/// Requests in the replicas of this process, whichever front they came through.
+/// Requests in the replicas of this process, whichever front they came through, and ranks of
+/// replicas of others.
 std::uint64_t node_state::held() const {
-  std::uint64_t sum = 0;
+  std::uint64_t sum = seats_.size();
   for (const auto& [id, replica] : replicas_)
     sum += replica.report.stats.running + replica.report.stats.waiting;
   return sum;
@@ -36,6 +37,8 @@ void node_state::begin_drain() {
   if (!alone())
     for (const auto& [id, replica] : replicas_)
       tell(self_, replica.supervisor, drain_atom::value);
+  for (const auto& rank : seats_)
+    tell(self_, rank.owner, drain_atom::value);
   publish();
 }
 
@@ -64,7 +67,7 @@ void node_state::judge_drain(std::uint64_t streams) {
   const bool busy = streams + held() + options_.desk->answers_open() > 0;
   quiet_ticks_ = busy ? 0 : quiet_ticks_ + 1;
   if (now() > order_end_ && busy && !handed_over_) {
-    log_warn("the deadline of the drain has come: {} requests go to other replicas", held());
+    log_warn("the deadline of the drain has come: what still runs goes on at other replicas");
     hand_over();
     if (options_.router)
       post(options_.router, cancel_atom::value);
@@ -86,6 +89,8 @@ void node_state::hand_over() {
   if (!alone())
     for (const auto& [id, replica] : replicas_)
       tell(self_, replica.supervisor, detach_atom::value, to_caf(why));
+  for (const auto& rank : seats_)
+    tell(self_, rank.owner, detach_atom::value, to_caf(why));
 }
 
 caf::result<std::uint64_t> node_state::drain() {

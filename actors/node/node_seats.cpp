@@ -89,7 +89,9 @@ result<rank_seat_actor> node_state::seat_here(const rank_order& order) {
                         .rank = order.rank,
                         .names = names_of_ranks(order),
                         .owner = order.owner};
-  return seats_.emplace_back(self_->spawn<caf::monitored>(rank_seat, std::move(how)));
+  const auto seated = self_->spawn<caf::monitored>(rank_seat, std::move(how));
+  seats_.push_back({seated, order.owner});
+  return seated;
 }
 
 caf::result<rank_seat_actor> node_state::seat_elsewhere(const rank_order& order) {

@@ -12,6 +12,8 @@ constexpr std::chrono::milliseconds report_interval{100};
 constexpr std::chrono::hours load_limit{24};
 constexpr std::chrono::seconds status_limit{10};
 
+const error emptied{errc::draining, "a node that ran a rank of the replica is being emptied"};
+
 time_point now() { return std::chrono::steady_clock::now(); }
 
 /// An error of loading that a second try would meet again.
@@ -38,10 +40,20 @@ void replica_state::start_worker() {
   restart_pending_ = false;
   load_began_ = now();
   report_.status.state = report_.status.restarts == 0 ? "loading" : "restarting";
-  worker_ = spawn_workers(self_, options_.workers);
+  auto workers = options_.workers;
+  workers.supervisor = replica_actor{self_};
+  worker_ = spawn_workers(self_, workers);
+  // Ranks that were let go meanwhile are of no interest.
   ask(self_, worker_, load_limit, load_atom::value)
-      .then([this](const engine::executor_description& loaded) { build(loaded); },
-            [this](const caf::error& why) { on_load_failed(from_caf(why)); });
+      .then(
+          [this, asked = worker_](const engine::executor_description& loaded) {
+            if (worker_ == asked)
+              build(loaded);
+          },
+          [this, asked = worker_](const caf::error& why) {
+            if (worker_ == asked)
+              on_load_failed(from_caf(why));
+          });
   publish();
 }
 
@@ -109,7 +121,9 @@ void replica_state::build(const engine::executor_description& loaded) {
   publish();
 }
 
-void replica_state::set_ready() { report_.status.state = draining_ ? "draining" : "ready"; }
+void replica_state::set_ready() {
+  report_.status.state = draining_ || resting_ ? "draining" : "ready";
+}
 
 void replica_state::attach(hub_id hub, const router_core& router) {
   if (const auto known = routers_.find(hub); known != routers_.end() && known->second == router)
@@ -120,7 +134,7 @@ void replica_state::attach(hub_id hub, const router_core& router) {
 }
 
 void replica_state::introduce_to(hub_id hub, const router_core& router) {
-  if (!scheduler_ || draining_)
+  if (!scheduler_ || draining_ || resting_)
     return;
   tell(self_, scheduler_, attach_atom::value, hub, caf::actor_cast<hub_actor>(router));
   tell(self_, router, attach_atom::value, facts(), scheduler_, kv_manager_);
@@ -146,6 +160,45 @@ void replica_state::hand_over(const caf::error& why) {
   publish();
 }
 
+/// The process of a rank is being emptied. What runs here goes on until it ends.
+void replica_state::rest(const worker_actor& ranks) {
+  if (!worker_ || ranks != worker_ || resting_)
+    return;
+  if (!scheduler_)
+    return let_go(ranks, to_caf(emptied));
+  resting_ = true;
+  quiet_ticks_ = 0;
+  for (const auto& [hub, router] : routers_)
+    tell(self_, router, drain_atom::value, options_.id);
+  set_ready();
+  publish();
+}
+
+/// What routers sent before they heard of it has come by the last of these ticks.
+void replica_state::watch_rest() {
+  constexpr std::uint32_t quiet_ticks_wanted = 4;
+  const bool busy = report_.stats.running + report_.stats.waiting > 0;
+  quiet_ticks_ = busy ? 0 : quiet_ticks_ + 1;
+  if (resting_ && quiet_ticks_ >= quiet_ticks_wanted)
+    let_go(worker_, to_caf(emptied));
+}
+
+/// The ranks end, and new ones load when all have places again.
+void replica_state::let_go(const worker_actor& ranks, const caf::error& why) {
+  if (!worker_ || ranks != worker_)
+    return;
+  resting_ = false;
+  for (const auto& [hub, router] : routers_)
+    tell(self_, router, detach_atom::value, options_.id, why);
+  end_cast();
+  end(worker_);
+  report_.stats.running = report_.stats.waiting = 0;
+  log_info("model {}: its ranks make way for a node that is being emptied", options_.model.name);
+  if (!draining_)
+    start_worker();
+  publish();
+}
+
 engine::replica_facts replica_state::facts() const {
   const auto& loaded = report_.loaded;
   return {.id = options_.id,
@@ -166,6 +219,7 @@ void replica_state::restart(const char* kind) {
   if (restart_pending_)
     return;
   restart_pending_ = true;
+  resting_ = false;
   end_cast();
   const error lost{errc::peer_down,
                    fmt::format("the {} of model '{}' stopped; it is being restarted", kind,
@@ -179,6 +233,22 @@ void replica_state::restart(const char* kind) {
   log_warn("{}; back in {} ms", lost.note, delay.count());
   tell_later(self_, delay, load_atom::value);
   publish();
+}
+
+/// The worker may have outlived the rest of the cast.
+void replica_state::start_again() {
+  if (!worker_)
+    return start_worker();
+  ask(self_, worker_, load_limit, reset_atom::value)
+      .then(
+          [this, asked = worker_] {
+            if (worker_ == asked)
+              build(report_.loaded);
+          },
+          [this, asked = worker_](const caf::error&) {
+            if (worker_ == asked)
+              restart("worker");
+          });
 }
 
 void replica_state::on_down(const caf::down_msg& down) {
@@ -247,6 +317,7 @@ void replica_state::take_load(const load_report& load) {
   for (const auto& [hub, router] : routers_)
     tell(self_, router, load);
   publish();
+  watch_rest();
 }
 
 void replica_state::publish() {
@@ -271,17 +342,15 @@ replica_actor::behavior_type replica_state::make_behavior(replica_options option
   return {
       [this](tick_atom) { tick(); },
       [this](load_atom) {
-        if (!worker_)
-          return start_worker();
-        restart_pending_ = false;
-        ask(self_, worker_, load_limit, reset_atom::value)
-            .then([this] { build(report_.loaded); },
-                  [this](const caf::error&) { restart("worker"); });
+        if (std::exchange(restart_pending_, false))
+          start_again();
       },
       [this](kill_atom, const std::string& kind) { kill(kind); },
       [this](attach_atom, hub_id hub, const router_core& router) { attach(hub, router); },
       [this](drain_atom) { drain(); },
       [this](detach_atom, const caf::error& why) { hand_over(why); },
+      [this](drain_atom, const worker_actor& ranks) { rest(ranks); },
+      [this](detach_atom, const worker_actor& ranks, const caf::error& why) { let_go(ranks, why); },
   };
 }
 

@@ -46,10 +46,14 @@ private:
   void introduce_to(hub_id hub, const router_core& router);
   void drain();
   void hand_over(const caf::error& why);
+  void rest(const worker_actor& ranks);
+  void watch_rest();
+  void let_go(const worker_actor& ranks, const caf::error& why);
   [[nodiscard]] engine::replica_facts facts() const;
   void on_down(const caf::down_msg& down);
   void on_load_failed(const error& why);
   void restart(const char* kind);
+  void start_again();
   void end_cast();
   void tick();
   void take_load(const load_report& load);
@@ -74,6 +78,10 @@ private:
   bool restart_pending_ = false;
   /// Takes nothing new from any router, now or later.
   bool draining_ = false;
+  /// The process of a rank is being emptied: takes nothing new until the ranks have places again.
+  /// And the ticks since something ran.
+  bool resting_ = false;
+  std::uint32_t quiet_ticks_ = 0;
 };
 
 /// The behaviour of a replica's supervisor.

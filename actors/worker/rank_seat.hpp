@@ -16,7 +16,7 @@ struct rank_seat_options {
   /// What to call each rank, by rank.
   std::vector<std::string> names;
   /// The group; its end is that of the seat.
-  worker_actor owner;
+  rank_owner owner;
 };
 
 /// Carries a rank's frames to the seats of the others. From any thread.
@@ -36,7 +36,7 @@ struct rank_seat_state {
   seat_channel* channel = nullptr;
   std::uint32_t rank = 0;
   worker_actor worker;
-  worker_actor owner;
+  rank_owner owner;
   std::vector<rank_inbox> peers;
 };
 

@@ -248,7 +248,7 @@ void miss_seat(self_ptr self, std::uint32_t rank, const error& why) {
 void ask_for_seat(self_ptr self, std::uint32_t rank) {
   auto order = state(self).options.whole;
   order.rank = rank;
-  order.owner = worker_actor{worker_group_actor{self}};
+  order.owner = rank_owner{worker_group_actor{self}};
   ask(self, state(self).options.node, no_limit, std::move(order))
       .then([self, rank](const rank_seat_actor& seat) { take_seat(self, rank, seat); },
             [self, rank](const caf::error& why) { miss_seat(self, rank, from_caf(why)); });
@@ -267,7 +267,7 @@ void seat_ranks(self_ptr self) {
                           .progress = rank == 0 ? options.progress : engine::load_progress{},
                           .rank = rank,
                           .names = st.names,
-                          .owner = worker_actor{worker_group_actor{self}}};
+                          .owner = rank_owner{worker_group_actor{self}}};
     take_seat(self, rank, self->spawn(rank_seat, std::move(one)));
   }
 }
@@ -322,6 +322,14 @@ worker_group_actor::behavior_type worker_group(self_ptr self, replica_workers op
       [self](kill_atom) {
         if (!state(self).ranks.empty())
           caf::anon_send_exit(state(self).ranks.back(), caf::exit_reason::kill);
+      },
+      [self](drain_atom what) {
+        if (const auto& up = state(self).options.supervisor)
+          tell(self, up, what, worker_actor{worker_group_actor{self}});
+      },
+      [self](detach_atom what, const caf::error& why) {
+        if (const auto& up = state(self).options.supervisor)
+          tell(self, up, what, worker_actor{worker_group_actor{self}}, why);
       },
   };
 }

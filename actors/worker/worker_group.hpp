@@ -23,6 +23,8 @@ struct replica_workers {
   /// there. Rank 0 is always here.
   rank_order whole;
   node_core node;
+  /// Hears that the process of a rank is being emptied.
+  replica_actor supervisor = {};
 
   /// Whether a rank runs in this process.
   [[nodiscard]] bool is_here(std::uint32_t rank) const {
@@ -30,8 +32,10 @@ struct replica_workers {
   }
 };
 
-/// The group itself; `kill` ends its last rank, as a fault would.
-using worker_group_actor = worker_core::extend<TROUPE_TAKES(kill_atom)>;
+/// The group itself; `kill` ends its last rank, as a fault would. `drain` and `detach` are what a
+/// rank_owner takes, and go on to the supervisor.
+using worker_group_actor = worker_core::extend<TROUPE_TAKES(kill_atom), TROUPE_TAKES(drain_atom),
+                                               TROUPE_TAKES(detach_atom, caf::error)>;
 
 struct worker_group_state {
   static inline const char* name = "troupe.worker_group";

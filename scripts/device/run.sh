@@ -92,6 +92,7 @@ step_profile_load() {
 # The wire between two processes of the host, which needs no GPU. WIRE_ROUNDS: the rounds behind a median.
 step_wire() {
   lscpu | grep -E '^(Model name|CPU\(s\))' || true
+  cat /sys/kernel/mm/transparent_hugepage/enabled || true
   one bench_wire 240 env "PATH=$from/bin:$PATH" "$from/bin/bench_transport" "${WIRE_ROUNDS:-7}"
 }
 # Two stages of a simulated step against one, in processes of this host.

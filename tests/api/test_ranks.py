@@ -1,9 +1,11 @@
 """A replica whose two ranks are in two processes."""
 
+import concurrent.futures
+
 import pytest
 
 from nodes import Globe
-from troupe_process import eventually, events
+from troupe_process import eventually, events, run
 
 MODELS = {"bard": {"instances": 1, "tensor_parallel": 2, "cpu_threads": 1}}
 
@@ -45,3 +47,48 @@ def test_a_stream_goes_on_once_the_killed_stage_is_back(pair, bard, victim):
     assert text == text_of(bard.complete(**ask))
     eventually(lambda: "ready" in pair.states("replicas"), "is ready again")
     assert text_of(pair.complete(**ask)) == text
+
+
+def begun(cluster, pool, count, **ask):
+    """Answers under way, after the first token of the last."""
+    whole = [pool.submit(cluster.complete, seed=i, **ask) for i in range(count)]
+    eventually(lambda: cluster.replica_on("stage1").get("running", 0) == count, "all run")
+    return whole
+
+
+def test_a_drain_of_the_node_of_rank_1_lets_the_streams_end_first(pair, bard):
+    ask = {"max_tokens": 250, "ignore_eos": True}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        whole = begun(pair, pool, 6, **ask)
+        drained = pool.submit(run, "drain", "stage2", "--deadline", "60", "--url", pair.url)
+        eventually(lambda: pair.replica_on("stage1")["state"] == "draining", "takes nothing new")
+        assert not drained.done() and pair.seen("stage2")["state"] == "draining"
+        # There is no other replica, so what comes now is refused.
+        assert pair.complete(seed=9, **ask).status_code == 503
+        # The node has both ranks until all have ended, and goes without them.
+        assert [w.result().status_code for w in whole] == [200] * 6
+        assert pair.nodes["stage2"].wait() == 0
+        assert drained.result().returncode == 0, drained.result().stderr
+        assert pair.nodes["stage2"].complained("drained")
+        assert not pair.nodes["stage2"].complained("the deadline")
+        for seed, answer in enumerate(whole):
+            assert text_of(answer.result()) == text_of(bard.complete(seed=seed, **ask))
+    eventually(lambda: pair.replica_on("stage1")["state"] == "loading", "the ranks are gone")
+    pair.start("stage2")
+    eventually(lambda: pair.states("replicas") == ["ready"], "is ready again")
+    assert text_of(pair.complete(seed=9, **ask)) == text_of(bard.complete(seed=9, **ask))
+    assert pair.replica_on("stage1")["restarts"] == 0
+
+
+def test_at_the_deadline_of_such_a_drain_the_streams_wait_for_the_ranks(pair, bard):
+    ask = {"max_tokens": 250, "ignore_eos": True}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        whole = begun(pair, pool, 6, **ask)
+        drained = run("drain", "stage2", "--deadline", "0", "--url", pair.url)
+        assert drained.returncode == 0, drained.stderr
+        assert pair.nodes["stage2"].wait() == 0
+        assert pair.nodes["stage2"].complained("the deadline of the drain has come")
+        assert not any(w.done() for w in whole)
+        pair.start("stage2")
+        for seed, answer in enumerate(whole):
+            assert text_of(answer.result()) == text_of(bard.complete(seed=seed, **ask))

@@ -1,10 +1,12 @@
 // Actors of two processes talk: over the wire by shared memory and by tcp, and over caf::io, in one
 // run; beside them the actors of one process, and ucx_perftest where it is installed.
 //   bench_transport [ROUNDS]         medians of ROUNDS (7) interleaved rounds
+//   bench_transport ROUNDS buffers   the rows of buffers alone, over shared memory and tcp
 //   bench_transport --serve KIND     the other process; started by the bench itself
 #include "actors/protocol.hpp"
 #include "tests/bench/ucx_perftest.hpp"
 #include "troupe/base/log.hpp"
+#include "troupe/transport/buffer_pool.hpp"
 #include "troupe/transport/caf.hpp"
 
 #include <caf/all.hpp>
@@ -194,21 +196,27 @@ struct load {
 constexpr load large{4 << 20, 100, 4};
 constexpr load middling{64 << 10, 4000, 32};
 
-/// Keeps some buffers under way; tells bytes a microsecond, which is MB/s.
+/// Keeps some buffers under way; tells bytes a microsecond, which is MB/s. As with ucx_perftest,
+/// which sends one buffer of its allocator again and again too, the first tenth is not timed.
 caf::behavior pusher(caf::event_based_actor* self, const caf::actor& to, const caf::actor& report,
                      load what) {
-  auto left = std::make_shared<int>(what.buffers);
+  const auto all = what.buffers + what.buffers / 10;
+  auto left = std::make_shared<int>(all);
   auto sent = std::make_shared<int>(0);
-  const auto began = clk::now();
-  const auto bytes = shared_bytes::adopt(std::vector<std::byte>(what.bytes, std::byte{1}));
+  auto began = std::make_shared<clk::time_point>();
+  auto buffer = troupe::net::buffer_pool{}.take(what.bytes);
+  std::ranges::fill(buffer.bytes(), std::byte{1});
+  const auto bytes = std::move(buffer).share();
   for (; *sent < what.under_way; ++*sent)
     self->send(to, ping_atom::value, bytes);
   return {[=](pong_atom, std::uint64_t) {
-    if ((*sent)++ < what.buffers)
+    if ((*sent)++ < all)
       self->send(to, ping_atom::value, bytes);
+    if (*left == what.buffers)
+      *began = clk::now();
     if (--*left > 0)
       return;
-    const std::chrono::duration<double, std::micro> took = clk::now() - began;
+    const std::chrono::duration<double, std::micro> took = clk::now() - *began;
     self->send(report, static_cast<double>(what.bytes) * what.buffers / took.count());
     self->quit();
   }};
@@ -291,7 +299,7 @@ caf::actor find(caf::actor_system& sys, const std::string& kind, std::uint16_t p
   return *wire::of(sys).lookup(*node, "echo");
 }
 
-row measure(const std::string& kind) {
+row measure(const std::string& kind, bool buffers_alone) {
   std::optional<server> other;
   if (kind != "local")
     other.emplace(kind);
@@ -306,19 +314,23 @@ row measure(const std::string& kind) {
     return out;
   };
   row out{};
-  sys.spawn(pinger, far, here, 3000);
-  out[round_trip] = value();
-  sys.spawn(stepper, far, here, 1000);
-  out[step] = value();
-  sys.spawn(ticker, far, here, 40);
-  out[rate] = value();
+  if (!buffers_alone) {
+    sys.spawn(pinger, far, here, 3000);
+    out[round_trip] = value();
+    sys.spawn(stepper, far, here, 1000);
+    out[step] = value();
+    sys.spawn(ticker, far, here, 40);
+    out[rate] = value();
+  }
   sys.spawn(pusher, far, here, middling);
   out[buffers_64k] = value();
   sys.spawn(pusher, far, here, large);
   out[buffers_4m] = value();
-  const auto before = cpu_seconds();
-  std::this_thread::sleep_for(std::chrono::seconds{1});
-  out[idle] = (cpu_seconds() - before) * 100;
+  if (!buffers_alone) {
+    const auto before = cpu_seconds();
+    std::this_thread::sleep_for(std::chrono::seconds{1});
+    out[idle] = (cpu_seconds() - before) * 100;
+  }
   if (!other)
     caf::anon_send_exit(far, caf::exit_reason::kill);
   return out;
@@ -350,15 +362,19 @@ double median(const figures& all, const std::string& kind, column which) {
 
 void print_column(column which, const figures& all) {
   const auto& facts = columns[which];
+  if (std::none_of(all.begin(), all.end(),
+                   [&](const auto& kind) { return kind.second[0][which] > 0; }))
+    return;
   std::printf("%s\n", facts.name);
-  const auto base = median(all, "caf_io", which);
+  const auto base = all.contains("caf_io") ? median(all, "caf_io", which) : 0;
   for (const auto& [kind, rows] : all) {
     const auto of = sorted(all, kind, which);
     const auto middle = of[of.size() / 2];
     if (middle == 0)
       continue;
-    std::printf("  %-10s %10.2f [%8.2f %8.2f] %6.2fx", kind.c_str(), middle, of.front(), of.back(),
-                facts.less_is_better ? base / middle : middle / base);
+    std::printf("  %-10s %10.2f [%8.2f %8.2f]", kind.c_str(), middle, of.front(), of.back());
+    if (base > 0)
+      std::printf(" %6.2fx", facts.less_is_better ? base / middle : middle / base);
     if (which == step)
       std::printf("  %+.1f us", middle - median(all, "local", which));
     const auto peer = all.contains("ucx_" + kind) ? median(all, "ucx_" + kind, which) : 0;
@@ -375,14 +391,17 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::string{argv[1]} == "--serve")
     return serve(argv[2]);
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 7;
-  if (rounds < 1) {
-    std::fprintf(stderr, "usage: bench_transport [ROUNDS]   (7 when not given)\n");
+  const bool buffers_alone = argc == 3 && std::string{argv[2]} == "buffers";
+  if (rounds < 1 || argc > (buffers_alone ? 3 : 2)) {
+    std::fprintf(stderr, "usage: bench_transport [ROUNDS [buffers]]   (7 when not given)\n");
     return 2;
   }
   std::map<std::string, std::vector<row>> all;
   for (int i = 0; i < rounds; ++i) {
     for (const auto& kind : kinds) {
-      all[kind].push_back(measure(kind));
+      if (buffers_alone && kind != "shm" && kind != "tcp")
+        continue;
+      all[kind].push_back(measure(kind, buffers_alone));
       if (kind == "shm" || kind == "tcp")
         all["ucx_" + kind].push_back(measure_peer(kind));
     }

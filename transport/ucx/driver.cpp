@@ -190,9 +190,15 @@ bool driver::tell_broken(time_point now) {
 
 bool driver::progress(time_point now) {
   constexpr int rounds_max = 64;
-  bool active = false;
-  for (int i = 0; i < rounds_max && ucp_worker_progress(worker_.get()) != 0; ++i)
+  bytes_in_ = 0;
+  fetch_next();
+  bool active = bytes_in_ > 0;
+  for (int i = 0; i < rounds_max && bytes_in_ < turn_bytes; ++i) {
+    if (ucp_worker_progress(worker_.get()) == 0)
+      break;
     active = true;
+    fetch_next();
+  }
   active = tell_broken(now) || active;
   active = step_closing(now) || active;
   release_quarantine(now);
@@ -203,6 +209,7 @@ void driver::close(link_id link, bool flush) {
   const auto found = links_.find(link);
   if (found == links_.end())
     return;
+  drop_waiting(link);
   found->second->close(flush && !found->second->has_failed(), steady_clock{}.now());
   closing_.push_back(std::move(found->second));
   links_.erase(found);
@@ -241,6 +248,10 @@ void driver::release_quarantine(time_point now) {
 
 void driver::came_up(link_id link, const process_identity& peer) {
   const auto in_use = lanes(link);
+  if (const auto of = find(link); of != nullptr) {
+    of->copies = in_use.find("cma") != std::string::npos;
+    of->tcp_alone = in_use == "tcp";
+  }
   log_info("link {} travels over {}", static_cast<std::uint64_t>(link), in_use);
   const bool near = peer.host == here_.host && peer.host != 0;
   if (near && shared_memory_wanted_ && in_use.find("posix") == std::string::npos &&

@@ -1,10 +1,10 @@
 #pragma once
 
-#include "transport/buffer_pool.hpp"
 #include "transport/mesh.hpp"
 #include "transport/ucx/context.hpp"
 #include "transport/ucx/endpoint.hpp"
 #include "transport/ucx/resolve.hpp"
+#include "troupe/transport/buffer_pool.hpp"
 
 #include <deque>
 #include <memory>
@@ -61,10 +61,18 @@ public:
 private:
   /// The id of UCX's active message that carries frames.
   static constexpr unsigned frames_id = 7;
+  /// What may come in before it is handed on: as much as stays in a core's cache.
+  static constexpr std::uint64_t turn_bytes = std::uint64_t{256} << 10;
 
   struct send_op;
   struct receive_op;
   using endpoint_ref = std::shared_ptr<endpoint>;
+  /// A payload that UCX can bring from its sender's memory.
+  struct waiting_payload {
+    frame_header header;
+    std::vector<std::byte> meta;
+    void* data = nullptr;
+  };
   /// Buffers that a process may still read though its connection is over.
   struct quarantined {
     process_identity reader;
@@ -83,7 +91,9 @@ private:
   void accept(ucp_conn_request_h request);
   ucs_status_t take(std::span<const std::byte> head, void* data, std::size_t bytes,
                     const ucp_am_recv_param_t& how);
-  ucs_status_t take_later(std::unique_ptr<receive_op> op, void* data, std::size_t bytes);
+  void fetch(const endpoint_ref& over, const waiting_payload& what);
+  void fetch_next();
+  void drop_waiting(link_id link);
   void received(receive_op& op);
   void sent(send_op& op, ucs_status_t status);
   result<ucp_ep_h> connect(const address& where);
@@ -105,6 +115,11 @@ private:
   /// Those that do not end. UCX may still call back for them.
   std::vector<endpoint_ref> stuck_;
   std::vector<broken_link> broken_;
+  /// Payloads that wait in their senders' memory, by link, each for the one before it.
+  std::unordered_map<link_id, std::deque<waiting_payload>> waiting_;
+  std::vector<link_id> lines_;
+  /// What came since progress() was called.
+  std::uint64_t bytes_in_ = 0;
   std::deque<quarantined> quarantine_;
   time_point next_release_{};
   std::unordered_map<std::string, socket_address> names_;

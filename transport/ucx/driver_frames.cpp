@@ -23,9 +23,16 @@ struct driver::send_op {
 struct driver::receive_op {
   driver& self;
   endpoint_ref over;
-  link_id link;
   frame_header header;
-  pooled_buffer buffer;
+  pooled_buffer buffer = {};
+
+  void take_buffer(std::span<const std::byte> meta) {
+    const std::size_t bytes = header.payload_bytes;
+    if (meta.size() + bytes == 0)
+      return;
+    buffer = self.pool_.take(meta.size() + bytes);
+    std::copy(meta.begin(), meta.end(), buffer.bytes().subspan(bytes).begin());
+  }
 };
 
 sending driver::transmit(link_id link, outgoing_frame frame) {
@@ -41,6 +48,10 @@ sending driver::transmit(link_id link, outgoing_frame frame) {
   // A hello says by which endpoint it came; every later frame has a token.
   how.flags = op->frame.header.op == opcode::hello ? UCP_AM_SEND_FLAG_REPLY : 0;
   const auto& out = op->frame;
+  // Below this UCX's rendezvous over tcp costs more than the copies that it saves.
+  constexpr std::size_t tcp_eager_bytes_max = std::size_t{128} << 10;
+  if (over->tcp_alone && out.payload.size() <= tcp_eager_bytes_max)
+    how.flags |= UCP_AM_SEND_FLAG_EAGER;
   auto* const made = ucp_am_send_nbx(over->handle(), frames_id, out.head.data(), out.head.size(),
                                      out.payload.data(), out.payload.size(), &how);
   if (made == nullptr)
@@ -96,37 +107,69 @@ ucs_status_t driver::take(std::span<const std::byte> head, void* data, std::size
   if (over == nullptr)
     return UCS_OK;
   const auto meta = head.subspan(frame_header_bytes);
-  auto op = std::make_unique<receive_op>(receive_op{*this, over, *link, *header, {}});
-  if (meta.size() + bytes > 0) {
-    op->buffer = pool_.take(meta.size() + bytes);
-    std::copy(meta.begin(), meta.end(), op->buffer.bytes().subspan(bytes).begin());
+  if ((how.recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) {
+    waiting_payload waits{*header, {meta.begin(), meta.end()}, data};
+    if (over->copies)
+      waiting_[*link].push_back(std::move(waits));
+    else
+      fetch(over, waits);
+    return UCS_INPROGRESS;
   }
-  if ((how.recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0)
-    return take_later(std::move(op), data, bytes);
+  receive_op op{*this, over, *header};
+  op.take_buffer(meta);
   if (bytes > 0)
-    std::memcpy(op->buffer.bytes().data(), data, bytes);
-  received(*op);
+    std::memcpy(op.buffer.bytes().data(), data, bytes);
+  received(op);
   return UCS_OK;
 }
 
-ucs_status_t driver::take_later(std::unique_ptr<receive_op> op, void* data, std::size_t bytes) {
+/// Has UCX bring a payload that waits at its sender.
+void driver::fetch(const endpoint_ref& over, const waiting_payload& what) {
+  auto op = std::make_unique<receive_op>(receive_op{*this, over, what.header});
+  op->take_buffer(what.meta);
   ucp_request_param_t how{};
   how.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   how.cb.recv_am = on_received;
   how.user_data = op.get();
   auto* const to = op->buffer.bytes().data();
-  auto* const made = ucp_am_recv_data_nbx(worker_.get(), data, to, bytes, &how);
-  if (UCS_PTR_IS_ERR(made)) {
-    broke(op->link, to_error(UCS_PTR_STATUS(made), errc::peer_down, "a payload did not come"));
-    return UCS_INPROGRESS;
-  }
-  if (made == nullptr) {
-    received(*op);
-    return UCS_INPROGRESS;
-  }
-  ++op->over->receives;
+  auto* const made =
+      ucp_am_recv_data_nbx(worker_.get(), what.data, to, what.header.payload_bytes, &how);
+  if (UCS_PTR_IS_ERR(made))
+    return broke(over->link(),
+                 to_error(UCS_PTR_STATUS(made), errc::peer_down, "a payload did not come"));
+  if (made == nullptr)
+    return received(*op);
+  ++over->receives;
   static_cast<void>(op.release());
-  return UCS_INPROGRESS;
+}
+
+/// Over links whose payloads this thread copies itself one is fetched after the other, into a
+/// buffer that is still in the cache when the one before it was handed on and let go.
+void driver::fetch_next() {
+  lines_.clear();
+  for (const auto& [link, line] : waiting_)
+    lines_.push_back(link);
+  for (const auto link : lines_) {
+    // What arrives may end its link, and the line with it.
+    for (auto over = find(link); over != nullptr && over->receives == 0 && bytes_in_ < turn_bytes;
+         over = find(link)) {
+      auto& line = waiting_[link];
+      if (line.empty() || over->has_failed())
+        break;
+      const auto next = std::move(line.front());
+      line.pop_front();
+      fetch(over, next);
+    }
+  }
+}
+
+/// Gives up what waits on a link that ends.
+void driver::drop_waiting(link_id link) {
+  const auto line = waiting_.extract(link);
+  if (line.empty())
+    return;
+  for (const auto& what : line.mapped())
+    ucp_am_data_release(worker_.get(), what.data);
 }
 
 void driver::on_received(void* request, ucs_status_t status, std::size_t, void* op) {
@@ -136,20 +179,21 @@ void driver::on_received(void* request, ucs_status_t status, std::size_t, void* 
   if (status == UCS_OK)
     self.received(*owner);
   else
-    self.broke(owner->link, to_error(status, errc::peer_down, "a payload did not come"));
+    self.broke(owner->over->link(), to_error(status, errc::peer_down, "a payload did not come"));
   ucp_request_free(request);
 }
 
 void driver::received(receive_op& op) {
   incoming_frame in;
   in.header = op.header;
+  bytes_in_ += op.buffer.bytes().size();
   if (const auto size = op.buffer.bytes().size(); size > 0) {
     const std::size_t payload = size - op.header.meta_bytes;
-    const auto all = std::move(op.buffer).share(mesh_->meter_of(op.link));
+    const auto all = std::move(op.buffer).share(mesh_->meter_of(op.over->link()));
     in.meta = all.slice(payload, size - payload);
     in.payload = payload > 0 ? all.slice(0, payload) : shared_bytes{};
   }
-  mesh_->frame_arrived(op.link, std::move(in), steady_clock{}.now());
+  mesh_->frame_arrived(op.over->link(), std::move(in), steady_clock{}.now());
 }
 
 } // namespace troupe::net::ucx

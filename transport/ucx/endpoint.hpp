@@ -40,6 +40,10 @@ public:
   /// Operations that UCX works on.
   std::uint32_t sends = 0;
   std::uint32_t receives = 0;
+  /// Payloads are copied by this thread from the memory of the peer's process.
+  bool copies = false;
+  /// Everything goes over tcp.
+  bool tcp_alone = false;
   /// Set when the peer may still read what was sent: the buffers of sends that fail are kept.
   bool suspect = false;
   process_identity peer;
