@@ -55,9 +55,11 @@ std::string describe_status(int status) {
 }
 
 result<child_process> child_process::start(const std::string& name,
-                                           const std::vector<std::string>& arguments) {
+                                           const std::vector<std::string>& arguments,
+                                           line_taker taker) {
   child_process made;
   made.name_ = name;
+  made.taker_ = std::move(taker);
   std::array<int, 2> writers{-1, -1};
   for (std::size_t i = 0; i < 2; ++i) {
     std::array<int, 2> ends{};
@@ -88,6 +90,7 @@ child_process& child_process::operator=(child_process&& other) noexcept {
   if (this != &other) {
     close();
     name_ = std::move(other.name_);
+    taker_ = std::move(other.taker_);
     pid_ = std::exchange(other.pid_, 0);
     streams_ = std::exchange(other.streams_, {});
   }
@@ -108,14 +111,20 @@ void child_process::add_to(std::vector<pollfd>& all) const {
       all.push_back({one.from, POLLIN, 0});
 }
 
+void child_process::hand_on(int to, std::string line) const {
+  if (taker_)
+    return taker_(std::move(line));
+  write_all(to, fmt::format("{} | {}\n", name_, line));
+}
+
 void child_process::print(stream& which, bool all) {
   std::size_t end = 0;
   while ((end = which.line.find('\n')) != std::string::npos) {
-    write_all(which.to, fmt::format("{} | {}\n", name_, which.line.substr(0, end)));
+    hand_on(which.to, which.line.substr(0, end));
     which.line.erase(0, end + 1);
   }
   if (all && !which.line.empty())
-    write_all(which.to, fmt::format("{} | {}\n", name_, std::exchange(which.line, {})));
+    hand_on(which.to, std::exchange(which.line, {}));
 }
 
 void child_process::forward() {

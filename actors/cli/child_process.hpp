@@ -6,19 +6,22 @@
 #include <sys/types.h>
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace troupe::cli {
 
-/// A process of this program whose output is printed with a name before each line. It is asked to
-/// end when this one dies. One thread.
+/// A process of this program whose output is printed with a name before each line, or given to
+/// whoever wants it. It is asked to end when this one dies. One thread.
 class child_process {
 public:
+  using line_taker = std::function<void(std::string line)>;
   /// @param arguments the first is its name
-  [[nodiscard]] static result<child_process> start(const std::string& name,
-                                                   const std::vector<std::string>& arguments);
+  /// @param taker gets the lines of both streams, which are then not printed
+  [[nodiscard]] static result<child_process>
+  start(const std::string& name, const std::vector<std::string>& arguments, line_taker taker = {});
   child_process() = default;
   ~child_process();
   child_process(child_process&& other) noexcept;
@@ -41,9 +44,11 @@ private:
   };
 
   void print(stream& which, bool all);
+  void hand_on(int to, std::string line) const;
   void close();
 
   std::string name_;
+  line_taker taker_;
   pid_t pid_ = 0;
   std::array<stream, 2> streams_;
 };

@@ -9,9 +9,12 @@
 
 namespace troupe::cli {
 
-/// Exit statuses: 0 good, 1 the command failed, 2 the command line is wrong, 130 a second signal.
+/// Exit statuses: 0 good, 1 the command failed, 2 the command line is wrong, 3 a comparison's limit
+/// is broken, 130 a second signal.
 constexpr int good = 0;
 constexpr int failed = 1;
+/// Of `bench compare`: a limit is broken.
+constexpr int limits_broken = 3;
 constexpr int interrupted = 130;
 
 /// What `troupe up` and `troupe check` share.
@@ -71,6 +74,47 @@ struct submit_options {
   bool stream = false;
 };
 
+/// Limits that are not given are not checked.
+struct compare_limits {
+  std::optional<double> latency_ratio;
+  std::optional<double> p95_ratio;
+  /// A share of the base's.
+  std::optional<double> throughput_loss;
+  /// A share of the answers.
+  std::optional<double> equal_share;
+  bool equal_output = false;
+
+  [[nodiscard]] bool any() const {
+    return latency_ratio || p95_ratio || throughput_loss || equal_share || equal_output;
+  }
+};
+
+struct compare_options {
+  /// What is compared, with the settings of both sides.
+  file_options config;
+  /// A cluster file or a model repository: the base.
+  std::filesystem::path against;
+  /// Where the base's backends lie; empty takes that of `config`.
+  std::filesystem::path against_backends;
+  std::string model;
+  std::string against_model;
+  /// "openai", "generate" or "auto".
+  std::string api = "auto";
+  /// JSON lines: bodies or strings; empty makes `prompts` of `words` words.
+  std::filesystem::path prompts_file;
+  std::uint32_t prompts = 16;
+  std::uint32_t words = 24;
+  std::uint32_t max_tokens = 32;
+  std::uint32_t rounds = 3;
+  std::uint32_t concurrency = 8;
+  std::uint64_t seed = 1;
+  std::string api_key;
+  compare_limits limits;
+  bool json = false;
+  /// For tests: as up_options'.
+  std::string executor;
+};
+
 struct bench_options {
   /// The cluster to start in this process; without a file the server of `client` is asked.
   file_options config;
@@ -115,5 +159,6 @@ int run_status(const status_options& o);
 int run_drain(const drain_options& o);
 int run_secret(const secret_options& o);
 int run_bench(bench_options o);
+int run_compare(const compare_options& o);
 
 } // namespace troupe::cli

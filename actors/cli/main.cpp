@@ -128,8 +128,69 @@ CLI::App* add_submit(CLI::App& app, submit_options& o) {
   return submit;
 }
 
-CLI::App* add_bench(CLI::App& app, bench_options& o) {
+void add_limits(CLI::App* app, compare_limits& o) {
+  const CLI::Validator finite{check_finite, ""};
+  app->add_option("--max-latency-ratio", o.latency_ratio,
+                  "Limit of the medians: first token, per token, whole answer; custom / base")
+      ->check(finite);
+  app->add_option("--max-p95-ratio", o.p95_ratio, "The same of the 95th of a hundred")
+      ->check(finite);
+  app->add_option("--max-throughput-loss", o.throughput_loss, "Limit, as a share of the base's")
+      ->check(finite);
+  auto* share = app->add_option("--min-equal-share", o.equal_share,
+                                "Least share of answers that are equal, finish reasons included")
+                    ->check(CLI::Range(0.0, 1.0));
+  app->add_flag("--require-equal-output", o.equal_output, "All answers must be equal")
+      ->excludes(share);
+}
+
+void add_compare(CLI::App* bench, compare_options& o) {
+  auto* compare = bench->add_subcommand(
+      "compare", "Measure what a backend of one's own costs: two clusters on the same prompts");
+  add_file(compare, o.config)->description("The cluster file or model repository that is compared");
+  compare->get_option("--port")->group("");
+  compare->add_option("--against", o.against, "The base: a cluster file or a model repository")
+      ->required();
+  compare->add_option("--against-backend-directory", o.against_backends,
+                      "Of the base, where it differs");
+  compare->add_option("--model", o.model, "The model; the first by default")->check(text());
+  compare->add_option("--against-model", o.against_model, "The base's model; the first by default")
+      ->check(text());
+  compare->add_option("--api", o.api, "openai, generate, or auto: openai where both serve it")
+      ->check(CLI::IsMember({"auto", "openai", "generate"}))
+      ->capture_default_str();
+  compare->add_option("--prompts-file", o.prompts_file,
+                      "JSON lines in place of made prompts: strings, or bodies of a request");
+  compare->add_option("--prompts", o.prompts, "Made prompts a round")
+      ->check(CLI::Range(1U, 100000U))
+      ->capture_default_str();
+  compare->add_option("--words", o.words, "Words of a made prompt")
+      ->check(CLI::Range(1U, 1000000U))
+      ->capture_default_str();
+  compare->add_option("--max-tokens", o.max_tokens, "Of an answer")
+      ->check(CLI::Range(1U, 1000000U))
+      ->capture_default_str();
+  compare->add_option("--rounds", o.rounds)->check(CLI::Range(1U, 1000U))->capture_default_str();
+  compare->add_option("--concurrency", o.concurrency, "Requests at a time for the throughput")
+      ->check(CLI::Range(1U, 1024U))
+      ->capture_default_str();
+  compare->add_option("--seed", o.seed, "Of prompts and sampling")->capture_default_str();
+  compare->add_option("--api-key", o.api_key, "The variable TROUPE_API_KEY by default");
+  compare->add_flag("--json", o.json, "One JSON object");
+  compare->add_option("--executor", o.executor, "For tests: cpu, simulated or cuda:0")->group("");
+  add_limits(compare, o.limits);
+  compare->footer(
+      "Example:\n  troupe bench compare mine/models --against models --backend-directory backends "
+      "\\\n"
+      "      --require-equal-output --max-latency-ratio 1.05 --max-throughput-loss 0.05\n"
+      "Each side is a process of its own with the same settings; prompts go to both in turns. The "
+      "base runs\nagainst itself first (A/A): what differs there is noise. Answers are greedy.\n"
+      "The exit status is 0 when all limits are kept, 3 when one is broken, 1 for errors.");
+}
+
+CLI::App* add_bench(CLI::App& app, bench_options& o, compare_options& compare) {
   auto* bench = app.add_subcommand("bench", "Measure a cluster under load of random prompts");
+  add_compare(bench, compare);
   add_file(bench, o.config)
       ->required(false)
       ->description("The cluster file, to be started in this process; without it the server of "
@@ -157,6 +218,7 @@ CLI::App* add_bench(CLI::App& app, bench_options& o) {
   bench->footer("Examples:\n  troupe bench examples/quickstart/cluster.json --decode 1,8\n"
                 "  troupe bench cluster.json --load 128/128:2048 --json\n"
                 "  troupe bench --url http://127.0.0.1:8000 --load 512/128:768@64\n"
+                "  troupe bench compare mine/models --against models\n"
                 "Answers are greedy and go on behind end-of-sequence tokens.");
   return bench;
 }
@@ -232,7 +294,8 @@ int run(int argc, char** argv) {
   auto* chat_app = add_chat(app, chat);
   auto* submit_app = add_submit(app, submit);
   auto* status_app = add_status(app, status);
-  auto* bench_app = add_bench(app, bench);
+  compare_options compare;
+  auto* bench_app = add_bench(app, bench, compare);
   auto* drain_app = add_drain(app, drain);
   auto* secret_app = add_secret(app, secret);
   auto* version_app = app.add_subcommand("version", "Print the version");
@@ -262,6 +325,8 @@ int run(int argc, char** argv) {
     return finish(run_drain(drain));
   if (secret_app->parsed())
     return finish(run_secret(secret));
+  if (bench_app->got_subcommand("compare"))
+    return finish(run_compare(compare));
   if (bench_app->parsed())
     return finish(run_bench(std::move(bench)));
   if (version_app->parsed())

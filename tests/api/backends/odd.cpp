@@ -3,6 +3,7 @@
 #include <troupe/actors/backend_api.hpp>
 
 #include <chrono>
+#include <csignal>
 #include <stdexcept>
 #include <thread>
 
@@ -43,6 +44,8 @@ public:
   }
 
   result<void> execute(std::span<const exchange_ptr> requests) override {
+    if (mode_ == "die")
+      std::raise(SIGKILL);
     const auto& one = requests.front();
     const auto word = std::string{one->input().find("IN")->strings().at(0)};
     if (word == "throw")
