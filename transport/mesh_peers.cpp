@@ -48,8 +48,8 @@ std::optional<refusal> mesh::objection(const entry& of) const {
   };
   if (fenced_.contains(peer.id))
     return refuse(refusal_kind::fenced,
-                  fmt::format("node '{}' was declared dead by node '{}' and may not return as the "
-                              "same incarnation: start it anew",
+                  fmt::format("node '{}' was declared dead by node '{}' and returns once both "
+                              "forgive that, or when it is started anew",
                               peer.name, self.name));
   if (closing_)
     return refuse(refusal_kind::draining, fmt::format("node '{}' is stopping", self.name));

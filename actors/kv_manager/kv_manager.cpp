@@ -41,7 +41,7 @@ void follow_up(self_ptr self) {
 void attach(self_ptr self, hub_id hub, const index_sink& router) {
   auto& st = state(self);
   auto& known = st.followers[hub];
-  if (known != router)
+  if (!known || !same_proxy(known, router))
     self->monitor(router);
   known = router;
   st.feed->add(st.pool->take_events());
@@ -52,7 +52,7 @@ void attach(self_ptr self, hub_id hub, const index_sink& router) {
 void lose(self_ptr self, const caf::actor_addr& router) {
   auto& st = state(self);
   std::erase_if(st.followers, [&](const auto& known) {
-    const bool gone = known.second->address() == router;
+    const bool gone = same_proxy(known.second, router);
     if (gone)
       st.feed->detach(known.first);
     return gone;

@@ -44,7 +44,6 @@ roster::roster(options what) : options_{std::move(what)} {
     made.seen.name = node.name;
     made.seen.where = node.where;
     made.of_file = true;
-    made.router = node.router;
   }
 }
 
@@ -149,26 +148,17 @@ void roster::refused(const std::string& name, const net::address& where, const e
     return;
   one->told = true;
   // A stopping node comes back later; that is not a misfit.
+  one->fenced = why.code == errc::peer_down;
+  if (one->fenced)
+    return set(*one, member_state_kind::down,
+               "was given up while it lived; the two meet again over a new connection", now);
   const bool misfit = why.code != errc::draining && why.code != errc::limit_exceeded;
   set(*one, misfit ? member_state_kind::refused : member_state_kind::down, why.note, now);
-  if (why.code == errc::peer_down)
-    judge_fence(*one, why);
-}
-
-/// One of the two processes was declared dead by the other, yet both live.
-void roster::judge_fence(member& of, const error& why) {
-  of.fenced = true;
-  if (!options_.self.router && of.router && !end_)
-    end_ = error{errc::peer_down,
-                 fmt::format("the connection with node '{}' was lost while both lived: {}. This "
-                             "process ends, so that whatever started it starts it anew",
-                             of.seen.name, why.note)};
 }
 
 bool roster::forgives(const std::string& name) const {
   const auto found = members_.find(name);
-  return found != members_.end() && found->second.fenced &&
-         found->second.router == options_.self.router;
+  return found != members_.end() && found->second.fenced;
 }
 
 void roster::heard(const std::string& name, const net::address& where, time_point now) {
@@ -185,7 +175,6 @@ void roster::take(const node_card& card, const node_card& own, std::int64_t cloc
   if (found == members_.end() || !found->second.seen.up())
     return;
   auto& one = found->second;
-  one.router = card.hub != hub_id{};
   const auto gap = card.clock_ms - clock_ms;
   one.seen.note = std::abs(gap) > clock_gap_ms_max
                       ? fmt::format("its clock differs from ours by {} s; set both by NTP: logs "

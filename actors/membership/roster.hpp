@@ -17,7 +17,6 @@ namespace troupe::actors {
 struct roster_node {
   std::string name;
   net::address where;
-  bool router = false;
 };
 
 /// How another process stands to this one.
@@ -53,7 +52,7 @@ struct roster_view {
 class roster {
 public:
   struct options {
-    /// This process. A front stays up where a stage would end: stages start again more easily.
+    /// This process.
     roster_node self;
     std::uint64_t incarnation = 0;
     /// All nodes of the file, this one included.
@@ -69,8 +68,9 @@ public:
   void went_down(const std::string& name, const error& why, time_point now);
   void refused(const std::string& name, const net::address& where, const error& why,
                time_point now);
-  /// Whether a process that was declared dead, or declared us so, may return as it is. Two fronts
-  /// and two stages hold nothing of each other; a stage that a front gave up holds its requests.
+  /// Whether a process that was declared dead, or declared us so, may return as it is: what passed
+  /// over the connection that was given up is over at both ends, and nothing of it comes late. A
+  /// stage has dropped what that front asked of it, the front goes on elsewhere.
   [[nodiscard]] bool forgives(const std::string& name) const;
   /// Others know this node.
   void heard(const std::string& name, const net::address& where, time_point now);
@@ -85,7 +85,6 @@ private:
   struct member {
     member_view seen;
     bool of_file = false;
-    bool router = false;
     bool dialling = false;
     /// Its refusal was shown, which says more than the end of the dial.
     bool told = false;
@@ -98,7 +97,6 @@ private:
   [[nodiscard]] member* find(const std::string& name, const net::address& where);
   void set(member& of, member_state_kind state, std::string note, time_point now);
   void try_later(member& of, time_point now);
-  void judge_fence(member& of, const error& why);
 
   options options_;
   std::map<std::string, member> members_;

@@ -16,9 +16,9 @@ const error fenced{errc::peer_down, "node 'a' was declared dead by node 'front'"
 /// A roster of the node `self` in a file of front, a and b.
 struct world {
   explicit world(const std::string& self = "a", std::uint64_t incarnation = 7)
-      : table{{.self = {self, self == "front" ? front_at : a_at, self == "front"},
+      : table{{.self = {self, self == "front" ? front_at : a_at},
                .incarnation = incarnation,
-               .nodes = {{"front", front_at, true}, {"a", a_at, false}, {"b", b_at, false}}}} {
+               .nodes = {{"front", front_at}, {"a", a_at}, {"b", b_at}}}} {
     own.name = self;
   }
 
@@ -138,41 +138,25 @@ TEST_CASE("a refusal is shown until it is mended") {
   CHECK_FALSE(w.table.view().end);
 }
 
-TEST_CASE("a stage that a front has declared dead ends; a front does not") {
-  world stage;
-  stage.table.refused("front", front_at, fenced, stage.now);
-  REQUIRE(stage.table.view().end);
-  CHECK(stage.table.view().end->note.find("declared dead") != std::string::npos);
-  world front{"front"};
-  front.table.refused("a", a_at, fenced, front.now);
-  CHECK_FALSE(front.table.view().end);
-  CHECK(front.of("a").state_text() == "refused");
-}
-
-TEST_CASE("two stages, or two fronts, that declared each other dead forgive and meet again") {
-  world a;
-  a.table.refused("b", b_at, {errc::unauthorized, "different secrets"}, a.now);
-  CHECK_FALSE(a.table.forgives("b"));
-  a.table.refused("b", b_at, fenced, a.now);
-  CHECK(a.table.forgives("b"));
-  a.table.refused("front", front_at, fenced, a.now);
-  CHECK_FALSE(a.table.forgives("front"));
-  CHECK_FALSE(a.table.forgives("stranger"));
-  a.table.came_up("b", b_at, a.now);
-  CHECK_FALSE(a.table.forgives("b"));
-
-  world front{"front"};
-  front.table.refused("a", a_at, fenced, front.now);
-  CHECK_FALSE(front.table.forgives("a"));
-  node_card other;
-  other.name = "other";
-  other.hub = hub_id{9};
-  front.table.came_up("other", {"other", 1}, front.now);
-  front.table.take(other, front.own, 0);
-  front.table.went_down("other", fenced, front.now);
-  front.table.refused("other", {"other", 1}, fenced, front.now);
-  CHECK(front.table.forgives("other"));
-  CHECK_FALSE(front.table.view().end);
+TEST_CASE("who was declared dead and lives is forgiven by both, and nobody ends") {
+  for (const std::string self : {"a", "front"}) {
+    world w{self};
+    const std::string other = self == "a" ? "front" : "a";
+    const auto where = self == "a" ? front_at : a_at;
+    w.table.refused(other, where, {errc::unauthorized, "different secrets"}, w.now);
+    CHECK_FALSE(w.table.forgives(other));
+    CHECK(w.of(other).state_text() == "refused");
+    w.table.came_up(other, where, w.now);
+    w.table.went_down(other, fenced, w.now);
+    w.table.refused(other, where, fenced, w.now);
+    CHECK(w.table.forgives(other));
+    CHECK_FALSE(w.table.view().end);
+    CHECK(w.of(other).state_text() == "down");
+    CHECK(w.of(other).note.find("while it lived") != std::string::npos);
+    w.table.came_up(other, where, w.now);
+    CHECK_FALSE(w.table.forgives(other));
+    CHECK_FALSE(w.table.forgives("stranger"));
+  }
 }
 
 TEST_CASE("of two processes that drew the same id one ends") {

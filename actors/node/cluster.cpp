@@ -118,12 +118,12 @@ std::uint64_t draw_incarnation() {
 /// Puts the node on the wire: others can reach it from now on.
 result<member_actor> go_online(net::wire& wire, caf::actor_system& system,
                                const config::cluster_config& config, const node_options& node) {
-  member_options how{.who = {.self = {*node.self.name, address_of(node.self), *node.self.router},
+  member_options how{.who = {.self = {*node.self.name, address_of(node.self)},
                              .incarnation = node.ids.incarnation(),
                              .nodes = {}},
                      .wire = &wire};
   for (const auto& other : config.nodes)
-    how.who.nodes.push_back({*other.name, address_of(other), *other.router});
+    how.who.nodes.push_back({*other.name, address_of(other)});
   auto member = spawn_member(system, std::move(how));
   if (const auto at = wire.listen(address_of(node.self)); !at) {
     caf::anon_send_exit(member, caf::exit_reason::user_shutdown);

@@ -139,7 +139,6 @@ private:
   // What is seen: node_view.cpp.
   void publish();
   void take_roster(roster_view_ptr roster);
-  void lose_remote(const std::set<replica_id>& lost);
   void measure_remote();
   [[nodiscard]] std::vector<const replica_report*> reports_of(std::size_t model) const;
   [[nodiscard]] standing stand_alone(std::size_t model) const;
@@ -202,9 +201,8 @@ private:
   std::uint32_t quiet_ticks_ = 0;
   bool handed_over_ = false;
   roster_view_ptr roster_ = std::make_shared<roster_view>();
-  /// The routers of other fronts, and the replicas of other processes that are up.
+  /// The routers of other fronts.
   std::map<hub_id, router_core> remote_routers_;
-  std::set<replica_id> remote_replicas_;
   struct seated_rank {
     rank_seat_actor seat;
     rank_owner owner;

@@ -218,39 +218,24 @@ void node_state::take_roster(roster_view_ptr roster) {
     return self_->quit(caf::exit_reason::kill);
   }
   std::map<hub_id, router_core> fronts;
-  std::set<replica_id> replicas;
   for (const auto& member : roster_->members) {
     if (!member.up() || !member.card)
       continue;
     if (member.card->router)
       fronts.emplace(member.card->hub, member.card->router);
-    for (const auto& report : member.card->replicas) {
-      replicas.insert(report.status.replica);
+    for (const auto& report : member.card->replicas)
       if (report.answers && report.status.state == "ready")
         options_.desk->mark_progress(now());
-    }
   }
-  for (const auto& [hub, router] : fronts)
-    if (!remote_routers_.contains(hub))
+  for (const auto& [hub, router] : fronts) {
+    const auto known = remote_routers_.find(hub);
+    if (known == remote_routers_.end() || !same_proxy(known->second, router))
       for (const auto& [id, replica] : replicas_)
         tell(self_, replica.supervisor, attach_atom::value, hub, router);
+  }
   remote_routers_ = std::move(fronts);
-  std::set<replica_id> lost;
-  std::set_difference(remote_replicas_.begin(), remote_replicas_.end(), replicas.begin(),
-                      replicas.end(), std::inserter(lost, lost.end()));
-  remote_replicas_ = std::move(replicas);
-  lose_remote(lost);
   measure_remote();
   publish();
-}
-
-/// The router hears of a scheduler's end by itself, too; what it was told twice changes nothing.
-void node_state::lose_remote(const std::set<replica_id>& lost) {
-  if (!options_.router)
-    return;
-  const error why{errc::peer_down, "the node that served the request is down"};
-  for (const auto id : lost)
-    tell(self_, options_.router, detach_atom::value, id, to_caf(why));
 }
 
 /// A stage has no edge: its schedulers' numbers are read at the fronts. Of a node that is down the

@@ -126,7 +126,8 @@ void replica_state::set_ready() {
 }
 
 void replica_state::attach(hub_id hub, const router_core& router) {
-  if (const auto known = routers_.find(hub); known != routers_.end() && known->second == router)
+  if (const auto known = routers_.find(hub);
+      known != routers_.end() && same_proxy(known->second, router))
     return;
   routers_[hub] = router;
   self_->monitor(router);
@@ -264,7 +265,7 @@ void replica_state::on_down(const caf::down_msg& down) {
   } else {
     // The scheduler hears of it too, and frees what that router's requests held.
     std::erase_if(routers_,
-                  [&](const auto& known) { return known.second->address() == down.source; });
+                  [&](const auto& known) { return same_proxy(known.second, down.source); });
   }
 }
 

@@ -132,13 +132,14 @@ void router_state::keep_deadlines() {
 
 void router_state::attach(engine::replica_facts facts, const scheduler_actor& scheduler,
                           const kv_manager_actor& kv_manager) {
-  kv_managers_[facts.id] = kv_manager;
-  auto& known = schedulers_[facts.id];
-  if (known && known != scheduler)
-    self_->demonitor(known->address());
-  if (known != scheduler)
+  const auto known = schedulers_.find(facts.id);
+  const bool same = known != schedulers_.end() && same_proxy(known->second, scheduler);
+  if (known != schedulers_.end() && !same)
+    lose(facts.id, {errc::peer_down, "the replica that served the request was started anew"});
+  if (!same)
     self_->monitor(scheduler);
-  known = scheduler;
+  kv_managers_[facts.id] = kv_manager;
+  schedulers_[facts.id] = scheduler;
   core_->replica_up(std::move(facts), now());
   pump();
 }
@@ -181,7 +182,7 @@ void router_state::count() {
 
 void router_state::on_down(const caf::down_msg& down) {
   const auto served = std::ranges::find_if(
-      schedulers_, [&](const auto& known) { return known.second->address() == down.source; });
+      schedulers_, [&](const auto& known) { return same_proxy(known.second, down.source); });
   if (served == schedulers_.end())
     return lose_sink(down.source);
   lose(served->first, {errc::peer_down, "the replica that served the request is gone"});

@@ -124,12 +124,24 @@ caf::result<accepted> take(self_ptr self, const engine::submission& request) {
 void lose_hub(self_ptr self, const caf::down_msg& down) {
   auto& hubs = state(self).hubs;
   const auto lost = std::find_if(hubs.begin(), hubs.end(), [&](const auto& known) {
-    return known.second->address() == down.source;
+    return same_proxy(known.second, down.source);
   });
   if (lost == hubs.end())
     return;
   state(self).core->cancel_hub(lost->first, now());
   hubs.erase(lost);
+  pump(self);
+}
+
+/// A front that is met again over a new connection has given up what it sent over the old one.
+void take_hub(self_ptr self, hub_id hub, const hub_actor& actor) {
+  auto& known = state(self).hubs[hub];
+  if (known && same_proxy(known, actor))
+    return;
+  if (known)
+    state(self).core->cancel_hub(hub, now());
+  known = actor;
+  self->monitor(actor);
   pump(self);
 }
 
@@ -157,10 +169,7 @@ scheduler_actor::behavior_type scheduler(self_ptr self, scheduler_options option
         state(self).core->cancel(id, engine::finish_reason::abort, now());
         pump(self);
       },
-      [self](attach_atom, hub_id hub, const hub_actor& actor) {
-        state(self).hubs[hub] = actor;
-        self->monitor(actor);
-      },
+      [self](attach_atom, hub_id hub, const hub_actor& actor) { take_hub(self, hub, actor); },
       [self](status_atom) { return report(self); },
       [self](tick_atom) {
         state(self).tick_pending = false;

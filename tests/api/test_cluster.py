@@ -125,16 +125,30 @@ def test_a_fourth_node_joins_and_leaves_while_the_cluster_runs(globe):
     assert globe.seen("stage3")["note"] == "has left"
 
 
-def test_a_stage_that_stood_still_ends_and_says_why(globe):
+def test_a_stage_that_stood_still_drops_what_it_had_and_comes_back_as_it_is(globe, bard):
     stage = globe.nodes["stage1"]
-    stage.kill(signal.SIGSTOP)
-    eventually(lambda: globe.seen("stage1")["state"] == "down", "declared dead")
-    assert globe.complete(max_tokens=3).status_code == 200
+    was = globe.replica_on("stage1")["replica"]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        whole = [pool.submit(globe.complete, seed=i, **LONG) for i in range(6)]
+        eventually(lambda: globe.replica_on("stage1").get("running", 0) > 0, "stage1 works")
+        stage.kill(signal.SIGSTOP)
+        eventually(lambda: globe.seen("stage1")["state"] == "down", "declared dead")
+        # Its streams go on at the other stage.
+        for seed, answer in enumerate(whole):
+            assert text_of(answer.result()) == text_of(bard.complete(seed=seed, **LONG))
     stage.kill(signal.SIGCONT)
-    assert stage.wait() == 1
-    eventually(lambda: stage.complained("declared dead"), "says why")
-    globe.start("stage1")
-    eventually(lambda: globe.replica_on("stage1")["state"] == "ready", "started anew")
+    eventually(lambda: globe.seen("stage1")["state"] == "up", "met again")
+    eventually(lambda: stage.complained("declared dead"), "says what happened")
+    eventually(lambda: (row := globe.replica_on("stage1"))["state"] == "ready" and row["running"] == 0
+               and row["blocks_used"] == 0, "what it had for the front is dropped")
+    assert globe.replica_on("stage1")["replica"] == was and stage.process.poll() is None
+    before = globe.replica_on("stage1")["generation_tokens"]
+
+    def serves():
+        assert globe.complete(max_tokens=3).status_code == 200
+        return globe.replica_on("stage1")["generation_tokens"] > before
+
+    eventually(serves, "it serves again")
 
 
 @pytest.mark.parametrize("what, change, expected", [

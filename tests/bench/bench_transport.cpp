@@ -45,8 +45,9 @@ using troupe::engine::step_batch;
 using troupe::engine::step_result;
 
 /// caf_io: caf::io over tcp. shm, tcp: the wire, spinning, the woken actor on the progress thread.
-/// shm_sleep: the wire without spinning. local: both actors in one process.
-const std::vector<std::string> kinds{"caf_io", "shm", "tcp", "shm_sleep", "local"};
+/// shm_pool: spinning, and actors run on CAF's pool. shm_sleep: the same without spinning. local:
+/// both actors in one process.
+const std::vector<std::string> kinds{"caf_io", "shm", "tcp", "shm_pool", "shm_sleep", "local"};
 
 struct config : caf::actor_system_config {
   explicit config(const std::string& kind) {
@@ -63,7 +64,7 @@ struct config : caf::actor_system_config {
     load<wire>();
     caf::put(content, "wire.transports", std::string{kind == "tcp" ? "tcp" : "posix,cma,tcp"});
     caf::put(content, "wire.devices", std::string{"lo"});
-    caf::put(content, "wire.run-inline", kind != "shm_sleep");
+    caf::put(content, "wire.run-inline", kind == "shm" || kind == "tcp");
     caf::put(content, "wire.spin-us", std::int64_t{kind == "shm_sleep" ? 0 : 50});
     caf::put(content, "wire.dead-after-ms", std::int64_t{30000});
   }
@@ -98,10 +99,13 @@ step_batch step_of(std::uint64_t number, std::uint32_t sequences) {
 
 caf::behavior echo(caf::event_based_actor* self, int) {
   auto ticks = std::make_shared<std::uint64_t>(0);
+  auto buffers = std::make_shared<std::uint64_t>(0);
   return {
       [](ping_atom, text& x) { return caf::make_message(pong_atom::value, std::move(x)); },
-      [](ping_atom, const shared_bytes& x) {
-        return caf::make_message(pong_atom::value, std::uint64_t{x.size()});
+      // Buffers are answered by so many, as a stream's receiver grants credit.
+      [=](ping_atom, const shared_bytes&, std::uint64_t by) {
+        if (++*buffers % by == 0)
+          self->send(caf::actor_cast<caf::actor>(self->current_sender()), pong_atom::value, by);
       },
       [](const step_batch& step) { return answer_of(step); },
       // One-way messages; the last one is answered.
@@ -192,29 +196,35 @@ struct load {
   std::size_t bytes = 0;
   int buffers = 0;
   int under_way = 0;
+  /// One answer for so many; a multiple of it is sent.
+  int answered_by = 1;
 };
 constexpr load large{4 << 20, 100, 4};
-constexpr load middling{64 << 10, 4000, 32};
+constexpr load middling{64 << 10, 4000, 32, 8};
 
 /// Keeps some buffers under way; tells bytes a microsecond, which is MB/s. As with ucx_perftest,
 /// which sends one buffer of its allocator again and again too, the first tenth is not timed.
 caf::behavior pusher(caf::event_based_actor* self, const caf::actor& to, const caf::actor& report,
                      load what) {
-  const auto all = what.buffers + what.buffers / 10;
-  auto left = std::make_shared<int>(all);
+  const int warm_up = what.buffers / 10;
+  auto arrived = std::make_shared<int>(0);
   auto sent = std::make_shared<int>(0);
   auto began = std::make_shared<clk::time_point>();
   auto buffer = troupe::net::buffer_pool{}.take(what.bytes);
   std::ranges::fill(buffer.bytes(), std::byte{1});
   const auto bytes = std::move(buffer).share();
-  for (; *sent < what.under_way; ++*sent)
-    self->send(to, ping_atom::value, bytes);
-  return {[=](pong_atom, std::uint64_t) {
-    if ((*sent)++ < all)
-      self->send(to, ping_atom::value, bytes);
-    if (*left == what.buffers)
+  const auto by = static_cast<std::uint64_t>(what.answered_by);
+  const auto fill = [=] {
+    for (; *sent < *arrived + what.under_way && *sent < warm_up + what.buffers; ++*sent)
+      self->send(to, ping_atom::value, bytes, by);
+  };
+  fill();
+  return {[=](pong_atom, std::uint64_t more) {
+    *arrived += static_cast<int>(more);
+    fill();
+    if (*arrived == warm_up)
       *began = clk::now();
-    if (--*left > 0)
+    if (*arrived < warm_up + what.buffers)
       return;
     const std::chrono::duration<double, std::micro> took = clk::now() - *began;
     self->send(report, static_cast<double>(what.bytes) * what.buffers / took.count());
@@ -399,7 +409,7 @@ int main(int argc, char** argv) {
   std::map<std::string, std::vector<row>> all;
   for (int i = 0; i < rounds; ++i) {
     for (const auto& kind : kinds) {
-      if (buffers_alone && kind != "shm" && kind != "tcp")
+      if (buffers_alone && kind != "shm" && kind != "tcp" && kind != "shm_pool")
         continue;
       all[kind].push_back(measure(kind, buffers_alone));
       if (kind == "shm" || kind == "tcp")

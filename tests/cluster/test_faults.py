@@ -81,6 +81,7 @@ def test_a_front_that_is_killed_leaves_nothing_behind(world):
 def test_a_front_that_is_cut_off_costs_the_other_front_nothing(world):
     site, pool = world
     front = Front(site, pool, random.Random(SEED))
+    starts = list(site.starts)
     site.net("cut other")
     cut = time.monotonic()
     answers = ask_all([body for body, _ in pool])
@@ -91,6 +92,8 @@ def test_a_front_that_is_cut_off_costs_the_other_front_nothing(world):
     # Its streams were parked meanwhile; they go on once it has the stages back.
     assert front.clients_end(30)
     eventually(site.healed, "all are one cluster again")
+    # Both stages have dropped what they had for it, and nothing more.
+    assert site.starts == starts
     undisturbed = ask_all(front.bodies)
     assert not [d for row in zip(front.bodies, undisturbed, front.answers) for d in differences(*row)]
 

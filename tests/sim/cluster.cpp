@@ -103,23 +103,26 @@ void cluster::come_back(node_index at, duration after) {
   time_.after(after, [this, at, which] { is_front(at) ? start_front(which) : start_stage(which); });
 }
 
-/// Two processes that gave each other up: one of them starts anew.
+/// Two processes that gave each other up: they meet again as they are, or one starts anew first.
 void cluster::fenced(node_index a, node_index b) {
   const auto stage_side = is_front(a) ? b : a;
   const auto front_side = is_front(a) ? a : b;
   const auto who = around_.pick(6) == 0 ? front_side : stage_side;
+  const auto other = who == a ? b : a;
   ++fences_due_;
-  time_.after(milliseconds{50 + around_.pick(400)}, [this, who, life = net_.life(who)] {
-    --fences_due_;
-    if (!net_.alive(who) || net_.life(who) != life)
-      return;
-    if (plan_.restarts_when_fenced) {
-      end_process(who);
-      come_back(who, milliseconds{20 + around_.pick(200)});
-    } else {
-      net_.renumber(who);
-    }
-  });
+  time_.after(milliseconds{50 + around_.pick(400)},
+              [this, who, other, life = net_.life(who), other_life = net_.life(other)] {
+                --fences_due_;
+                if (!net_.alive(who) || net_.life(who) != life)
+                  return;
+                if (plan_.restarts_when_fenced) {
+                  end_process(who);
+                  come_back(who, milliseconds{20 + around_.pick(200)});
+                } else if (net_.alive(other) && net_.life(other) == other_life) {
+                  ++forgiven_;
+                  net_.forgive(who, other);
+                }
+              });
 }
 
 // -- clients --------------------------------------------------------------------------------------
@@ -293,6 +296,7 @@ outcome cluster::report() const {
           .took = time_.now() - time_point{std::chrono::hours{1}},
           .clients = clients_.counts(),
           .preemptions = preemptions_,
+          .forgiven = forgiven_,
           .faults = faults_,
           .matched_tokens = matched_tokens_,
           .last = {log_.last().begin(), log_.last().end()}};

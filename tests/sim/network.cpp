@@ -93,17 +93,11 @@ void network::go_on(node_index at) {
   each_link(at, [&](link& on, std::size_t) { consider(on); });
 }
 
-void network::renumber(node_index at) {
-  auto& node = node_of(at);
-  log_.note(time_.now(), "{} takes a fresh node id", node.name);
-  each_link(at, [&](link& on, std::size_t side) {
-    if (on.open[side])
-      close_later(on, side, duration{0}, true);
-  });
-  run_in(at, duration{0}, [this, at] {
-    node_of(at).id = ++last_id_;
-    each_link(at, [&](link& on, std::size_t) { consider(on); });
-  });
+void network::forgive(node_index a, node_index b) {
+  auto& on = between(a, b);
+  log_.note(time_.now(), "{} and {} forgive each other", name(a), name(b));
+  on.fenced = {};
+  consider(on);
 }
 
 void network::cut(node_index a, node_index b) {

@@ -31,7 +31,8 @@ public:
 
 /// Nodes and the connections between them, as the transport promises them: messages of a connection
 /// arrive in order or not at all, both ends learn of its end, each in its own time, and two
-/// processes of which one declared the other dead never talk again under the same node ids.
+/// processes of which one declared the other dead never talk again under the same node ids, unless
+/// they forgive each other.
 class network {
 public:
   using job = timeline::job;
@@ -61,8 +62,8 @@ public:
   /// The process stands still, its connections stay until somebody's patience ends.
   void stop(node_index at);
   void go_on(node_index at);
-  /// The process lives on under a fresh node id: all its connections end.
-  void renumber(node_index at);
+  /// Two processes that fenced each other meet again as they are.
+  void forgive(node_index a, node_index b);
   /// Nothing passes between the two; what is under way waits.
   void cut(node_index a, node_index b);
   void heal(node_index a, node_index b);

@@ -86,10 +86,35 @@ TEST_CASE("a short cut loses nothing, a long one ends it for both", "[sim][netwo
   CHECK(on.right.heard.size() == 2);
   CHECK(on.fences == 1);
   CHECK(on.left.ups == 1);
-  on.net.renumber(on.b);
+  on.net.forgive(on.a, on.b);
   on.run(milliseconds{500});
   CHECK(on.left.ups == 2);
   CHECK(on.right.ups == 2);
+  on.say(4);
+  on.run(milliseconds{30});
+  CHECK(on.right.heard == std::vector<std::uint32_t>{1, 2, 4});
+}
+
+TEST_CASE("a fence is between two, and a third hears nothing of it", "[sim][network]") {
+  pair_of_nodes on;
+  const auto c = on.net.add("c");
+  listener third;
+  on.net.start(c, third);
+  on.net.introduce(on.a, c);
+  on.net.introduce(on.b, c);
+  on.run(milliseconds{200});
+  CHECK(third.ups == 2);
+  on.net.cut(on.a, on.b);
+  on.run(milliseconds{1500});
+  on.net.heal(on.a, on.b);
+  on.run(milliseconds{500});
+  CHECK(on.fences == 1);
+  on.net.forgive(on.a, on.b);
+  on.run(milliseconds{500});
+  CHECK(on.left.ups == 3);
+  CHECK(on.right.ups == 3);
+  CHECK(third.ups == 2);
+  CHECK(third.downs == 0);
 }
 
 TEST_CASE("one that stands still is given up, and acts on what it had when it goes on",

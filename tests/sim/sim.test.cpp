@@ -45,6 +45,7 @@ TEST_CASE("the storm reaches what it is meant to reach", "[sim]") {
   tally sum;
   std::uint64_t preemptions = 0;
   std::uint64_t matched_tokens = 0;
+  std::uint64_t forgiven = 0;
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     const auto run = run_seed(seed, sabotage::none, quiet);
     INFO("seed " << seed);
@@ -52,6 +53,7 @@ TEST_CASE("the storm reaches what it is meant to reach", "[sim]") {
     add(sum, run.clients);
     preemptions += run.preemptions;
     matched_tokens += run.matched_tokens;
+    forgiven += run.forgiven;
   }
   CHECK(sum.whole > 1500);
   CHECK(sum.aborted > 50);
@@ -65,4 +67,5 @@ TEST_CASE("the storm reaches what it is meant to reach", "[sim]") {
   CHECK(sum.cached_tokens > 1000);
   CHECK(preemptions > 100);
   CHECK(matched_tokens > 500);
+  CHECK(forgiven > 5);
 }

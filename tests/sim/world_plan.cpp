@@ -27,7 +27,7 @@ public:
     plan_.poison = pick(5) == 0 ? 4 + pick(10) : 0;
     plan_.cancels = pick(2) * (3 + pick(6));
     plan_.timeouts = pick(3) == 0 ? 2 + pick(6) : 0;
-    plan_.restarts_when_fenced = pick(2) == 0;
+    plan_.restarts_when_fenced = pick(4) == 0;
     draw_stages();
     draw_router();
     draw_faults();

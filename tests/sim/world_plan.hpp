@@ -87,7 +87,7 @@ struct world_plan {
   /// One request in so many is cancelled, and one has a time-out; 0: none.
   std::uint32_t cancels = 0;
   std::uint32_t timeouts = 0;
-  /// A fenced stage starts anew as a process, or takes only a fresh node id.
+  /// Of two processes that gave each other up one starts anew; else they forgive each other.
   bool restarts_when_fenced = true;
 };
 

@@ -130,4 +130,13 @@ auto ask(Actor* self, const Handle& to, std::chrono::milliseconds limit, Ts&&...
   return self->request(to, limit, std::forward<Ts>(xs)...);
 }
 
+/// Whether two handles or addresses are one actor over one connection. A remote actor that is met
+/// again over a new connection has a new proxy, which compares equal to the old one; and the end of
+/// the old one may still be on its way in a mailbox.
+template <class A, class B>
+bool same_proxy(const A& a, const B& b) {
+  return caf::actor_cast<caf::actor_control_block*>(a) ==
+         caf::actor_cast<caf::actor_control_block*>(b);
+}
+
 } // namespace troupe::actors
