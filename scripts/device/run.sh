@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,policies8b,wire,compare8b,compare06b,loads8b,online; with .peer beside the
+#   or of each8b,each06b,profile,profile_load,policies8b,wire,stage,compare8b,compare06b,loads8b,online; with .peer beside the
 #   bundle and the step peer before them, the last four measure vLLM too; or, with two GPUs, of tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
@@ -92,6 +92,12 @@ step_profile_load() {
 step_wire() {
   lscpu | grep -E '^(Model name|CPU\(s\))' || true
   one bench_wire 240 env "PATH=$from/bin:$PATH" "$from/bin/bench_transport" "${WIRE_ROUNDS:-7}"
+}
+# The edges against bare grpc++ on the host, which needs no GPU.
+step_stage() {
+  lscpu | grep -E '^(Model name|CPU\(s\))' || true
+  one bench_stage 150 "$from/bin/bench_stage" "$PWD"
+  cat "$out/bench_stage.log"
 }
 # What the scheduler and the device make of loads, with prompts spread over so many steps.
 step_policies8b() {

@@ -192,6 +192,10 @@ void bench_hybrid(const repository& models, const fs::path& backends) {
 int main(int argc, char** argv) {
   if (argc == 3 && std::string{argv[1]} == "--bare")
     return run_bare(read(argv[2]));
+  // For a profiler beside it.
+  if (argc == 3 && std::string{argv[1]} == "--load")
+    while (true)
+      (void)run_streams(std::atoi(argv[2]), 300);
   if (argc < 2)
     give_up("usage: bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid]");
   const std::set<std::string> wanted{argv + 2, argv + argc};
