@@ -98,6 +98,7 @@ private:
     replica_report report;
     /// Of supervisors that died, with what they had counted.
     std::uint64_t restarts = 0;
+    std::shared_ptr<succession> line = std::make_shared<succession>();
   };
 
   struct model_change {

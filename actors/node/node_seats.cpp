@@ -49,7 +49,7 @@ replica_workers node_state::workers_of(const replica_part& part) const {
       tell_host(name, share, what);
   };
   auto kinds = kinds_on(*options_.self.name, options_.start.executor, whole);
-  return {.make = make_rank_factory(std::move(kinds), model),
+  return {.make = make_rank_factory(std::move(kinds), model, part.line),
           .progress = progress,
           .ranks = static_cast<std::uint32_t>(part.where.ranks.size()),
           .whole = std::move(whole),
@@ -79,10 +79,11 @@ result<rank_seat_actor> node_state::seat_here(const rank_order& order) {
     return fail(errc::draining, fmt::format("node '{}' is draining", *options_.self.name));
   auto kinds = kinds_on(*options_.self.name, options_.start.executor, order);
   log_info("model {}: {} is here", order.model, names_of_ranks(order)[order.rank]);
-  rank_seat_options how{.make = make_rank_factory(std::move(kinds), model->config),
-                        .rank = order.rank,
-                        .names = names_of_ranks(order),
-                        .owner = order.owner};
+  rank_seat_options how{
+      .make = make_rank_factory(std::move(kinds), model->config, std::make_shared<succession>()),
+      .rank = order.rank,
+      .names = names_of_ranks(order),
+      .owner = order.owner};
   return seats_.emplace_back(self_->spawn<caf::monitored>(rank_seat, std::move(how)));
 }
 

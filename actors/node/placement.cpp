@@ -97,7 +97,8 @@ std::string executor_kind_of(const std::string& asked, const config::device& dev
   return asked.empty() ? to_string(device) : asked;
 }
 
-rank_factory make_rank_factory(std::vector<std::string> kinds, const config::model_config& model) {
+rank_factory make_rank_factory(std::vector<std::string> kinds, const config::model_config& model,
+                               std::shared_ptr<succession> line) {
   const auto& args = model.engine;
   engine::executor_options options{
       .model_dir = *args.model,
@@ -123,8 +124,10 @@ rank_factory make_rank_factory(std::vector<std::string> kinds, const config::mod
     const auto all = options.threads == 0 ? engine::usable_cores() : options.threads;
     options.threads = std::max(1U, all / static_cast<unsigned>(here));
   }
-  return [kinds = std::move(kinds), options = std::move(options)](const rank_place& place) {
+  return [kinds = std::move(kinds), options = std::move(options),
+          line = std::move(line)](const rank_place& place) {
     auto own = options;
+    own.tenure = line->next(place.rank);
     own.rank = place.rank;
     own.ranks = place.ranks;
     own.group = place.group;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/worker/rank_place.hpp"
+#include "actors/worker/succession.hpp"
 #include "engine/route/replica_table.hpp"
 #include "troupe/config/cluster.hpp"
 
@@ -40,9 +41,10 @@ struct placed_replica {
 
 /// Makes executors from the resolved engine arguments of a model, of `kinds[rank]`; a rank of
 /// another process has none. Ranks on the CPU share its threads, unless the file says how many each
-/// has.
+/// has. Those of `line` are made one after another.
 [[nodiscard]] rank_factory make_rank_factory(std::vector<std::string> kinds,
-                                             const config::model_config& model);
+                                             const config::model_config& model,
+                                             std::shared_ptr<succession> line);
 
 /// The key of the block hashes: from the cluster's secret, so that all nodes agree; from its name
 /// where there is none.

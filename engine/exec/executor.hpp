@@ -52,6 +52,8 @@ struct executor_options {
   std::shared_ptr<collective> group;
   /// How long a step may wait for another rank before it ends in an error.
   std::chrono::milliseconds exchange_limit{10'000};
+  /// Kept until the executor has given back all its memory, for whoever waits for that.
+  std::shared_ptr<const void> tenure;
 };
 
 /// What a loaded executor is. Valid after load().

@@ -2,11 +2,12 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,policies8b,wire,stage,compare8b,compare06b,loads8b,online; with .peer beside the
-#   bundle and the step peer before them, the last four measure vLLM too; or, with two GPUs, of tp_tests,tp_bench,tp_serve
+#   or of each8b,each06b,profile,profile_load,policies8b,racecheck,soak,wire,stage,stages,coldstart,compare8b,compare06b,loads8b,online;
+#   with .peer beside the bundle and the step peer before them, the last five measure vLLM too; or, with two GPUs, of
+#   tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
-case ${1:-} in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 all_steps=kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without
 from=$(realpath "${1:-.device-bundle}")
 steps=${2:-$all_steps}
@@ -99,12 +100,22 @@ step_stage() {
   one bench_stage 150 "$from/bin/bench_stage" "$PWD"
   cat "$out/bench_stage.log"
 }
+# Two stages of a simulated step against one, in processes of this host.
+step_stages() {
+  one stages 90 env "TROUPE_BIN=$from/bin/troupe" python3 tests/bench/stages.py 7
+  note stages "$(tail -n 1 "$out/stages.log" | head -c 200)"
+}
 # What the scheduler and the device make of loads, with prompts spread over so many steps.
 step_policies8b() {
   one bench_policies8b 200 "$from/bin/bench_cuda_loads" 1,16,46 512/128:384@64 512/128:768@256 128/128:768@256 2048/128:192@192
 }
 step_memcheck() {
   one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
+}
+
+step_racecheck() {
+  one racecheck 100 compute-sanitizer --tool racecheck --error-exitcode 9 "$from/bin/kernels_cuda_test" \
+    "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
 }
 
 # up NAME PORT OPTIONS...: a server in the background; waits until it is ready. Leaves its process in `server`.
@@ -231,7 +242,7 @@ step_tp_serve() {
   local said
   said=$("${ours[@]}" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18437 --set 'devices=["cuda:0"]' --set models.bard.tensor_parallel=2 2>&1 | tail -n 1)
   note "error: one GPU for two ranks" "${said:0:200}"
-  said=$(env "LD_LIBRARY_PATH=$from/lib:$cublas:/usr/local/cuda/lib64" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18438 "${two[@]}" 2>&1 | tail -n 1)
+  said=$(env "LD_LIBRARY_PATH=$from/lib:$cublas:/usr/local/cuda/lib64" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18438 "${two[@]}" 2>&1 | grep -ai nccl | tail -n 1)
   note "error: no NCCL" "${said:0:250}"
 }
 
@@ -245,6 +256,43 @@ step_errors() {
   note "error: too little memory" "${said:0:150}"
   said=$(CUDA_VISIBLE_DEVICES=-1 "${ours[@]}" timeout 15 "$from/bin/troupe" up "$out/cluster.json" --port 18442 --set 'devices=["cuda:0"]' 2>&1 | tail -n 1)
   note "error: no GPU" "${said:0:150}"
+}
+
+# SOAK_SECONDS of 256 streams of the 8B, a part of which are cut off at random.
+step_soak() {
+  local serving i seconds=${SOAK_SECONDS:-360}
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  "${ours[@]}" timeout --foreground $((seconds + 90)) "$from/bin/troupe" up /tmp/troupe-llama8b/cluster.json --port 18451 --set 'devices=["cuda:0"]' \
+    >"$out/soak_server.log" 2>&1 &
+  serving=$!
+  for ((i = 0; i < 300; ++i)); do grep -q '^ready after' "$out/soak_server.log" && break; sleep 0.2; done
+  # The process below `timeout`.
+  one soak $((seconds + 60)) python3 "$from"/soak.py http://127.0.0.1:18451 llama8b "$(pgrep -P "$serving" || echo "$serving")" "$seconds"
+  note soak "$(tail -n 1 "$out/soak.log" | head -c 400)"
+  kill "$serving" 2>/dev/null
+  wait "$serving" 2>/dev/null
+}
+# From the start of the process to the first token, the 8B's 16 GB in the page cache; vLLM too, where it is installed.
+step_coldstart() {
+  local begin
+  python3 "$from"/models.py /tmp/troupe-file llama8b "${limits[@]}" 'load_format="auto"'
+  python3 "$from"/weights.py /tmp/troupe-file/hf
+  cat /tmp/troupe-file/hf/model.safetensors >/dev/null
+  one coldstart 90 python3 tests/bench/start.py "$from/bin/troupe" /tmp/troupe-file/cluster.json --model llama8b --rounds 5 --set 'devices=["cuda:0"]'
+  note coldstart "$(tail -n 1 "$out/coldstart.log" | head -c 300)"
+  [[ -e /tmp/peer/env.sh ]] || return
+  begin=$SECONDS
+  (
+    # shellcheck disable=SC1091
+    . /tmp/peer/env.sh
+    exec setsid python3 -m vllm.entrypoints.cli.main serve /tmp/troupe-file/hf --host 127.0.0.1 --port 8322 \
+      --dtype bfloat16 --max-model-len 9216 --max-num-seqs 256 --max-num-batched-tokens 8192
+  ) >"$out/coldstart.vllm.log" 2>&1 &
+  local serving=$!
+  until curl -sf -m 20 http://127.0.0.1:8322/v1/completions -H 'content-type: application/json' \
+    -d '{"model":"/tmp/troupe-file/hf","prompt":"aaab","max_tokens":1}' >/dev/null || ((SECONDS - begin > 150)); do sleep 0.2; done
+  note "coldstart vLLM" "$((SECONDS - begin)) s to the first token"
+  end_peer "$serving"
 }
 
 # vLLM, as ../shared/peer packs it into .peer.

@@ -76,7 +76,6 @@ private:
   [[nodiscard]] result<void> load_rank(const load_progress& progress);
   [[nodiscard]] result<void> check_options();
   [[nodiscard]] result<void> read_config();
-  [[nodiscard]] result<void> await_memory();
   [[nodiscard]] result<void> load_weights(const load_progress& progress);
   [[nodiscard]] result<void> make_memory();
   [[nodiscard]] result<std::uint64_t> kv_budget();
@@ -102,10 +101,9 @@ private:
   /// Names the step in an error of the device, and gives up.
   [[nodiscard]] tl::unexpected<error> broken(step_id step, const error& e);
 
+  /// Ends after everything that holds memory: the tenure is in it.
   executor_options options_;
   device_info device_;
-  /// Ends after everything that holds memory.
-  device_tenant tenant_{device_.index};
   executor_description description_;
   model_config config_;
   kernels::dtype compute_ = kernels::dtype::bf16;

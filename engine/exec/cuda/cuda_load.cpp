@@ -97,23 +97,6 @@ result<void> cuda_executor::load(const load_progress& progress) {
   return loaded;
 }
 
-/// One before this that is about to go, as when a replica starts anew, gives its memory back first.
-result<void> cuda_executor::await_memory() {
-  constexpr std::chrono::seconds longest{4};
-  const auto wanted = options_.kv_cache_bytes.value_or(static_cast<std::uint64_t>(
-      static_cast<double>(device_.total_bytes) * options_.gpu_memory_utilization));
-  const auto until = std::chrono::steady_clock::now() + longest;
-  while (device_tenant::on(device_.index) > 1 && std::chrono::steady_clock::now() < until) {
-    const auto free = free_bytes();
-    if (!free)
-      return fail(free.error());
-    if (*free >= wanted)
-      return {};
-    std::this_thread::sleep_for(std::chrono::milliseconds{20});
-  }
-  return {};
-}
-
 result<void> cuda_executor::load_rank(const load_progress& progress) {
   const auto say = [&](double share, std::string_view what) {
     if (progress)
@@ -126,8 +109,6 @@ result<void> cuda_executor::load_rank(const load_progress& progress) {
     return read;
   if (auto used = use_device(device_.index); !used)
     return used;
-  if (auto waited = await_memory(); !waited)
-    return waited;
   auto on = make_stream();
   if (!on)
     return fail(on.error());

@@ -3,7 +3,6 @@
 #include <cuda_runtime_api.h>
 #include <fmt/core.h>
 
-#include <atomic>
 #include <cstring>
 
 namespace troupe::engine::cuda {
@@ -56,22 +55,6 @@ result<device_info> open_device(int index) {
     return fail(used.error());
   return info;
 }
-
-namespace {
-
-/// Those of each device; what lies beyond is counted together.
-std::atomic<int>& tenants_of(int device) {
-  static std::array<std::atomic<int>, 65> counts{};
-  return counts[device >= 0 && device < 64 ? static_cast<std::size_t>(device) : 64];
-}
-
-} // namespace
-
-device_tenant::device_tenant(int device) : device_{device} { ++tenants_of(device_); }
-
-device_tenant::~device_tenant() { --tenants_of(device_); }
-
-int device_tenant::on(int device) { return tenants_of(device); }
 
 result<void> use_device(int index) {
   return check(cudaSetDevice(index), fmt::format("cuda:{} cannot be used", index));

@@ -44,21 +44,6 @@ struct device_info {
 /// Bytes of the device that nobody has taken.
 [[nodiscard]] result<std::uint64_t> free_bytes();
 
-/// Counts one that holds memory of a device, until all of it is back. Any thread.
-class device_tenant {
-public:
-  explicit device_tenant(int device);
-  ~device_tenant();
-  device_tenant(const device_tenant&) = delete;
-  device_tenant& operator=(const device_tenant&) = delete;
-
-  /// How many there are in this process.
-  [[nodiscard]] static int on(int device);
-
-private:
-  int device_;
-};
-
 /// Memory of the device, or page-locked memory of the host.
 template <bool OfHost>
 class cuda_memory {
