@@ -1,5 +1,6 @@
 #include "actors/backend/backend_actor.hpp"
 
+#include "actors/wake_batch.hpp"
 #include "troupe/base/log.hpp"
 
 #include <algorithm>
@@ -84,6 +85,8 @@ void backend_state::take_accepted(const accepted& taken, live_stream stream) {
 }
 
 void backend_state::take_tokens(const engine::token_batch& batch) {
+  // One wake of an edge for all sequences of the step.
+  const wake_batch together;
   for (const auto& chunk : batch.chunks) {
     const auto found = streams_.find(chunk.request);
     if (found == streams_.end())

@@ -1,6 +1,7 @@
 #include "actors/edge/sink.hpp"
 
 #include "actors/edge/openai_response.hpp"
+#include "actors/wake_batch.hpp"
 
 #include <utility>
 
@@ -29,7 +30,7 @@ void inbox::put(std::size_t choice, response_part part) {
       return;
     woken_ = true;
   }
-  wake_();
+  wake_batch::add(wake_);
 }
 
 std::vector<inbox::entry> inbox::take() {

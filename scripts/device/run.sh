@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,policies8b,racecheck,soak,wire,stages,coldstart,compare8b,compare06b,loads8b,online;
+#   or of each8b,each06b,profile,profile_load,policies8b,racecheck,soak,wire,stage,stages,coldstart,compare8b,compare06b,loads8b,online;
 #   with .peer beside the bundle and the step peer before them, the last five measure vLLM too; or, with two GPUs, of
 #   tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
@@ -94,6 +94,12 @@ step_wire() {
   lscpu | grep -E '^(Model name|CPU\(s\))' || true
   cat /sys/kernel/mm/transparent_hugepage/enabled || true
   one bench_wire 240 env "PATH=$from/bin:$PATH" "$from/bin/bench_transport" "${WIRE_ROUNDS:-7}"
+}
+# The edges against bare grpc++ on the host, which needs no GPU.
+step_stage() {
+  lscpu | grep -E '^(Model name|CPU\(s\))' || true
+  one bench_stage 150 "$from/bin/bench_stage" "$PWD"
+  cat "$out/bench_stage.log"
 }
 # Two stages of a simulated step against one, in processes of this host.
 step_stages() {

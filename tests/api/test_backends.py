@@ -57,6 +57,14 @@ def ask(cluster, model, word, path="generate", **more):
     return cluster.post(f"/v2/models/{model}/{path}", {"IN": [word], **more})
 
 
+def test_missing_inputs_are_counted_as_triton_does(odds, reranker):
+    """N is optional; a model whose inputs are all required is told their number."""
+    said = odds.post("/v2/models/plain/infer", {"inputs": []}).json()["error"]
+    assert "expected number of inputs between 1 and 2 but got 0 inputs for model 'plain'" in said
+    said = reranker.post("/v2/models/reranker/infer", {"inputs": []}).json()["error"]
+    assert "expected number of inputs between 2 and 3 but got 0" in said
+
+
 def test_check_shows_what_the_backend_declares():
     checked = run("check", ROOT / "examples/custom_backend/models", "--backend-directory", example("custom_backend"))
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -2,8 +2,9 @@
 // with the same messages, events over HTTP, a hybrid that only forwards. Interleaved, medians of
 // seven.
 //
-//   bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid]      all by default
+//   bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid] [peer=PORT]      all by default
 //
+// peer=PORT is the gRPC port of another server that has the model "identity"; echo measures it too.
 // `troupe` lies beside this program, the backends and stage_clock.so in ../lib/stage.
 
 #include "tests/bench/stage_parts.hpp"
@@ -131,13 +132,15 @@ void bench_streams(const process& ours, const process& bare) {
              to_bare.text(".3f"), to_events.text(".3f"), counts[0], counts[1], counts[2]);
 }
 
-void bench_echo(const process& ours, const process& bare) {
+void bench_echo(const process& ours, const process& bare, int peer) {
   for (const int clients : {1, 8}) {
     const int requests = 4000 / clients;
     figures bare_rate;
     figures our_rate;
     figures ratio;
     figures cpu_ratio;
+    figures peer_rate;
+    figures to_peer;
     for (int round = 0; round <= rounds; ++round) {
       const auto bare_cpu = bare.cpu_s();
       const auto plain = run_echo(bare.port("grpc"), "identity", clients, requests);
@@ -145,8 +148,13 @@ void bench_echo(const process& ours, const process& bare) {
       const auto our_cpu = ours.cpu_s();
       const auto rate = run_echo(ours.port("grpc"), "identity", clients, requests);
       const auto our_used = ours.cpu_s() - our_cpu;
+      const auto other = peer == 0 ? 0 : run_echo(peer, "identity", clients, requests);
       if (round == 0)
         continue;
+      if (peer != 0) {
+        peer_rate.add(other);
+        to_peer.add(rate / other);
+      }
       bare_rate.add(plain);
       our_rate.add(rate);
       ratio.add(rate / plain);
@@ -156,6 +164,9 @@ void bench_echo(const process& ours, const process& bare) {
                "  bare grpc++ {}, ours {}, ratio {} (aim 0.6); per CPU second {}\n",
                clients, bare_rate.text(".0f"), our_rate.text(".0f"), ratio.text(".3f"),
                cpu_ratio.text(".3f"));
+    if (peer != 0)
+      fmt::print("  the peer {}, ours / peer {} (aim 3)\n", peer_rate.text(".0f"),
+                 to_peer.text(".2f"));
   }
 }
 
@@ -192,9 +203,19 @@ void bench_hybrid(const repository& models, const fs::path& backends) {
 int main(int argc, char** argv) {
   if (argc == 3 && std::string{argv[1]} == "--bare")
     return run_bare(read(argv[2]));
+  // For a profiler beside it.
+  if (argc == 3 && std::string{argv[1]} == "--load")
+    while (true)
+      (void)run_streams(std::atoi(argv[2]), 300);
   if (argc < 2)
     give_up("usage: bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid]");
-  const std::set<std::string> wanted{argv + 2, argv + argc};
+  std::set<std::string> wanted{argv + 2, argv + argc};
+  int peer = 0;
+  std::erase_if(wanted, [&](const std::string& word) {
+    const bool names = word.rfind("peer=", 0) == 0;
+    peer = names ? std::atoi(word.c_str() + 5) : peer;
+    return names;
+  });
   const auto does = [&](const char* what) { return wanted.empty() || wanted.contains(what); };
   const auto self = fs::read_symlink("/proc/self/exe");
   const auto stage = self.parent_path().parent_path() / "lib/stage";
@@ -211,7 +232,7 @@ int main(int argc, char** argv) {
   std::ofstream{models.message(), std::ios::binary} << one_message(ours.port("grpc"));
   const process bare{{self.string(), "--bare", models.message().string()}, {}, "ready"};
   if (does("echo"))
-    bench_echo(ours, bare);
+    bench_echo(ours, bare, peer);
   if (does("streams"))
     bench_streams(ours, bare);
   return 0;

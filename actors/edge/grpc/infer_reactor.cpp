@@ -22,7 +22,16 @@ void infer_reactor::begin(surroundings& edge, const inference::ModelInferRequest
   auto read = read_request(request, edge.around->memory());
   if (!read)
     return end(to_status(read.error()));
-  auto opened = call::open(edge.around, std::move(*read), waker(edge, std::move(self)));
+  auto opened = call::open(edge.around, std::move(*read), [self, later = waker(edge, self)] {
+    // The answer goes out from the thread that has it, and a hop is saved;
+    // Finish() only queues. What comes before begin() has ended cannot: its
+    // thread holds the lock.
+    const auto alive = self.lock();
+    if (alive && alive->begun_)
+      alive->pump();
+    else
+      later();
+  });
   if (!opened)
     return end(to_status(opened.error()));
   if ((*opened)->many())
@@ -32,6 +41,7 @@ void infer_reactor::begin(surroundings& edge, const inference::ModelInferRequest
   call_ = std::move(*opened);
   call_->expect_one();
   call_->begin();
+  begun_ = true;
 }
 
 void infer_reactor::pump() {

@@ -7,6 +7,7 @@
 
 #include <grpcpp/support/server_callback.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -22,7 +23,7 @@ public:
 
   explicit infer_reactor(inference::ModelInferResponse& response) : response_{response} {}
 
-  /// Sends what has come. From the edge's thread.
+  /// Sends what has come. From the edge's thread, or from the backend's once begin() has ended.
   void pump();
 
 private:
@@ -36,6 +37,7 @@ private:
   std::mutex mutex_;
   inference::ModelInferResponse& response_;
   std::unique_ptr<call> call_;
+  std::atomic<bool> begun_ = false;
   bool finished_ = false;
 };
 

@@ -94,10 +94,13 @@ outcome<void> check_count(const infer_request& request, const model_view& model)
     return {};
   const auto required =
       std::count_if(all.begin(), all.end(), [](const tensor_config& t) { return !*t.optional; });
-  return refuse(fmt::format("expected number of inputs between {} and {} but got {} inputs for "
-                            "model '{}'. Got input(s) [{}], but missing required input(s) [{}]. "
-                            "Please provide all required input(s).",
-                            required, all.size(), request.inputs.size(), model.name,
+  const auto expected =
+      std::cmp_equal(required, all.size())
+          ? fmt::format("{} inputs", required)
+          : fmt::format("number of inputs between {} and {}", required, all.size());
+  return refuse(fmt::format("expected {} but got {} inputs for model '{}'. Got input(s) [{}], but "
+                            "missing required input(s) [{}]. Please provide all required input(s).",
+                            expected, request.inputs.size(), model.name,
                             quoted_names(request.inputs), quoted_names(missing)));
 }
 
