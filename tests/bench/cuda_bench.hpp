@@ -2,6 +2,7 @@
 
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/exec/executor.hpp"
+#include "tests/bench/load_parts.hpp"
 
 #include <fmt/core.h>
 
@@ -26,11 +27,6 @@ T must(result<T> got) {
   }
   if constexpr (!std::is_void_v<T>)
     return std::move(*got);
-}
-
-inline double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0 : values[values.size() / 2];
 }
 
 /// Bytes per second of reading 4 GiB of random numbers.
@@ -74,14 +70,6 @@ inline std::vector<std::uint32_t> numbers(const std::string& text) {
     at = comma + 1;
   }
   return found;
-}
-
-/// A prompt that no other seed has.
-inline std::vector<token_id> prompt(std::uint32_t size, std::uint32_t seed) {
-  std::vector<token_id> tokens(size);
-  for (std::uint32_t i = 0; i < size; ++i)
-    tokens[i] = static_cast<token_id>((i * 7919U + seed * 104729U) % 50000U);
-  return tokens;
 }
 
 /// All that a step needs of the host until it is collected.
