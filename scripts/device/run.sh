@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,ways8b,policies8b,wire,stages,compare8b,compare06b,loads8b,online; with .peer beside the
+#   or of each8b,each06b,profile,profile_load,ways8b,policies8b,soak,wire,stages,compare8b,compare06b,loads8b,online; with .peer beside the
 #   bundle and the step peer before them, the last four measure vLLM too; or, with two GPUs, of tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
@@ -113,7 +113,9 @@ step_policies8b() {
   one bench_policies8b_long 90 "$from/bin/bench_cuda_loads" 64 2048/128:256@256 1000/1000:256@256
 }
 step_memcheck() {
-  one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
+  local small="cuda silu_mul and embed,cuda rope_store*,cuda gated*"
+  one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "$small"
+  one racecheck 45 compute-sanitizer --tool racecheck --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda gated*"
 }
 
 # up NAME PORT OPTIONS...: a server in the background; waits until it is ready. Leaves its process in `server`.
@@ -183,6 +185,18 @@ step_serve() {
   note "serve" "$(grep -h '^ready after' "$out"/serve_*.log | tr '\n' ' '), $((SECONDS - begin)) s in all"
 }
 
+# Streams with random aborts for SOAK_SECONDS: blocks are all home, memory is flat.
+step_soak() {
+  local seconds=${SOAK_SECONDS:-60} said
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  "${ours[@]}" timeout --foreground $((seconds + 60)) "$from/bin/troupe" up /tmp/troupe-llama8b/cluster.json --port 18460 \
+    --set 'devices=["cuda:0"]' >"$out/soak_server.log" 2>&1 &
+  server=$!
+  for _ in {1..300}; do grep -q '^ready after' "$out/soak_server.log" && break; sleep 0.2; done
+  said=$(timeout $((seconds + 50)) python3 "$from"/soak.py 18460 "$server" "$seconds" 256 llama8b 2>&1 | tail -n 1)
+  note soak "${said:-FAILED: no word}"
+  down
+}
 # Ranks on two GPUs.
 step_tp_tests() { one tp_tests 110 "$from/bin/engine_exec_cuda_test" -d yes "[ranks]"; }
 step_tp_bench() {
