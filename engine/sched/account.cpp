@@ -4,11 +4,39 @@
 
 namespace troupe::engine {
 
+namespace {
+
+/// For how many tokens of each running sequence there is room when another is let in.
+constexpr std::uint32_t room_to_go_on = 64;
+
+} // namespace
+
 std::uint32_t scheduler::impl::blocks_for(std::uint32_t tokens) const {
   return tokens / config.block_size + (tokens % config.block_size != 0 ? 1 : 0);
 }
 
-/// The blocks that the next two steps take in the worst case, never more than the account may hold.
+/// What the account has before another sequence is let in beside running ones: all that is known of
+/// it, and room for these to go on for a while. Less would let in what soon has to leave again, and
+/// then all is computed anew.
+std::uint32_t scheduler::impl::entrance(const sequence& seq, std::uint32_t have) const {
+  if (running.empty())
+    return 0;
+  const auto known = blocks_for(seq.expected());
+  std::uint64_t blocks = known > have ? known - have : 0;
+  for (const auto* other : running) {
+    const auto last =
+        std::min<std::uint64_t>(config.max_model_len, std::uint64_t{other->prompt_tokens} +
+                                                          other->request.sampling.max_tokens);
+    const auto end = std::min<std::uint64_t>(last - 1, other->expected() + room_to_go_on);
+    const auto needed = blocks_for(static_cast<std::uint32_t>(end));
+    const auto held = static_cast<std::uint32_t>(other->blocks.size());
+    blocks += needed > held ? needed - held : 0;
+  }
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks, account_cap));
+}
+
+/// The blocks that the next two steps take in the worst case, or that the next of the queue needs
+/// to be let in, never more than the account may hold.
 std::uint32_t scheduler::impl::demand() const {
   std::uint64_t budget = std::uint64_t{config.max_num_batched_tokens} * 2;
   std::uint32_t blocks = 0;
@@ -26,11 +54,18 @@ std::uint32_t scheduler::impl::demand() const {
   for (const auto* seq : running)
     add(*seq, seq->scheduled);
   auto places = config.max_num_seqs - static_cast<std::uint32_t>(running.size());
+  std::uint32_t room = 0;
+  if (places > 0 && !waiting.empty()) {
+    const auto& head = *waiting.begin()->second;
+    room = entrance(head, static_cast<std::uint32_t>(head.blocks.size()));
+  }
   for (auto i = waiting.begin(); i != waiting.end() && places > 0; ++i, --places) {
     if (budget == 0 || blocks >= account_cap)
       break;
     add(*i->second, static_cast<std::uint32_t>(i->second->blocks.size()) * config.block_size);
+    room += blocks_for(room_to_go_on);
   }
+  blocks = std::max(blocks, room);
   return std::min(blocks, account_cap);
 }
 

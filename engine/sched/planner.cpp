@@ -10,8 +10,9 @@ namespace {
 
 /// Where answers run, prompts are spread over a step for each so many of them.
 constexpr std::uint64_t decodes_per_spread_step = 4;
-/// Where more of them run, steps have many rows anyway, and spreading costs tokens a second.
-constexpr std::uint64_t most_spread_decodes = 64;
+/// Prompts of more full steps than this are a backlog, and that is computed at full speed.
+constexpr std::uint64_t most_spread_prompts = 8;
+
 /// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
 /// whole; and what its rows are a multiple of.
 constexpr std::uint64_t least_spread_rows = 256;
@@ -24,6 +25,7 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
     return std::nullopt;
   step_plan plan{.budget = config.max_num_batched_tokens,
                  .prompt_budget = prompt_budget(),
+                 .account = ledger.account(),
                  .preempted = false,
                  .rows = {}};
   pressed = false;
@@ -38,30 +40,40 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
 
 /// How many tokens of prompts the next step may have. Whoever has begun to read waits for the whole
 /// step, so the more answers run, up to some, the finer prompts are cut: what is lacking is spread
-/// over one step for each four of them, in steps of as many rows as devices are good at.
-std::uint32_t scheduler::impl::prompt_budget() const {
+/// over one step for each four of them, in steps of as many rows as devices are good at. Who was
+/// there while there was a backlog is not held back: there tokens a second count.
+std::uint32_t scheduler::impl::prompt_budget() {
   const auto most = config.max_num_batched_tokens;
   if (!config.enable_chunked_prefill)
     return most;
-  std::uint64_t decodes = 0, lacking = 0;
+  std::uint64_t decodes = 0, lacking = 0, first = ~std::uint64_t{0};
   for (const auto* seq : running) {
     const auto wanted = tokens_wanted(*seq);
-    if (wanted == 1)
+    if (wanted == 1) {
       ++decodes;
-    else
-      lacking += wanted;
+      continue;
+    }
+    lacking += wanted;
+    if (wanted > 0)
+      first = std::min(first, seq->arrival);
   }
-  const auto steps =
-      std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
-  if (steps < 2 || decodes > most_spread_decodes)
-    return most;
-  auto places = config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
+  const auto places =
+      config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
+  if (waiting.size() > places)
+    backlog_until = last_arrival;
+  auto left = places;
   for (const auto& [at, seq] : waiting) {
-    // More would fill the step in any case.
-    if (places-- == 0 || lacking >= most * steps)
+    if (left-- == 0 || lacking > most_spread_prompts * most)
       break;
     lacking += tokens_wanted(*seq);
+    first = std::min(first, seq->arrival);
   }
+  if (lacking > most_spread_prompts * most)
+    backlog_until = last_arrival;
+  const auto steps =
+      std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
+  if (steps < 2 || first <= backlog_until)
+    return most;
   const auto rows = std::max(decodes + lacking / steps, least_spread_rows);
   const auto whole = (rows + spread_rows - 1) / spread_rows * spread_rows;
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
@@ -195,7 +207,8 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
   const bool whole = !config.enable_chunked_prefill;
   auto fitting =
       covered(prefix, head.scheduled, std::min({wanted, plan.budget, plan.prompt_budget}));
-  if (whole && fitting < wanted)
+  const bool roomy = plan.account == account_cap || ledger.account() >= entrance(head, prefix);
+  if ((whole && fitting < wanted) || !roomy)
     fitting = 0;
   if (fitting == 0) {
     const auto lacking = blocks_for(head.scheduled + (whole ? wanted : 1)) - prefix;

@@ -29,7 +29,7 @@ struct scheduler_config {
   std::uint32_t long_prefill_token_threshold = 0;
   /// Where answers run, prompts are spread over so many steps at most; 1 spreads none. What waits
   /// longer makes the answers that run quicker, and leaves fewer of them for a step to go on with.
-  std::uint32_t spread_steps = 16;
+  std::uint32_t spread_steps = 64;
   /// Waiting requests beyond this are answered `busy`.
   std::uint32_t max_waiting = 1024;
   bool enable_prefix_caching = true;

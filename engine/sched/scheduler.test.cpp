@@ -1,5 +1,7 @@
 #include "engine/sched/world.test.hpp"
 
+#include <numeric>
+
 using namespace troupe;
 using namespace troupe::engine;
 using namespace troupe::engine::test;
@@ -150,6 +152,41 @@ TEST_CASE("prompts are cut the finer the more answers run", "[sched]") {
     in->check_home();
   }
   CHECK(many.ends[finish_reason::length] == 18);
+}
+
+TEST_CASE("a backlog of prompts fills whole steps", "[sched]") {
+  auto config = roomy();
+  config.max_num_seqs = 32;
+  config.max_num_batched_tokens = 1024;
+  config.max_model_len = 2048;
+  config.num_blocks = 4096;
+  world in{config, vocab};
+  for (std::uint64_t id = 1; id <= 16; ++id)
+    REQUIRE(in.submit(request_of(id, 2, 12)));
+  REQUIRE(next_step(in));
+  // More than there are places for: none of them is held back, though sixteen answers run.
+  for (std::uint64_t id = 100; id < 117; ++id)
+    REQUIRE(in.submit(request_of(id, 100)));
+  const auto first = next_step(in);
+  const auto rows = row_sizes(*first);
+  CHECK(std::accumulate(rows.begin(), rows.end(), 0U) == 1024);
+  in.drain(200);
+  in.check_home();
+}
+
+TEST_CASE("a sequence is let in where there is room to go on", "[sched]") {
+  auto config = roomy();
+  config.num_blocks = 100;
+  config.max_num_seqs = 16;
+  world in{config, vocab};
+  // 400 positions for ten answers that want 60 each, and have 20 to begin with.
+  for (std::uint64_t id = 1; id <= 10; ++id)
+    REQUIRE(in.submit(request_of(id, 20, 40)));
+  in.drain(2000);
+  in.check_home();
+  CHECK(in.ends[finish_reason::length] == 10);
+  // Four of them do not fit in the end. Who went comes back when others are done, and stays.
+  CHECK(in.sched.stats().preemptions <= 4);
 }
 
 TEST_CASE("long prompts are cut at the threshold", "[sched]") {

@@ -29,6 +29,8 @@ struct step_plan {
   /// Tokens that may still come, and how many of prompts.
   std::uint32_t budget = 0;
   std::uint32_t prompt_budget = 0;
+  /// What the account had before this step.
+  std::uint32_t account = 0;
   bool preempted = false;
   std::vector<planned_row> rows;
 };
@@ -91,6 +93,7 @@ struct scheduler::impl {
 
   // account.cpp: the account of granted ids, and what is done when it is short.
   [[nodiscard]] std::uint32_t blocks_for(std::uint32_t tokens) const;
+  [[nodiscard]] std::uint32_t entrance(const sequence& seq, std::uint32_t have) const;
   [[nodiscard]] std::uint32_t demand() const;
   [[nodiscard]] std::uint32_t open_wants() const;
   [[nodiscard]] std::uint32_t refill() const;
@@ -105,7 +108,7 @@ struct scheduler::impl {
 
   // planner.cpp: one step.
   [[nodiscard]] std::optional<step_batch> plan(time_point now);
-  [[nodiscard]] std::uint32_t prompt_budget() const;
+  [[nodiscard]] std::uint32_t prompt_budget();
   void running_pass(step_plan& plan);
   void waiting_pass(step_plan& plan, time_point now);
   [[nodiscard]] bool admit_head(step_plan& plan, time_point now);
@@ -155,6 +158,8 @@ struct scheduler::impl {
   std::uint64_t last_resumption = 0;
   std::uint64_t last_arrival = std::uint64_t{1} << 62;
   std::uint64_t last_ticket = 0;
+  /// The last to arrive while more waited than spread prompts may be.
+  std::uint64_t backlog_until = 0;
   /// Sequences that the executor knows and is to forget with the next step.
   std::vector<request_id> removed;
 

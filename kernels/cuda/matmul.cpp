@@ -98,7 +98,7 @@ std::string key_of(const matmul_args& args) {
   for (const std::int64_t part : {args.m, args.n, args.k, args.lda, args.ldo})
     key += std::to_string(part) + ",";
   return key + std::to_string(static_cast<int>(args.type)) +
-         std::to_string(static_cast<int>(args.out_type));
+         std::to_string(static_cast<int>(args.out_type)) + (args.add ? "+" : "");
 }
 
 /// To be raised when a kernel of our own gets faster or slower.
@@ -202,7 +202,7 @@ struct matmul_library::state {
     const auto* const own =
         std::find_if(own_kernels.begin(), own_kernels.end(),
                      [&](const own_kernel& one) { return one.takes(plain(args)); });
-    if (shortcuts_taken().own_untuned && own != own_kernels.end())
+    if (shortcuts_taken().own_untuned && !args.add && own != own_kernels.end())
       p.own = own;
     return &p;
   }
@@ -214,7 +214,7 @@ struct matmul_library::state {
       return false;
     const auto* const own =
         std::find_if(own_kernels.begin(), own_kernels.end(), [&](const own_kernel& one) {
-          return one.name == at->second && one.takes(plain(args));
+          return !args.add && one.name == at->second && one.takes(plain(args));
         });
     if (own != own_kernels.end()) {
       p.own = own;
@@ -236,8 +236,8 @@ struct matmul_library::state {
                                         const cublasLtMatmulAlgo_t& algorithm,
                                         stream_ref stream) const {
     const float one = 1;
-    const float zero = 0;
-    return cublasLtMatmul(handle, p.operation, &one, args.w, p.w, args.a, p.a, &zero, args.out,
+    const float kept = args.add ? 1 : 0;
+    return cublasLtMatmul(handle, p.operation, &one, args.w, p.w, args.a, p.a, &kept, args.out,
                           p.out, args.out, p.out, &algorithm, workspace, workspace_bytes, stream);
   }
 
@@ -336,7 +336,7 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
   }
   p.own = nullptr;
   for (const own_kernel& one : own_kernels) {
-    if (!one.takes(plain(args)))
+    if (args.add || !one.takes(plain(args)))
       continue;
     const auto multiply = [&](const void* w) {
       ordered_matmul_args own = plain(args);

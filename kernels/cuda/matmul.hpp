@@ -26,6 +26,8 @@ struct matmul_args {
   dtype type = dtype::bf16;
   /// Of out: `type` or f32.
   dtype out_type = dtype::bf16;
+  /// Adds to what is in out. By cuBLASLt alone.
+  bool add = false;
 };
 
 /// The same product for a kernel of our own.
@@ -56,7 +58,7 @@ public:
   matmul_library& operator=(matmul_library&&) noexcept;
   ~matmul_library();
 
-  /// out = a w^T.
+  /// out = a w^T, or with `add` out += a w^T.
   /// @shape  a [m, k], w [n, k] in `type`; out [m, n] in out_type
   /// @errors bad_shape; unsupported: no algorithm for the shape; internal
   /// @async  enqueues on `stream`

@@ -83,6 +83,17 @@ TEST_CASE("cuda products") {
           second.fetch(out.bytes.data());
           CHECK(cpu::testing::worst_error(out, truth, 1) < limit);
         }
+        if (out_type != dtype::f32)
+          continue;
+        // Once more on top of it.
+        cuda::matmul_args added = args;
+        added.add = true;
+        fine(library->run(added, nullptr));
+        second.fetch(out.bytes.data());
+        auto twice = truth;
+        for (double& x : twice)
+          x *= 2;
+        CHECK(cpu::testing::worst_error(out, twice, 1) < 2 * limit);
       }
 }
 

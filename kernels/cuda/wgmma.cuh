@@ -19,8 +19,8 @@ __device__ __forceinline__ std::uint64_t panel_operand(std::uint32_t address, st
 template <int Count>
 __device__ __forceinline__ void hold(float (&d)[Count]) {
 #pragma unroll
-  for (float& x : d)
-    asm volatile("" : "+f"(x)::"memory");
+  for (int i = 0; i < Count; ++i)
+    asm volatile("" : "+f"(d[i])::"memory");
 }
 
 /// Before products whose registers were written otherwise.

@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,policies8b,racecheck,soak,wire,stage,stages,coldstart,compare8b,compare06b,loads8b,online;
+#   or of each8b,each06b,profile,profile_load,ways8b,policies8b,racecheck,soak,wire,stage,stages,coldstart,compare8b,compare06b,loads8b,online;
 #   with .peer beside the bundle and the step peer before them, the last five measure vLLM too; or, with two GPUs, of
 #   tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
@@ -106,9 +106,19 @@ step_stages() {
   one stages 90 env "TROUPE_BIN=$from/bin/troupe" python3 tests/bench/stages.py 7
   note stages "$(tail -n 1 "$out/stages.log" | head -c 200)"
 }
+# What is written and not taken by itself, against what is: prompts, and steps of prompts with answers.
+step_ways8b() {
+  local way with
+  for way in none overlapped sum_in_product overlapped,sum_in_product; do
+    with=(--with "$way")
+    [[ $way == none ]] && with=()
+    one "bench_ways8b_${way/,/_}" 45 "$from/bin/bench_cuda" --model llama8b --batches 256 --prefill 512,2048,8192 --mixed 192 "${with[@]}"
+  done
+}
 # What the scheduler and the device make of loads, with prompts spread over so many steps.
 step_policies8b() {
-  one bench_policies8b 200 "$from/bin/bench_cuda_loads" 1,16,46 512/128:384@64 512/128:768@256 128/128:768@256 2048/128:192@192
+  one bench_policies8b 200 "$from/bin/bench_cuda_loads" 1,64 512/128:384@64 512/128:1024@256 128/128:1024@1024
+  one bench_policies8b_long 90 "$from/bin/bench_cuda_loads" 64 2048/128:256@256 1000/1000:256@256
 }
 step_memcheck() {
   one memcheck 45 compute-sanitizer --error-exitcode 9 "$from/bin/kernels_cuda_test" "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
@@ -335,7 +345,8 @@ with_peer() { # FILE SECONDS COMMAND...
   wait "$group" || note "$(basename "$file")" "FAILED: $(tail -n 1 "$file" | head -c 150)"
   end_peer "$group"
 }
-limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memory_utilization=0.9)
+# vLLM's, the share of the memory too.
+limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memory_utilization=0.92)
 
 # compare NAME MODEL VOCABULARY PEER_SECONDS OUR_SECONDS MEASURES...: the same measures of both, one after the other.
 compare() {

@@ -26,6 +26,7 @@
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,narrow,gate_in_product,warpgroups]
+//              [--with overlapped,sum_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
 //
 // --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
@@ -282,6 +283,8 @@ settings parse(int argc, char** argv) {
       s.each = true;
     } else if (option == "--without" && leave_out(given))
       fmt::print("without {}:\n", given);
+    else if (option == "--with" && take_shortcuts(given))
+      fmt::print("with {}:\n", given);
     else {
       fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
                  given);

@@ -2,6 +2,7 @@
 
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/exec/executor.hpp"
+#include "tests/bench/load_parts.hpp"
 
 #include <fmt/core.h>
 
@@ -26,11 +27,6 @@ T must(result<T> got) {
   }
   if constexpr (!std::is_void_v<T>)
     return std::move(*got);
-}
-
-inline double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0 : values[values.size() / 2];
 }
 
 /// Bytes per second of reading 4 GiB of random numbers.
@@ -76,12 +72,21 @@ inline std::vector<std::uint32_t> numbers(const std::string& text) {
   return found;
 }
 
-/// A prompt that no other seed has.
-inline std::vector<token_id> prompt(std::uint32_t size, std::uint32_t seed) {
-  std::vector<token_id> tokens(size);
-  for (std::uint32_t i = 0; i < size; ++i)
-    tokens[i] = static_cast<token_id>((i * 7919U + seed * 104729U) % 50000U);
-  return tokens;
+/// Takes shortcuts that are not taken by themselves, "overlapped,sum_in_product"; false when one is
+/// unknown.
+inline bool take_shortcuts(const std::string& names) {
+  kernels::cuda::shortcuts& taken = kernels::cuda::shortcuts_taken();
+  const std::map<std::string, bool*> known{{"overlapped", &taken.overlapped},
+                                           {"sum_in_product", &taken.sum_in_product}};
+  for (std::size_t at = 0; at < names.size();) {
+    const std::size_t comma = std::min(names.find(',', at), names.size());
+    const auto found = known.find(names.substr(at, comma - at));
+    if (found == known.end())
+      return false;
+    *found->second = true;
+    at = comma + 1;
+  }
+  return true;
 }
 
 /// All that a step needs of the host until it is collected.

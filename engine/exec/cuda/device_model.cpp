@@ -223,7 +223,7 @@ result<void> device_model::norm(const device_buffer& weight, const device_buffer
 result<void> device_model::attend(const layer& of, const forward_batch& batch,
                                   const kernels::cuda::kv_cache& cache, stream_ref on) {
   const std::int64_t query = config_.heads * config_.head_dim;
-  const std::vector<product> products = products_of(of);
+  const std::vector<product> products = products_of(of, batch.rows);
   kernels::cuda::attention_args attention = batch.attention;
   attention.q = query_.data();
   attention.q_stride = query;
@@ -270,7 +270,7 @@ result<void> device_model::silu(std::int64_t rows, stream_ref on) {
 }
 
 result<void> device_model::gate(const layer& of, const forward_batch& batch, stream_ref on) {
-  const product both = products_of(of)[2];
+  const product both = products_of(of, batch.rows)[2];
   auto* const at_once = !ordered_ && kernels::cuda::shortcuts_taken().gate_in_product
                             ? library_.gated(padded_args_of(both, batch.rows))
                             : nullptr;
@@ -289,7 +289,7 @@ result<void> device_model::gate(const layer& of, const forward_batch& batch, str
 result<void> device_model::feed(const layer& of, const forward_batch& batch, stream_ref on) {
   if (auto gated = gate(of, batch, on); !gated)
     return gated;
-  if (auto made = multiply(products_of(of)[3], batch.rows, on); !made)
+  if (auto made = multiply(products_of(of, batch.rows)[3], batch.rows, on); !made)
     return made;
   return add_ranks(batch.rows, on);
 }
@@ -309,17 +309,17 @@ result<void> device_model::forward(const forward_batch& batch,
                                  .cols = config_.hidden_size},
                                 on);
   });
+  const device_buffer* const delta = sums_in_products(batch.rows) ? nullptr : &delta_;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const layer& of = layers_[i];
-    all.then(
-        [&] { return norm(of.attention_norm, i == 0 ? nullptr : &delta_, batch, nullptr, on); });
+    all.then([&] { return norm(of.attention_norm, i == 0 ? nullptr : delta, batch, nullptr, on); });
     all.then([&] { return attend(of, batch, caches[i], on); });
-    all.then([&] { return norm(of.mlp_norm, &delta_, batch, nullptr, on); });
+    all.then([&] { return norm(of.mlp_norm, delta, batch, nullptr, on); });
     all.then([&] { return feed(of, batch, on); });
   }
   if (batch.picked == 0)
     return all.state();
-  all.then([&] { return norm(last_norm_, &delta_, batch, batch.pick, on); });
+  all.then([&] { return norm(last_norm_, delta, batch, batch.pick, on); });
   all.then([&] { return multiply(head_product(), batch.picked, on); });
   all.then([&] { return gather_logits(batch.picked, on); });
   return all.state();

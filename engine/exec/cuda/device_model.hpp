@@ -101,6 +101,8 @@ private:
     std::int64_t ldo = 0;
     /// The row of w that is the first.
     std::int64_t first_row = 0;
+    /// Adds to `out`.
+    bool add = false;
   };
 
   [[nodiscard]] static result<layer> load_layer(const load_context& from, weight_uploader& bring,
@@ -117,11 +119,14 @@ private:
   /// Makes gated_ of normed_.
   [[nodiscard]] result<void> gate(const layer& of, const forward_batch& batch, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
-  [[nodiscard]] std::vector<product> products_of(const layer& of) const;
+  /// The products of a layer and the head for so many rows.
+  [[nodiscard]] std::vector<product> products_of(const layer& of, std::int64_t rows) const;
+  /// Whether products of so many rows add to residual_ themselves, and leave nothing in delta_.
+  [[nodiscard]] bool sums_in_products(std::int64_t rows) const noexcept;
   [[nodiscard]] product head_product() const;
   /// A product into delta_ that is a sum over the ranks.
   [[nodiscard]] product summed_product(const device_buffer& a, const device_buffer& w,
-                                       std::int64_t k) const;
+                                       std::int64_t k, std::int64_t rows) const;
   /// Makes delta_ the sum of what all ranks have.
   [[nodiscard]] result<void> add_ranks(std::int64_t rows, stream_ref on);
   /// Makes logits_ of every rank's columns.

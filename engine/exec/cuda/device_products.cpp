@@ -10,15 +10,22 @@
 
 namespace troupe::engine::cuda {
 
-std::vector<device_model::product> device_model::products_of(const layer& of) const {
+std::vector<device_model::product> device_model::products_of(const layer& of,
+                                                             std::int64_t rows) const {
   const model_config& c = config_;
   const std::int64_t query = c.heads * c.head_dim;
   const std::int64_t kv = c.kv_heads * c.head_dim;
   return {{&normed_, &of.qkv, &qkv_, query + 2 * kv, c.hidden_size, compute_},
-          summed_product(attended_, of.output, query),
+          summed_product(attended_, of.output, query, rows),
           {&normed_, &of.gate_up, &gate_up_, 2 * c.intermediate_size, c.hidden_size, compute_},
-          summed_product(gated_, of.down, c.intermediate_size),
+          summed_product(gated_, of.down, c.intermediate_size, rows),
           head_product()};
+}
+
+bool device_model::sums_in_products(std::int64_t rows) const noexcept {
+  // Few rows have kernels of our own, and algorithms that sum in parts.
+  return kernels::cuda::shortcuts_taken().sum_in_product && !ordered_ && link_ == nullptr &&
+         rows > step_graphs::buckets().back();
 }
 
 kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
@@ -35,7 +42,8 @@ kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t 
           .n = p.n,
           .k = p.k,
           .type = compute_,
-          .out_type = p.out_type};
+          .out_type = p.out_type,
+          .add = p.add};
 }
 
 std::int64_t device_model::padded(std::int64_t rows, std::int64_t most) noexcept {
@@ -66,8 +74,8 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
   for (std::size_t i = 0; i < (with_head ? 5 : 4); ++i) {
     std::vector<const void*> weights;
     for (const layer& one : layers_)
-      weights.push_back(products_of(one)[i].w->data());
-    const product p = products_of(layers_.front())[i];
+      weights.push_back(products_of(one, rows)[i].w->data());
+    const product p = products_of(layers_.front(), rows)[i];
     forward_batch batch;
     batch.rows = rows;
     // A norm for whatever small kernel stands behind the product.
@@ -84,7 +92,7 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
 result<void> device_model::warm(std::int64_t rows, stream_ref on) {
   if (ordered_)
     return {};
-  const std::vector<product> products = products_of(layers_.front());
+  const std::vector<product> products = products_of(layers_.front(), rows);
   for (std::size_t i = 0; i < (rows <= limits_.picked ? 5 : 4); ++i)
     if (auto made = multiply(products[i], rows, on); !made)
       return made;
@@ -94,7 +102,7 @@ result<void> device_model::warm(std::int64_t rows, stream_ref on) {
 std::string device_model::kernels_of(std::int64_t rows) const {
   if (ordered_ || layers_.empty())
     return "ordered";
-  const std::vector<product> products = products_of(layers_.front());
+  const std::vector<product> products = products_of(layers_.front(), rows);
   constexpr std::array<std::string_view, 5> names{"qkv", "o", "gate_up", "down", "lm_head"};
   std::string text;
   for (std::size_t i = 0; i < names.size(); ++i)

@@ -36,7 +36,15 @@ device_model::product device_model::head_product() const {
 }
 
 device_model::product device_model::summed_product(const device_buffer& a, const device_buffer& w,
-                                                   std::int64_t k) const {
+                                                   std::int64_t k, std::int64_t rows) const {
+  if (sums_in_products(rows))
+    return {.a = &a,
+            .w = &w,
+            .out = &residual_,
+            .n = config_.hidden_size,
+            .k = k,
+            .out_type = dtype::f32,
+            .add = true};
   const bool parts = link_ != nullptr && ordered_;
   return {.a = &a,
           .w = &w,
