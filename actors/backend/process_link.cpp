@@ -1,11 +1,10 @@
 #include "actors/backend/process_link.hpp"
 
-#include "troupe/actors/backends.hpp"
+#include "actors/backend/process_spawn.hpp"
 
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -26,73 +25,6 @@ constexpr auto look_for_the_unwanted = 20ms;
 constexpr auto look_otherwise = 1000ms;
 constexpr std::size_t longest_line = 4000;
 
-/// How a host is started; see set_host_command().
-struct host_command {
-  std::mutex mutex;
-  std::vector<std::string> words;
-};
-
-host_command& the_command() {
-  static host_command command;
-  return command;
-}
-
-std::vector<std::string> command_words() {
-  auto& command = the_command();
-  const std::lock_guard lock{command.mutex};
-  return command.words;
-}
-
-std::string describe(int status) {
-  if (!WIFSIGNALED(status))
-    return fmt::format("ended with status {}", WEXITSTATUS(status));
-  const char* const name = sigdescr_np(WTERMSIG(status));
-  return fmt::format("ended with signal {} ({})", WTERMSIG(status), name == nullptr ? "?" : name);
-}
-
-/// What a child gets: its end of the pair, what it prints to, and nothing else of ours.
-class spawning {
-public:
-  spawning() {
-    posix_spawn_file_actions_init(&files_);
-    posix_spawnattr_init(&how_);
-    sigset_t none;
-    sigset_t all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_setsigmask(&how_, &none);
-    posix_spawnattr_setsigdefault(&how_, &all);
-    // A terminal's Ctrl-C reaches the parent alone, which ends its children in their order.
-    posix_spawnattr_setpgroup(&how_, 0);
-    posix_spawnattr_setflags(&how_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                        POSIX_SPAWN_SETPGROUP);
-  }
-  ~spawning() {
-    posix_spawn_file_actions_destroy(&files_);
-    posix_spawnattr_destroy(&how_);
-  }
-  spawning(const spawning&) = delete;
-  spawning& operator=(const spawning&) = delete;
-
-  int start(pid_t& pid, const std::array<int, 3>& ends) {
-    posix_spawn_file_actions_addopen(&files_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&files_, ends[0], STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&files_, ends[1], STDERR_FILENO);
-    posix_spawn_file_actions_adddup2(&files_, ends[2], process_socket);
-    posix_spawn_file_actions_addclosefrom_np(&files_, process_socket + 1);
-    auto words = command_words();
-    std::vector<char*> raw;
-    for (auto& word : words)
-      raw.push_back(word.data());
-    raw.push_back(nullptr);
-    return posix_spawn(&pid, raw.front(), &files_, &how_, raw.data(), environ);
-  }
-
-private:
-  posix_spawn_file_actions_t files_{};
-  posix_spawnattr_t how_{};
-};
-
 std::string_view name_of(process::Order::WhatCase what) {
   switch (what) {
   case process::Order::kDeclare:
@@ -106,14 +38,8 @@ std::string_view name_of(process::Order::WhatCase what) {
 
 } // namespace
 
-void set_host_command(std::vector<std::string> words) {
-  auto& command = the_command();
-  const std::lock_guard lock{command.mutex};
-  command.words = std::move(words);
-}
-
 result<std::unique_ptr<process_link>> process_link::start(link_options options) {
-  if (command_words().empty())
+  if (!can_start_host())
     return fail(errc::unsupported, "this program has not said how it hosts a backend in a process "
                                    "of its own: it must call set_host_command(); or remove the "
                                    "parameter PROCESS");
@@ -223,7 +149,7 @@ result<void> process_link::spawn() {
                     pipe2(out.data(), O_CLOEXEC) == 0 && pipe2(err.data(), O_CLOEXEC) == 0;
   int why = made ? 0 : errno;
   if (made)
-    why = spawning{}.start(pid_, {out[1], err[1], pair[1]});
+    why = start_host(pid_, {out[1], err[1], pair[1]});
   socket_ = pair[0];
   printed_[0] = {out[0], backends::log_severity::info, {}};
   printed_[1] = {err[0], backends::log_severity::warning, {}};
@@ -444,73 +370,6 @@ void process_link::forget_unwanted() {
     if (const auto frame = framed(order))
       outbox_ += *frame;
   }
-}
-
-/// With all that it has started itself.
-void process_link::kill_it(std::string why) {
-  if (killed_for_.empty())
-    killed_for_ = std::move(why);
-  if (::kill(-pid_, SIGKILL) != 0)
-    ::kill(pid_, SIGKILL);
-}
-
-/// Whether the child has ended; it stays to be waited for.
-bool process_link::has_ended() const {
-  siginfo_t ended{};
-  return waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-         ended.si_pid == pid_;
-}
-
-/// @return how it ended
-std::string process_link::reap() {
-  // One that has closed its end is about to go; one that only closed it is helped.
-  constexpr int looks = 200;
-  for (int i = 0; i < looks && !has_ended(); ++i)
-    std::this_thread::sleep_for(10ms);
-  if (!has_ended())
-    kill_it("closed its connection and was ended");
-  // What it has started goes with it.
-  ::kill(-pid_, SIGKILL);
-  int status = 0;
-  waitpid(pid_, &status, 0);
-  std::ignore = receive();
-  for (auto& one : printed_) {
-    print(one);
-    if (!one.line.empty())
-      options_.host->log(one.severity, std::exchange(one.line, {}));
-  }
-  return killed_for_.empty() ? describe(status) : killed_for_;
-}
-
-/// Ends what is open with the reason.
-void process_link::bury(const std::string& how) {
-  std::map<std::uint64_t, open_exchange> open;
-  std::optional<open_call> call;
-  bool told = false;
-  error why{errc::internal, fmt::format("{} {}", options_.who, how)};
-  {
-    const std::lock_guard lock{mutex_};
-    call = std::exchange(call_, std::nullopt);
-    open.swap(open_);
-    told = ending_;
-    if (call && killed_for_.empty())
-      why.note += " in " + call->what;
-    dead_ = why;
-  }
-  for (auto& [id, one] : open)
-    one.way->fail(why);
-  if (call)
-    call->answer.set_value(fail(why));
-  if (!told)
-    options_.on_lost();
-  else if (how != "ended with status 0")
-    options_.host->log(backends::log_severity::error, why.note);
-}
-
-void process_link::close_all() {
-  for (int* const fd : {&socket_, &waker_, &printed_[0].from, &printed_[1].from})
-    if (*fd >= 0)
-      ::close(std::exchange(*fd, -1));
 }
 
 } // namespace troupe::actors

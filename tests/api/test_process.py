@@ -25,8 +25,8 @@ def model(folder, name, mode="", count=1, limit=None, process="own"):
     return folder
 
 
-def serve(folder, *arguments, **environment):
-    return Cluster(folder, repository=folder / "models", environment=environment,
+def serve(folder, *arguments):
+    return Cluster(folder, repository=folder / "models",
                    arguments=("--backend-directory", built("fragile"), *arguments))
 
 
@@ -247,15 +247,15 @@ def test_load_reload_and_unload(tmp_path):
     assert gone(last) and (tmp_path / "models/m/finalized").read_text() == str(last)
 
 
-@pytest.mark.parametrize("mode, environment, how", [
-    ("crash in auto_complete", {}, "ended with signal 11 (Segmentation fault) in auto_complete_config"),
-    ("hang in auto_complete", {}, "because auto_complete_config had not returned after 1 s"),
-    ("", {"FRAGILE_CONSTRUCTOR": "1"}, "ended with signal 11 (Segmentation fault) in auto_complete_config"),
+@pytest.mark.parametrize("mode, defined, how", [
+    ("crash in auto_complete", (), "ended with signal 11 (Segmentation fault) in auto_complete_config"),
+    ("hang in auto_complete", (), "because auto_complete_config had not returned after 1 s"),
+    ("", ("FRAGILE_CONSTRUCTOR_CRASHES",), "ended with signal 11 (Segmentation fault) in auto_complete_config"),
 ])
-def test_check_and_up_survive_what_they_ask(tmp_path, mode, environment, how):
+def test_check_and_up_survive_what_they_ask(tmp_path, mode, defined, how):
     models = model(tmp_path / "models", "m", mode=mode, limit="1")
     for command in (("check", models), ("up", "--model-repository", models, "--port", 0)):
-        done = run(*command, "--backend-directory", built("fragile"), **environment)
+        done = run(*command, "--backend-directory", built("fragile", *defined))
         assert done.returncode == 1 and how in done.stdout + done.stderr, done.stdout + done.stderr
 
 

@@ -31,8 +31,9 @@ void hang() {
 class fragile : public backend {
 public:
   fragile() {
-    if (std::getenv("FRAGILE_CONSTRUCTOR") != nullptr)
-      crash();
+#ifdef FRAGILE_CONSTRUCTOR_CRASHES
+    crash();
+#endif
   }
 
   result<void> auto_complete_config(const model_facts& model, declarations& wanted) override {
