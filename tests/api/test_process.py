@@ -179,8 +179,9 @@ def test_what_it_says_and_counts_is_the_models(served):
 
 def test_large_tensors_pass(served):
     eventually(lambda: ready(served), "readiness")
-    text = "x" * (8 << 20)
+    text = "x" * (6 << 20)
     answer = ask(served, "m", text)
+    assert answer.status_code == 200, answer.text[:500]
     assert answer.json()["OUT"] == text
 
 
@@ -236,7 +237,7 @@ def test_load_reload_and_unload(tmp_path):
         order("unload")
         eventually(lambda: gone(second), "the end of the second")
         assert (tmp_path / "models/m/finalized").read_text() == str(second)
-        assert not children(cluster.process.pid)
+        eventually(lambda: not children(cluster.process.pid), "that none is left")
         assert ask(cluster, "m", "word").status_code in (400, 404)
         (tmp_path / "models/m/crash").touch()
         wrong = cluster.post("/v2/repository/models/m/load", {})
