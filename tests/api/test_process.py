@@ -179,7 +179,7 @@ def test_what_it_says_and_counts_is_the_models(served):
 
 def test_large_tensors_pass(served):
     eventually(lambda: ready(served), "readiness")
-    text = "x" * (6 << 20)
+    text = "x" * (3 << 20)
     answer = ask(served, "m", text)
     assert answer.status_code == 200, answer.text[:500]
     assert answer.json()["OUT"] == text
