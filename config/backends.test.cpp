@@ -87,8 +87,10 @@ TEST_CASE("what a library cannot honour is an error with both sides") {
       {"input { name: \"IN\" data_type: TYPE_BOOL dims: [-1, 2] }", "is TYPE_BOOL here"},
       {"input { name: \"IN\" dims: [-1, 3] }", "dims of 'IN' is [-1, 3] here"},
       {"input { name: \"IN\" dims: [2] }", "needs [-1, 2]"},
-      {"parameters { key: \"PROCESS\" value { string_value: \"own\" } }",
-       "in a process of its own"},
+      {"parameters { key: \"PROCESS_LIMIT_SECONDS\" value { string_value: \"1 s\" } }",
+       "a number of seconds from 0.1"},
+      {"parameters { key: \"PROCESS_LIMIT_SECONDS\" value { string_value: \"nan\" } }",
+       "a number of seconds from 0.1"},
       {"parameters { key: \"PROCESS\" value { string_value: \"x\" } }", "must be \"shared\" or"},
   };
   for (const auto& r : rows) {

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "config/completion.hpp"
 #include "config/text.hpp"
@@ -48,20 +49,28 @@ void check_custom(const triton_draft& draft, const build_capabilities& can, diag
                          in_quotes(name), choices(known), did_you_mean(name, known)));
 }
 
-/// What a child process would keep apart, and this build does not.
+/// Whether the backend lives in a child process, and how long each of its calls may take there.
 void check_process(const triton_draft& draft, diagnostic_sink& sink) {
-  const auto found = draft.message.parameters().find("PROCESS");
-  if (found == draft.message.parameters().end() || found->second.string_value() == "shared")
-    return;
-  const auto path = element_path("parameters", "PROCESS");
-  const auto& value = found->second.string_value();
-  if (value == "own")
-    sink.error(errc::unsupported, draft.place(path), path,
-               "a backend in a process of its own is not served by this build; remove the "
-               "parameter, or write \"shared\", to have it in this process");
-  else
+  const auto written = [&](const char* key) -> const std::string* {
+    const auto found = draft.message.parameters().find(key);
+    return found == draft.message.parameters().end() ? nullptr : &found->second.string_value();
+  };
+  const auto complain = [&](const char* key, const std::string& value, const char* wanted) {
+    const auto path = element_path("parameters", key);
     sink.error(errc::invalid_argument, draft.place(path), path,
-               fmt::format("must be \"shared\" or \"own\", not {}", in_quotes(value)));
+               fmt::format("must be {}, not {}", wanted, in_quotes(value)));
+  };
+  if (const auto* process = written("PROCESS");
+      process != nullptr && *process != "own" && *process != "shared")
+    complain("PROCESS", *process, "\"shared\" or \"own\"");
+  const auto* limit = written("PROCESS_LIMIT_SECONDS");
+  if (limit == nullptr)
+    return;
+  double seconds = 0;
+  const auto* const end = limit->data() + limit->size();
+  const auto [at, ec] = std::from_chars(limit->data(), end, seconds);
+  if (ec != std::errc{} || at != end || !(seconds >= 0.1 && seconds <= 1e6))
+    complain("PROCESS_LIMIT_SECONDS", *limit, "a number of seconds from 0.1 to 1000000");
 }
 
 void read_engines(triton_draft& draft, const repository_entry& entry, const model_context& context,

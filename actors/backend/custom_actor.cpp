@@ -1,5 +1,6 @@
 #include "actors/backend/custom_actor.hpp"
 
+#include "actors/backend/process_instance.hpp"
 #include "troupe/base/log.hpp"
 
 #include <fmt/core.h>
@@ -37,36 +38,64 @@ custom_state::~custom_state() {
     caf::anon_send_exit(seat.instance, caf::exit_reason::user_shutdown);
 }
 
+custom_instance custom_state::spawn_one(const instance_options& options) {
+  if (own_process_)
+    return self_->spawn<caf::detached + caf::monitored>(run_process_instance, options);
+  return self_->spawn<caf::detached + caf::monitored>(run_instance, options);
+}
+
 /// Answered when every instance is initialized, or the first one failed.
 caf::result<void> custom_state::load() {
   auto typed = self_->make_response_promise<void>();
   // CAF's typed promise of nothing cannot be kept; the one inside can.
-  caf::response_promise answer = typed;
+  loaded_ = typed;
   const auto model = std::make_shared<const config::triton_model>(options_.model.triton);
   const auto host = std::make_shared<library_host>(model->name, options_.numbers);
+  own_process_ = model->parameter("PROCESS") == "own";
   for (std::uint32_t i = 0; i < instances_of(*model); ++i)
-    seats_.push_back({self_->spawn<caf::detached + caf::monitored>(
-        run_instance,
-        instance_options{
-            .model = model, .version = options_.model.version, .number = i, .host = host})});
+    seats_.push_back({spawn_one(
+        {.model = model, .version = options_.model.version, .number = i, .host = host})});
   for (std::size_t i = 0; i < seats_.size(); ++i)
     ask(self_, seats_[i].instance, call_limit, load_atom::value)
-        .then(
-            [this, i, answer]() mutable {
-              seats_[i].free = true;
-              if (++loaded_ == seats_.size() && answer.pending())
-                answer.deliver(caf::unit);
-            },
-            [answer](const caf::error& why) mutable {
-              if (answer.pending())
-                answer.deliver(why);
-            });
+        .then([this, i] { gain(i); },
+              [this](const caf::error& why) {
+                if (loaded_.pending())
+                  loaded_.deliver(why);
+              });
   return typed;
+}
+
+bool custom_state::all_there() const {
+  return std::all_of(seats_.begin(), seats_.end(), [](const seat& s) { return s.there; });
+}
+
+void custom_state::gain(std::size_t index) {
+  seats_[index].there = true;
+  if (own_process_)
+    ask(self_, seats_[index].instance, call_limit, status_atom::value)
+        .then([] {}, [this, index](const caf::error&) { lose(index); });
+  if (!all_there())
+    return dispatch();
+  if (std::exchange(began_, true))
+    options_.tell_standing(true);
+  else if (loaded_.pending())
+    loaded_.deliver(caf::unit);
+  dispatch();
+}
+
+/// What waits goes on waiting, for this instance or another.
+void custom_state::lose(std::size_t index) {
+  seats_[index].there = false;
+  options_.numbers->actor_restarted("backend_process");
+  if (began_)
+    options_.tell_standing(false);
+  ask(self_, seats_[index].instance, call_limit, load_atom::value)
+      .then([this, index] { gain(index); }, [](const caf::error&) {});
 }
 
 void custom_state::execute(inference_request_ptr request, response_sink_ptr sink) {
   const auto& model = options_.model.name;
-  if (loaded_ < seats_.size() || seats_.empty())
+  if (!began_)
     return end_with_error(*sink, {errc::busy, "model '" + model + "' is still loading"});
   if (!request->tensors)
     return end_with_error(
@@ -86,7 +115,7 @@ void custom_state::execute(inference_request_ptr request, response_sink_ptr sink
 
 void custom_state::dispatch() {
   for (std::size_t i = 0; i < seats_.size() && !waiting_.empty(); ++i) {
-    if (!seats_[i].free)
+    if (seats_[i].busy || !seats_[i].there)
       continue;
     const auto job = std::move(waiting_.front());
     waiting_.pop_front();
@@ -95,12 +124,18 @@ void custom_state::dispatch() {
 }
 
 void custom_state::give(std::size_t index, const custom_job_ptr& job) {
-  seats_[index].free = false;
-  job->sink->on_accepted(request_id{}, 0);
+  seats_[index].busy = true;
+  if (!std::exchange(job->accepted, true))
+    job->sink->on_accepted(request_id{}, 0);
   ask(self_, seats_[index].instance, call_limit, job)
       .then(
-          [this, index] {
-            seats_[index].free = true;
+          [this, index, job](bool begun) {
+            seats_[index].busy = false;
+            if (begun)
+              return dispatch();
+            // Its process has ended, which it is about to say.
+            seats_[index].there = false;
+            waiting_.push_front(job);
             dispatch();
           },
           [job](const caf::error& why) { end_with_error(*job->sink, from_caf(why)); });
@@ -109,7 +144,7 @@ void custom_state::give(std::size_t index, const custom_job_ptr& job) {
 /// Requests that wait or are in work.
 std::uint64_t custom_state::unanswered() const {
   const auto busy =
-      std::count_if(seats_.begin(), seats_.end(), [](const seat& s) { return !s.free; });
+      std::count_if(seats_.begin(), seats_.end(), [](const seat& s) { return s.busy; });
   return waiting_.size() + static_cast<std::uint64_t>(busy);
 }
 

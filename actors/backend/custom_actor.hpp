@@ -4,6 +4,7 @@
 #include "actors/backend/custom_instance.hpp"
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -12,6 +13,8 @@ namespace troupe::actors {
 struct custom_options {
   config::model_config model;
   std::shared_ptr<class metrics> numbers;
+  /// Told when an instance is lost that comes back by itself, and when all are there again.
+  std::function<void(bool all_there)> tell_standing;
 };
 
 /// A model of a backend that stands alone: gives its requests to the instances that are free, and
@@ -30,10 +33,17 @@ public:
 private:
   struct seat {
     custom_instance instance;
-    bool free = false;
+    /// A job is with it.
+    bool busy = false;
+    /// It was initialized, and its process has not ended since.
+    bool there = false;
   };
 
   [[nodiscard]] caf::result<void> load();
+  [[nodiscard]] custom_instance spawn_one(const instance_options& options);
+  void gain(std::size_t index);
+  void lose(std::size_t index);
+  [[nodiscard]] bool all_there() const;
   void execute(inference_request_ptr request, response_sink_ptr sink);
   void abandon(const response_sink_ptr& owner);
   void dispatch();
@@ -43,7 +53,10 @@ private:
   backend_core::pointer self_;
   custom_options options_;
   std::vector<seat> seats_;
-  std::size_t loaded_ = 0;
+  bool own_process_ = false;
+  /// All were initialized once; and who waits for that.
+  bool began_ = false;
+  caf::response_promise loaded_;
   std::deque<custom_job_ptr> waiting_;
 };
 

@@ -41,9 +41,16 @@ caf::result<void> instance_state::load() {
   return {};
 }
 
-caf::result<void> instance_state::execute(const custom_job& job) {
+/// Its end is the end of the actor, which CAF tells whoever asked.
+caf::result<void> instance_state::watch() {
+  auto typed = self_->make_response_promise<void>();
+  lost_ = typed;
+  return typed;
+}
+
+void instance_state::execute(const custom_job& job) {
   if (!backend_ || !job.sink->wanted())
-    return {};
+    return;
   const auto way = std::make_shared<custom_exchange>(options_.model, job.request, job.sink);
   const std::array<backends::exchange_ptr, 1> all{way};
   const auto done = guarded(where("execute"), [&] { return backend_->execute(all); });
@@ -51,14 +58,19 @@ caf::result<void> instance_state::execute(const custom_job& job) {
     way->fail(done.error());
   else if (!*options_.model->decoupled && !way->ended())
     way->fail({errc::internal, where("execute") + " returned without a response"});
-  return {};
 }
 
 custom_instance::behavior_type instance_state::make_behavior(instance_options options) {
   options_ = std::move(options);
   return {
       [this](load_atom) { return load(); },
-      [this](const custom_job_ptr& job) { return execute(*job); },
+      [this](status_atom) { return watch(); },
+      [this](const custom_job_ptr& job) {
+        execute(*job);
+        return true;
+      },
+      [](reset_atom) {},
+      [](tick_atom) {},
   };
 }
 

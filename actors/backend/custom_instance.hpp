@@ -15,6 +15,8 @@ namespace troupe::actors {
 struct custom_job {
   inference_request_ptr request;
   response_sink_ptr sink;
+  /// The sink has heard that it was accepted. The custom actor's alone.
+  mutable bool accepted = false;
 };
 using custom_job_ptr = std::shared_ptr<const custom_job>;
 
@@ -25,9 +27,13 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::custom_job_ptr)
 namespace troupe::actors {
 
 /// One instance of a model of a backend that stands alone. `load` opens the library and initializes
-/// it; a job is answered when execute has returned.
+/// it; a job is answered when execute has returned, with false when it was not begun because the
+/// instance is gone. `status` is answered, with an error, when the instance is lost; `load` then
+/// waits until it is back. `reset` and `tick` are its own.
 using custom_instance =
-    caf::typed_actor<TROUPE_ANSWERS(void, load_atom), TROUPE_ANSWERS(void, custom_job_ptr)>;
+    caf::typed_actor<TROUPE_ANSWERS(void, load_atom), TROUPE_ANSWERS(void, status_atom),
+                     TROUPE_ANSWERS(bool, custom_job_ptr), TROUPE_TAKES(reset_atom),
+                     TROUPE_TAKES(tick_atom)>;
 
 struct instance_options {
   std::shared_ptr<const config::triton_model> model;
@@ -49,12 +55,14 @@ public:
 
 private:
   [[nodiscard]] caf::result<void> load();
-  [[nodiscard]] caf::result<void> execute(const custom_job& job);
+  void execute(const custom_job& job);
+  [[nodiscard]] caf::result<void> watch();
   [[nodiscard]] std::string where(std::string_view function) const;
 
   custom_instance::pointer self_;
   instance_options options_;
   std::unique_ptr<backends::backend> backend_;
+  caf::response_promise lost_;
 };
 
 /// The behaviour of an instance. Spawn it detached: a library may block.

@@ -1,5 +1,7 @@
 #include "actors/backend/library.hpp"
 
+#include "actors/backend/process_messages.hpp"
+
 #include <fmt/format.h>
 
 #include <dlfcn.h>
@@ -86,16 +88,6 @@ result<void> check_base(const troupe_backend_description& about,
                           question.backend, about.base_version, engine_version));
 }
 
-config::needed_tensor needed(const backends::tensor_spec& spec) {
-  using config::tensor_type;
-  constexpr tensor_type types[] = {tensor_type::boolean, tensor_type::uint8,  tensor_type::uint16,
-                                   tensor_type::uint32,  tensor_type::uint64, tensor_type::int8,
-                                   tensor_type::int16,   tensor_type::int32,  tensor_type::int64,
-                                   tensor_type::fp16,    tensor_type::fp32,   tensor_type::fp64,
-                                   tensor_type::string,  tensor_type::bf16};
-  return {spec.name, types[static_cast<std::size_t>(spec.type)], spec.dims, spec.optional};
-}
-
 result<config::backend_needs> declared(const backend_library& library,
                                        const config::backend_question& question) {
   auto made = library.make();
@@ -109,14 +101,7 @@ result<config::backend_needs> declared(const backend_library& library,
                                     .config_json = {}};
   if (auto done = (*made)->auto_complete_config(facts, wishes); !done)
     return fail(done.error());
-  config::backend_needs needs;
-  std::transform(wishes.inputs.begin(), wishes.inputs.end(), std::back_inserter(needs.inputs),
-                 needed);
-  std::transform(wishes.outputs.begin(), wishes.outputs.end(), std::back_inserter(needs.outputs),
-                 needed);
-  needs.max_batch_size = wishes.max_batch_size;
-  needs.decoupled = wishes.decoupled;
-  return needs;
+  return needs_of(wishes);
 }
 
 result<config::backend_needs> declared_by_hybrid(const backend_library& library,
@@ -227,15 +212,30 @@ result<fs::path> find_library(const config::backend_question& question) {
                           question.backend, file, looked));
 }
 
+namespace {
+
+bool is_own_process(const config::backend_question& question) {
+  const auto asked = question.parameters.find("PROCESS");
+  return asked != question.parameters.end() && asked->second == "own";
+}
+
+result<config::backend_needs> ask_here(const config::backend_question& question,
+                                       const fs::path& file) {
+  const auto library = backend_library::open(file, question.backend);
+  if (!library)
+    return fail(library.error());
+  return library->is_hybrid() ? declared_by_hybrid(*library, question)
+                              : declared(*library, question);
+}
+
+} // namespace
+
 result<config::backend_needs> ask_backend(const config::backend_question& question) try {
   auto file = find_library(question);
   if (!file)
     return fail(file.error());
-  const auto library = backend_library::open(*file, question.backend);
-  if (!library)
-    return fail(library.error());
   auto needs =
-      library->is_hybrid() ? declared_by_hybrid(*library, question) : declared(*library, question);
+      is_own_process(question) ? ask_in_process(question, *file) : ask_here(question, *file);
   if (needs)
     needs->library = std::move(*file);
   return needs;

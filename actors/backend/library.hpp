@@ -42,4 +42,8 @@ private:
 /// @errors invalid_argument: a name that leads elsewhere; not_found: the places are listed
 [[nodiscard]] result<std::filesystem::path> find_library(const config::backend_question& question);
 
+/// Asks the library in a process of its own what its model needs.
+[[nodiscard]] result<config::backend_needs> ask_in_process(const config::backend_question& question,
+                                                           const std::filesystem::path& library);
+
 } // namespace troupe::actors

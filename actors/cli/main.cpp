@@ -2,6 +2,7 @@
 #include "actors/cli/commands.hpp"
 #include "actors/cli/output.hpp"
 #include "config/text.hpp"
+#include "troupe/actors/backends.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -338,6 +339,11 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   open_standard_streams();
+  // Only this program itself starts it so.
+  constexpr auto host_word = "host-backend";
+  if (argc == 2 && std::string_view{argv[1]} == host_word)
+    return troupe::actors::host_backend();
+  troupe::actors::set_host_command({"/proc/self/exe", host_word});
   try {
     return run(argc, argv);
   } catch (const std::exception& e) {

@@ -158,7 +158,7 @@ void connection::pump() {
 }
 
 void connection::stream(exchange::output out) {
-  if (out.bytes.empty())
+  if (out.bytes.empty() && !out.end)
     return;
   if (out.broken || (out.end && !facts_.chunked))
     facts_.keep_alive = false;
@@ -170,7 +170,9 @@ void connection::stream(exchange::output out) {
     around_.edge->numbers->http_request(route_.label, 200);
     head_sent_ = true;
   }
-  bytes += facts_.chunked ? chunk_of(out.bytes) : out.bytes;
+  // An end may come alone, and an empty chunk would be one.
+  if (!out.bytes.empty())
+    bytes += facts_.chunked ? chunk_of(out.bytes) : out.bytes;
   if (out.end && facts_.chunked)
     bytes += last_chunk();
   write(std::move(bytes));

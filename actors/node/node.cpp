@@ -54,9 +54,15 @@ node_state::~node_state() {
 void node_state::start_backend(std::size_t index) {
   auto& model = models_[index];
   model.backend_ready = false;
+  model.lacking = false;
   const auto& numbers = options_.metrics;
   if (stands_alone(model.config))
-    model.backend = self_->spawn<caf::monitored>(run_custom, custom_options{model.config, numbers});
+    model.backend = self_->spawn<caf::monitored>(
+        run_custom,
+        custom_options{model.config, numbers, [index, node = node_core{self_}](bool all_there) {
+                         post(node, attach_atom::value,
+                              (all_there ? "whole:" : "lacking:") + std::to_string(index));
+                       }});
   else
     model.backend = self_->spawn<caf::detached + caf::monitored>(
         run_backend,
@@ -82,6 +88,12 @@ void node_state::on_backend_loaded(std::size_t index, const error* why) {
     model.note = why->note;
   }
   publish();
+}
+
+/// A custom model has lost an instance that comes back by itself, or has them all again.
+void node_state::take_standing(std::size_t index, bool whole) {
+  models_[index].backend_ready = whole;
+  models_[index].lacking = !whole;
 }
 
 void node_state::start_replica(const placed_replica& where) {
@@ -196,6 +208,10 @@ void node_state::restart_now(const std::string& what) {
     start_router();
   else if (what.starts_with("backend:"))
     restart_backend(std::stoul(what.substr(8)));
+  else if (what.starts_with("whole:"))
+    take_standing(std::stoul(what.substr(6)), true);
+  else if (what.starts_with("lacking:"))
+    take_standing(std::stoul(what.substr(8)), false);
   else if (what.starts_with("leave:"))
     start_leaving(std::stoul(what.substr(6)));
   else if (what.starts_with("replica:"))
@@ -222,6 +238,7 @@ void node_state::on_down(const caf::down_msg& down) {
     if (!models_[i].backend || down.source != models_[i].backend->address())
       continue;
     models_[i].backend_ready = false;
+    models_[i].lacking = false;
     restart_later("backend:" + std::to_string(i));
   }
   for (auto& [id, replica] : replicas_)

@@ -85,6 +85,8 @@ private:
     backend_core backend;
     bool backend_ready = false;
     bool backend_failed = false;
+    /// Its backend lives, and waits for a process of its own that has ended.
+    bool lacking = false;
     /// A replica was ready once; what the last one said of itself stays while none is up.
     bool served = false;
     engine::executor_description loaded;
@@ -130,6 +132,7 @@ private:
   void restart_replica(replica_id id);
   void restart_now(const std::string& what);
   void take_report(const replica_report& report);
+  void take_standing(std::size_t model, bool whole);
   void on_backend_loaded(std::size_t model, const error* why);
   void kill(const std::string& kind);
   void measure_mailboxes();

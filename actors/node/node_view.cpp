@@ -52,6 +52,8 @@ node_state::standing node_state::stand_alone(std::size_t index) const {
   const auto& model = models_[index];
   if (model.backend_failed)
     return {"failed", model.note};
+  if (model.lacking)
+    return {"restarting", "a process of its backend has ended and is started again"};
   standing worst{model.backend_ready || !is_front() ? "ready" : "loading", ""};
   for (const auto* report : reports_of(index)) {
     const auto& state = report->status.state;

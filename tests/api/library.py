@@ -43,14 +43,19 @@ def example(name, *definitions):
     return build / "backends"
 
 
-@functools.cache
 def odd(*definitions):
     """A backend directory with the backend "odd"."""
-    folder = scratch() / "-".join(["odd-backends", *definitions]) / "odd"
+    return built("odd", *definitions)
+
+
+@functools.cache
+def built(name, *definitions):
+    """A backend directory with a backend of backends/."""
+    folder = scratch() / "-".join([f"{name}-backends", *definitions]) / name
     folder.mkdir(parents=True)
     call(os.environ.get("CXX", "c++"), "-std=c++20", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror",
-         "-Wno-missing-field-initializers", *[f"-D{d}" for d in definitions], f"-I{prefix()}/include", HERE / "odd.cpp", "-o",
-         folder / "libtroupe_odd.so")
+         "-Wno-missing-field-initializers", *[f"-D{d}" for d in definitions], f"-I{prefix()}/include", HERE / f"{name}.cpp", "-o",
+         folder / f"libtroupe_{name}.so")
     return folder.parent
 
 

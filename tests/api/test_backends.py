@@ -16,12 +16,13 @@ ABI = "libstdc++ cxx11=1 gxx=1017 pointer=8"
 DOCUMENTS = ["Dogs bark at the moon.", "Food for a cat: what a cat eats.", "The cat sleeps."]
 
 
-def repository(folder, **models):
-    """Models of the backend "odd" (or of another, by "backend/mode"), one for each name."""
+def repository(folder, process="shared", **models):
+    """Models of the backend "odd", one for each name."""
     for name, mode in models.items():
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "config.pbtxt").write_text(
-            f'backend: "odd"\nparameters {{ key: "mode" value {{ string_value: "{mode}" }} }}\n')
+            f'backend: "odd"\nparameters {{ key: "mode" value {{ string_value: "{mode}" }} }}\n'
+            f'parameters {{ key: "PROCESS" value {{ string_value: "{process}" }} }}\n')
     return folder
 
 
@@ -45,10 +46,11 @@ def reranker(tmp_path_factory):
         yield cluster
 
 
-@pytest.fixture(scope="module")
-def odds(tmp_path_factory):
+@pytest.fixture(scope="module", params=["shared", "own"])
+def odds(request, tmp_path_factory):
+    """In this process, and in processes of their own: nobody sees a difference."""
     folder = tmp_path_factory.mktemp("odd")
-    models = repository(folder / "models", plain="", many="repeat", last="throw in finalize")
+    models = repository(folder / "models", request.param, plain="", many="repeat", last="throw in finalize")
     with Cluster(folder, repository=models, arguments=("--backend-directory", odd())) as cluster:
         yield cluster
 
@@ -259,7 +261,7 @@ def test_the_version_directory_comes_first(tmp_path):
                           "specified max_batch_size 0"),
     ("model_transaction_policy { decoupled: true }", "the backend odd needs false"),
     ('input { name: "IN" data_type: TYPE_FP32 dims: [-1] }', "data_type of 'IN' is TYPE_FP32 here"),
-    ('parameters { key: "PROCESS" value { string_value: "own" } }', "in a process of its own is not served"),
+    ('parameters { key: "PROCESS" value { string_value: "mine" } }', "must be 'shared' or 'own', not 'mine'"),
 ])
 def test_what_a_person_wrote_wins_or_loading_fails(tmp_path, text, complaint):
     done = run("check", one_model(tmp_path / "models", f'backend: "odd"\n{text}'), "--backend-directory", odd())

@@ -41,7 +41,7 @@ THIRD_PARTY = {
     r"(grpc|grpcpp|google)/": ["actors/edge/grpc", "config", "tests"],
     r"zlib": ["actors/edge"],
     r"prometheus/": ["actors/metrics"],
-    r"(google/protobuf/|proto/.*\.pb\.h$)": ["config", "actors/edge", "tests"],
+    r"(google/protobuf/|proto/.*\.pb\.h$)": ["config", "actors/edge", "actors/backend", "tests"],
     r"nlohmann/": ["config", "engine/text", "engine/weights", "engine/models", "engine/exec", "actors", "tests",
                    "examples"],
     r"spdlog/": ["base"],

@@ -2,7 +2,17 @@
 
 #include "troupe/config/backend_needs.hpp"
 
+#include <string>
+#include <vector>
+
 namespace troupe::actors {
+
+/// Says how a process is started that hosts a backend with the parameter PROCESS "own": a program
+/// and its arguments, which must call host_backend() and nothing else. None by default: such a
+/// model then does not load. Call it once, before anything is loaded.
+void set_host_command(std::vector<std::string> words);
+/// The whole life of such a process. @return the exit status
+[[nodiscard]] int host_backend();
 
 /// Opens the library of a backend that is no part of the program, and asks it what its model needs;
 /// for config::build_capabilities::ask_backend.
