@@ -186,11 +186,10 @@ void check_attention(paged_batch b, std::uint64_t seed) {
   const matrix whole = attend(b, dq, dk, dv, {b, false, false});
   CHECK(cpu::testing::worst_error(whole, truth, 1) < tolerance(b.type));
   if (cuda::attends_by_items({.type = b.type, .dim = b.dim})) {
-    // By warpgroups where the head has 128 elements, overlapped and not, and by warps.
-    for (const int how : {2, 1, 0}) {
-      CAPTURE(how);
-      cuda::shortcuts_taken().warpgroups = how > 0;
-      cuda::shortcuts_taken().overlapped = how > 1;
+    // By warpgroups where the head has 128 elements, and by warps.
+    for (const bool warpgroups : {true, false}) {
+      CAPTURE(warpgroups);
+      cuda::shortcuts_taken().warpgroups = warpgroups;
       const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
       CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
     }

@@ -209,10 +209,8 @@ result<void> attention_prefill(const attention_args& args, stream_ref stream) {
                                  "128 rows");
   if (args.cache.dim == 64)
     return launch<64>(args, stream);
-  if (!shortcuts_taken().warpgroups)
-    return launch<128>(args, stream);
-  return shortcuts_taken().overlapped ? attention_overlapped(args, stream)
-                                      : attention_warpgroups(args, stream);
+  return shortcuts_taken().warpgroups ? attention_warpgroups(args, stream)
+                                      : launch<128>(args, stream);
 }
 
 } // namespace troupe::kernels::cuda

@@ -16,7 +16,4 @@ namespace troupe::kernels::cuda {
 /// The same for heads of 128, by the products of warpgroups; attention_prefill() calls it.
 [[nodiscard]] result<void> attention_warpgroups(const attention_args& args, stream_ref stream);
 
-/// The same with scores and values under way together.
-[[nodiscard]] result<void> attention_overlapped(const attention_args& args, stream_ref stream);
-
 } // namespace troupe::kernels::cuda

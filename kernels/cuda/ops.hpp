@@ -41,8 +41,6 @@ struct shortcuts {
   bool narrow = true;
   /// Attention of prompts by the products of warpgroups, where heads have 128 elements.
   bool warpgroups = true;
-  /// Those with the scores of a tile under way beside the values of the one before it.
-  bool overlapped = false;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
   /// Products never tuned go through our kernels for few rows where those take them. For tests.

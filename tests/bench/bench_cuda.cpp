@@ -25,8 +25,7 @@
 //
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
-//              less_ahead,skinny,narrow,gate_in_product,warpgroups]
-//              [--with overlapped,sum_in_product]
+//              less_ahead,skinny,narrow,gate_in_product,warpgroups,sum_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
 //
 // --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
@@ -90,7 +89,8 @@ const std::vector<rung> rungs{
     {"narrow", [](auto& taken) { taken.narrow = false; }},
     {"graphs_of_ranks", [](auto& taken) { taken.graphs_of_ranks = false; }},
     {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
-    {"warpgroups", [](auto& taken) { taken.warpgroups = false; }}};
+    {"warpgroups", [](auto& taken) { taken.warpgroups = false; }},
+    {"sum_in_product", [](auto& taken) { taken.sum_in_product = false; }}};
 
 /// Leaves out every shortcut that `names` names; false when one is unknown.
 bool leave_out(const std::string& names) {
@@ -118,6 +118,38 @@ struct decode_times {
   double host = 0;
 };
 
+/// Steps with the next one always in work, and what they took from collect to collect.
+class step_line {
+public:
+  explicit step_line(executor& run) : run_{run} {}
+
+  void step(const step_batch& next) {
+    const auto begin = steady::now();
+    begin_step(run_, next);
+    host.push_back(seconds_since(begin));
+    if (before_) {
+      const auto brought = must(run_.collect(*before_));
+      device.push_back(
+          static_cast<double>((brought.timings.forward + brought.timings.sample).count()) / 1e6);
+      times.push_back(seconds_since(mark_));
+      mark_ = steady::now();
+    }
+    before_ = next.id;
+  }
+  /// Collects the last step, and leaves out the times of the first ones.
+  void end(std::ptrdiff_t first_ones) {
+    must(run_.collect(*before_));
+    times.erase(times.begin(), times.begin() + std::min(first_ones, std::ssize(times)));
+  }
+
+  std::vector<double> times, device, host;
+
+private:
+  executor& run_;
+  std::optional<step_id> before_;
+  steady::time_point mark_ = steady::now();
+};
+
 decode_times decode(executor& run, const settings& s, std::uint32_t batch) {
   run.reset();
   test::step_driver drive{run};
@@ -133,30 +165,16 @@ decode_times decode(executor& run, const settings& s, std::uint32_t batch) {
     if ((i + 1) % together == 0 || i + 1 == batch)
       must(drive.run());
   }
-  std::vector<double> times, device, host;
-  std::optional<step_id> before;
-  auto mark = steady::now();
+  step_line line{run};
   for (std::uint32_t step = 0; step < s.steps; ++step) {
     for (std::uint32_t i = 0; i < batch; ++i)
       drive.row(request_id{first_id + i}, s.context + step, 1, true);
-    const step_batch next = drive.take();
-    const auto begin = steady::now();
-    begin_step(run, next);
-    host.push_back(seconds_since(begin));
-    if (before) {
-      const auto brought = must(run.collect(*before));
-      device.push_back(
-          static_cast<double>((brought.timings.forward + brought.timings.sample).count()) / 1e6);
-      times.push_back(seconds_since(mark));
-      mark = steady::now();
-    }
-    before = next.id;
+    line.step(drive.take());
   }
-  must(run.collect(*before));
   first_id += batch;
   // The first steps capture the graph.
-  times.erase(times.begin(), times.begin() + std::min<std::ptrdiff_t>(8, std::ssize(times)));
-  return {median(times), median(device), median(host)};
+  line.end(8);
+  return {median(line.times), median(line.device), median(line.host)};
 }
 
 double prefill(executor& run, std::uint32_t size) {
@@ -182,9 +200,7 @@ decode_times full_prefill(executor& run, std::uint32_t size) {
   constexpr std::uint32_t step_tokens = 8192;
   run.reset();
   test::step_driver drive{run};
-  std::vector<double> times, host;
-  std::optional<step_id> before;
-  auto mark = steady::now();
+  step_line line{run};
   const std::uint32_t together = std::max(1U, step_tokens / size);
   for (std::uint32_t step = 0; step < 6; ++step) {
     for (std::uint32_t i = 0; i < together; ++i) {
@@ -193,20 +209,10 @@ decode_times full_prefill(executor& run, std::uint32_t size) {
                 test::blocks_for(size + 1, 16, (step % 2 * together + i) * (size / 16 + 1)));
       drive.row(id, 0, size, true);
     }
-    const step_batch next = drive.take();
-    const auto begin = steady::now();
-    begin_step(run, next);
-    host.push_back(seconds_since(begin));
-    if (before) {
-      must(run.collect(*before));
-      times.push_back(seconds_since(mark));
-      mark = steady::now();
-    }
-    before = next.id;
+    line.step(drive.take());
   }
-  must(run.collect(*before));
-  times.erase(times.begin());
-  return {median(times), 0, median(host)};
+  line.end(1);
+  return {median(line.times), 0, median(line.host)};
 }
 
 /// Steps of `answers` decodes and of about `tokens` of prompts, no two with as many rows, one ahead
@@ -226,9 +232,7 @@ decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
     if (i % 14 == 13 || i + 1 == answers)
       must(drive.run());
   }
-  std::vector<double> times, host;
-  std::optional<step_id> before;
-  auto mark = steady::now();
+  step_line line{run};
   for (std::uint32_t step = 0; step < steps; ++step) {
     for (std::uint32_t i = 0; i < answers; ++i)
       drive.row(request_id{first_id + i}, context + step, 1, true);
@@ -241,20 +245,10 @@ decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
       drive.row(id, 0, size, true);
       left -= size;
     }
-    const step_batch next = drive.take();
-    const auto begin = steady::now();
-    begin_step(run, next);
-    host.push_back(seconds_since(begin));
-    if (before) {
-      must(run.collect(*before));
-      times.push_back(seconds_since(mark));
-      mark = steady::now();
-    }
-    before = next.id;
+    line.step(drive.take());
   }
-  must(run.collect(*before));
-  times.erase(times.begin());
-  return {median(times), 0, *std::max_element(host.begin() + 1, host.end())};
+  line.end(1);
+  return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
 }
 
 settings parse(int argc, char** argv) {
@@ -283,8 +277,6 @@ settings parse(int argc, char** argv) {
       s.each = true;
     } else if (option == "--without" && leave_out(given))
       fmt::print("without {}:\n", given);
-    else if (option == "--with" && take_shortcuts(given))
-      fmt::print("with {}:\n", given);
     else {
       fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
                  given);

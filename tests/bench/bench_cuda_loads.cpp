@@ -9,8 +9,7 @@
 // load. Each load is run once for each number of steps over which prompts may be spread
 // (scheduler_config::spread_steps; 1 spreads none).
 //
-//   bench_cuda_loads SPREAD,SPREAD... [--with overlapped,sum_in_product]
-//   IN/OUT:REQUESTS@AT_A_TIME...
+//   bench_cuda_loads SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
 namespace {
 
 using namespace troupe;
@@ -31,14 +30,6 @@ private:
 } // namespace
 
 int main(int argc, char** argv) {
-  int first = 2;
-  if (argc > 4 && std::string_view{argv[2]} == "--with") {
-    if (!take_shortcuts(argv[3])) {
-      fmt::print(stderr, "bench_cuda_loads: '{}' are no shortcuts\n", argv[3]);
-      return 2;
-    }
-    first = 4;
-  }
   const auto device = must(cuda::open_device(0));
   const auto folder = std::filesystem::temp_directory_path() / "troupe-bench-llama8b";
   std::filesystem::create_directories(folder);
@@ -46,7 +37,7 @@ int main(int argc, char** argv) {
   cuda::cuda_executor run{options_of(folder), device};
   must(run.load({}));
   const executor_description& about = run.describe();
-  for (int i = first; i < argc; ++i) {
+  for (int i = 2; i < argc; ++i) {
     const auto load = load_shape::of(argv[i]);
     if (!load) {
       fmt::print(stderr, "bench_cuda_loads: '{}' is not IN/OUT:REQUESTS@AT_A_TIME\n", argv[i]);

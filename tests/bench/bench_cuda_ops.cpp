@@ -315,18 +315,11 @@ void prompt_of(op_bench& bench, std::uint32_t size) {
     batch.attention.out = out.data();
     batch.attention.out_stride = heads * dim;
     const double flops = 2.0 * size * size * heads * dim;
-    for (const bool overlapped : {false, true}) {
-      if (overlapped && tile_rows != ops::wide_tile_rows)
-        continue;
-      ops::shortcuts_taken().overlapped = overlapped;
-      const std::string_view how = overlapped ? ", overlapped" : "";
-      const double time =
-          bench.run(fmt::format("prompt, tiles of {}{}", tile_rows, how), size, 4, 0,
-                    times(4, [&] { return ops::attention(batch.attention, bench.on()); }));
-      fmt::print("ops: {:5} rows in tiles of {}{}: {:.0f} TFLOP/s\n", size, tile_rows, how,
-                 flops / time / 1e12);
-    }
-    ops::shortcuts_taken() = {};
+    const double time =
+        bench.run(fmt::format("prompt, tiles of {}", tile_rows), size, 4, 0,
+                  times(4, [&] { return ops::attention(batch.attention, bench.on()); }));
+    fmt::print("ops: {:5} rows in tiles of {}: {:.0f} TFLOP/s\n", size, tile_rows,
+               flops / time / 1e12);
   }
 }
 

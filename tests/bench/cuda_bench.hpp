@@ -72,23 +72,6 @@ inline std::vector<std::uint32_t> numbers(const std::string& text) {
   return found;
 }
 
-/// Takes shortcuts that are not taken by themselves, "overlapped,sum_in_product"; false when one is
-/// unknown.
-inline bool take_shortcuts(const std::string& names) {
-  kernels::cuda::shortcuts& taken = kernels::cuda::shortcuts_taken();
-  const std::map<std::string, bool*> known{{"overlapped", &taken.overlapped},
-                                           {"sum_in_product", &taken.sum_in_product}};
-  for (std::size_t at = 0; at < names.size();) {
-    const std::size_t comma = std::min(names.find(',', at), names.size());
-    const auto found = known.find(names.substr(at, comma - at));
-    if (found == known.end())
-      return false;
-    *found->second = true;
-    at = comma + 1;
-  }
-  return true;
-}
-
 /// All that a step needs of the host until it is collected.
 inline void begin_step(engine::executor& run, const engine::step_batch& step) {
   must(run.prepare(step));
