@@ -1,5 +1,7 @@
 #include "actors/backend/custom_exchange.hpp"
 
+#include "actors/backend/tensor_types.hpp"
+
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -9,18 +11,6 @@
 namespace troupe::actors {
 
 namespace {
-
-/// The declared type under the protocol's number.
-bool same_type(config::tensor_type declared, backends::datatype given) {
-  using config::tensor_type;
-  constexpr tensor_type types[] = {tensor_type::boolean, tensor_type::uint8,  tensor_type::uint16,
-                                   tensor_type::uint32,  tensor_type::uint64, tensor_type::int8,
-                                   tensor_type::int16,   tensor_type::int32,  tensor_type::int64,
-                                   tensor_type::fp16,    tensor_type::fp32,   tensor_type::fp64,
-                                   tensor_type::string,  tensor_type::bf16};
-  const auto at = static_cast<std::size_t>(given);
-  return at < std::size(types) && types[at] == declared;
-}
 
 /// Elements of the tensor's data, or -1 when it ends within one.
 std::int64_t elements_in(const backends::tensor& t, std::uint32_t element_bytes) {
@@ -73,7 +63,7 @@ result<void> custom_exchange::check(const backends::response& what) const {
                           fmt::format("the backend of model '{}' sent the output '{}', which the "
                                       "model does not declare",
                                       model_->name, t.name));
-    if (!same_type(*declared->type, t.type))
+    if (declared_type(t.type) != *declared->type)
       return troupe::fail(errc::internal,
                           fmt::format("the backend of model '{}' sent the output '{}' with "
                                       "another type than {}",

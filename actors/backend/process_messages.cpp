@@ -1,5 +1,7 @@
 #include "actors/backend/process_messages.hpp"
 
+#include "actors/backend/tensor_types.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -85,13 +87,8 @@ void put_specs(google::protobuf::RepeatedPtrField<process::Spec>& to,
 }
 
 config::needed_tensor needed(const backends::tensor_spec& spec) {
-  using config::tensor_type;
-  constexpr tensor_type types[] = {tensor_type::boolean, tensor_type::uint8,  tensor_type::uint16,
-                                   tensor_type::uint32,  tensor_type::uint64, tensor_type::int8,
-                                   tensor_type::int16,   tensor_type::int32,  tensor_type::int64,
-                                   tensor_type::fp16,    tensor_type::fp32,   tensor_type::fp64,
-                                   tensor_type::string,  tensor_type::bf16};
-  return {spec.name, types[static_cast<std::size_t>(spec.type)], spec.dims, spec.optional};
+  return {spec.name, declared_type(spec.type).value_or(config::tensor_type::invalid), spec.dims,
+          spec.optional};
 }
 
 } // namespace
