@@ -53,6 +53,15 @@ std::string value_of(const std::map<std::string, std::string>& environment, cons
   return found == environment.end() ? std::string{} : found->second;
 }
 
+/// Where the programs of a user keep what they can make again; empty when nothing says it.
+std::filesystem::path user_cache(const std::map<std::string, std::string>& environment) {
+  if (const auto cache = value_of(environment, "XDG_CACHE_HOME"); !cache.empty())
+    return cache;
+  if (const auto home = value_of(environment, "HOME"); !home.empty())
+    return std::filesystem::path{home} / ".cache";
+  return {};
+}
+
 } // namespace
 
 std::filesystem::path hub_directory(const std::map<std::string, std::string>& environment) {
@@ -62,19 +71,13 @@ std::filesystem::path hub_directory(const std::map<std::string, std::string>& en
   }
   if (const auto home = value_of(environment, "HF_HOME"); !home.empty())
     return std::filesystem::path{home} / "hub";
-  if (const auto cache = value_of(environment, "XDG_CACHE_HOME"); !cache.empty())
-    return std::filesystem::path{cache} / "huggingface" / "hub";
-  if (const auto home = value_of(environment, "HOME"); !home.empty())
-    return std::filesystem::path{home} / ".cache" / "huggingface" / "hub";
-  return {};
+  const auto cache = user_cache(environment);
+  return cache.empty() ? cache : cache / "huggingface" / "hub";
 }
 
 std::filesystem::path cache_directory(const std::map<std::string, std::string>& environment) {
-  if (const auto cache = value_of(environment, "XDG_CACHE_HOME"); !cache.empty())
-    return std::filesystem::path{cache} / "troupe";
-  if (const auto home = value_of(environment, "HOME"); !home.empty())
-    return std::filesystem::path{home} / ".cache" / "troupe";
-  return {};
+  const auto cache = user_cache(environment);
+  return cache.empty() ? cache : cache / "troupe";
 }
 
 bool is_hub_id(std::string_view text) noexcept {
