@@ -3,6 +3,7 @@
 
 #include "engine/exec/conformance.hpp"
 #include "engine/exec/cpu_executor.hpp"
+#include "engine/exec/cuda/random_models.hpp"
 #include "engine/exec/step_driver.hpp"
 #include "engine/weights/test_checkpoint.hpp"
 #include "troupe/base/prng.hpp"
@@ -22,10 +23,6 @@ constexpr std::string_view llama = R"({"architectures":["LlamaForCausalLM"],"hid
 constexpr std::string_view qwen3 = R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":48,
   "intermediate_size":80,"num_hidden_layers":2,"num_attention_heads":6,"num_key_value_heads":2,
   "head_dim":32,"vocab_size":130,"max_position_embeddings":256,"tie_word_embeddings":true})";
-/// Head dimensions of the tensor-core kernel.
-constexpr std::string_view wide = R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":256,
-  "intermediate_size":512,"num_hidden_layers":2,"num_attention_heads":8,"num_key_value_heads":2,
-  "head_dim":128,"vocab_size":300,"max_position_embeddings":2048})";
 constexpr std::string_view narrow = R"({"architectures":["LlamaForCausalLM"],"hidden_size":192,
   "intermediate_size":256,"num_hidden_layers":2,"num_attention_heads":3,"num_key_value_heads":3,
   "vocab_size":300,"max_position_embeddings":256})";
@@ -37,15 +34,6 @@ std::unique_ptr<cuda::cuda_executor> make_cuda(const executor_options& options) 
   return std::make_unique<cuda::cuda_executor>(options, *device);
 }
 
-executor_options random_options(const test::temporary_folder& folder, std::string_view dtype) {
-  executor_options options = test::conformance_options(2);
-  options.model_dir = folder.path();
-  options.dtype = dtype;
-  options.load_format = "dummy";
-  options.seed = 5;
-  return options;
-}
-
 /// The suite on a random model of that config.json.
 void conforms(std::string_view config, std::string_view dtype) {
   const test::temporary_folder folder;
@@ -53,7 +41,7 @@ void conforms(std::string_view config, std::string_view dtype) {
   test::conformance_case subject;
   subject.name = "cuda " + std::string{dtype};
   subject.make = [&](unsigned) {
-    executor_options options = random_options(folder, dtype);
+    executor_options options = test::random_options(folder, dtype);
     options.deterministic = true;
     auto run = make_cuda(options);
     const auto loaded = run->load({});
@@ -127,15 +115,15 @@ TEST_CASE("the CUDA executor conforms in float32") {
 }
 
 TEST_CASE("the CUDA executor conforms in bfloat16 when it is deterministic") {
-  for (const std::string_view config : {llama, wide, narrow})
+  for (const std::string_view config : {llama, test::wide_model, narrow})
     conforms(config, "bfloat16");
 }
 
 TEST_CASE("greedy tokens in float32 are the CPU's") {
-  for (const std::string_view config : {llama, qwen3, wide}) {
+  for (const std::string_view config : {llama, qwen3, test::wide_model}) {
     const test::temporary_folder folder;
     folder.write("config.json", config);
-    executor_options options = random_options(folder, "float32");
+    executor_options options = test::random_options(folder, "float32");
     options.max_num_batched_tokens = 2048;
     cpu_executor judge{options};
     REQUIRE(judge.load({}));
@@ -158,8 +146,8 @@ TEST_CASE("greedy tokens in float32 are the CPU's") {
 
 TEST_CASE("a long decode batch in bfloat16 equals each sequence alone when deterministic") {
   const test::temporary_folder folder;
-  folder.write("config.json", wide);
-  executor_options options = random_options(folder, "bfloat16");
+  folder.write("config.json", test::wide_model);
+  executor_options options = test::random_options(folder, "bfloat16");
   options.deterministic = true;
   options.max_model_len = 2048;
   options.max_num_batched_tokens = 8192;
@@ -180,7 +168,7 @@ TEST_CASE("a long decode batch in bfloat16 equals each sequence alone when deter
 
 TEST_CASE("products of the library in bfloat16 give logits near the ordered ones") {
   const test::temporary_folder folder;
-  folder.write("config.json", wide);
+  folder.write("config.json", test::wide_model);
   // With more than 256 rows they may add to the residual themselves.
   const bool sums = GENERATE(false, true);
   const std::uint32_t length = sums ? 300 : 200;
@@ -188,7 +176,7 @@ TEST_CASE("products of the library in bfloat16 give logits near the ordered ones
   kernels::cuda::shortcuts_taken().sum_in_product = sums;
   std::vector<std::vector<float>> logits;
   for (const bool deterministic : {true, false}) {
-    executor_options options = random_options(folder, "bfloat16");
+    executor_options options = test::random_options(folder, "bfloat16");
     options.deterministic = deterministic;
     options.max_model_len = options.max_num_batched_tokens.emplace(512);
     const auto run = make_cuda(options);
@@ -211,8 +199,8 @@ TEST_CASE("products of the library in bfloat16 give logits near the ordered ones
 
 TEST_CASE("what a GPU cannot hold is a sentence") {
   const test::temporary_folder folder;
-  folder.write("config.json", wide);
-  executor_options options = random_options(folder, "bfloat16");
+  folder.write("config.json", test::wide_model);
+  executor_options options = test::random_options(folder, "bfloat16");
   options.num_blocks = 2;
   auto small = make_cuda(options);
   const auto none = small->load({});
@@ -229,8 +217,8 @@ TEST_CASE("what a GPU cannot hold is a sentence") {
 
 TEST_CASE("the KV cache takes the share of the GPU that it is given") {
   const test::temporary_folder folder;
-  folder.write("config.json", wide);
-  executor_options options = random_options(folder, "bfloat16");
+  folder.write("config.json", test::wide_model);
+  executor_options options = test::random_options(folder, "bfloat16");
   options.num_blocks.reset();
   options.gpu_memory_utilization = 0.5;
   const auto run = make_cuda(options);

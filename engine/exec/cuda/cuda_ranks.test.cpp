@@ -2,6 +2,7 @@
 // is gone. Needs two GPUs and NCCL: run with the tag [ranks], as scripts/device does.
 #include "engine/exec/conformance.hpp"
 #include "engine/exec/cuda/cuda_executor.hpp"
+#include "engine/exec/cuda/random_models.hpp"
 #include "engine/exec/rank_group.hpp"
 #include "engine/exec/step_driver.hpp"
 #include "engine/weights/test_checkpoint.hpp"
@@ -26,19 +27,6 @@ constexpr std::string_view llama = R"({"architectures":["LlamaForCausalLM"],"hid
 constexpr std::string_view qwen3 = R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":48,
   "intermediate_size":80,"num_hidden_layers":2,"num_attention_heads":8,"num_key_value_heads":4,
   "head_dim":32,"vocab_size":131,"max_position_embeddings":256,"tie_word_embeddings":true})";
-/// Head dimensions of the tensor-core kernel.
-constexpr std::string_view wide = R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":256,
-  "intermediate_size":512,"num_hidden_layers":2,"num_attention_heads":8,"num_key_value_heads":2,
-  "head_dim":128,"vocab_size":300,"max_position_embeddings":2048})";
-
-executor_options random_options(const test::temporary_folder& folder, std::string_view dtype) {
-  executor_options options = test::conformance_options(2);
-  options.model_dir = folder.path();
-  options.dtype = dtype;
-  options.load_format = "dummy";
-  options.seed = 5;
-  return options;
-}
 
 std::unique_ptr<test::rank_group> make_group(std::uint32_t ranks, const executor_options& options) {
   auto group =
@@ -116,13 +104,14 @@ void begin_alone(test::step_driver& drive) {
 } // namespace
 
 TEST_CASE("two GPUs conform as one does", "[.][ranks]") {
-  for (const auto& [config, dtype] : {std::pair{llama, "float32"}, std::pair{wide, "bfloat16"}}) {
+  for (const auto& [config, dtype] :
+       {std::pair{llama, "float32"}, std::pair{test::wide_model, "bfloat16"}}) {
     const test::temporary_folder folder;
     folder.write("config.json", config);
     test::conformance_case subject;
     subject.name = "cuda ranks";
     subject.make = [&, dtype = dtype](unsigned) -> std::unique_ptr<executor> {
-      executor_options options = random_options(folder, dtype);
+      executor_options options = test::random_options(folder, dtype);
       options.deterministic = true;
       return make_group(2, options);
     };
@@ -134,10 +123,10 @@ TEST_CASE("two GPUs conform as one does", "[.][ranks]") {
 }
 
 TEST_CASE("greedy tokens of two GPUs in float32 are those of one", "[.][ranks]") {
-  for (const std::string_view config : {llama, qwen3, wide}) {
+  for (const std::string_view config : {llama, qwen3, test::wide_model}) {
     const test::temporary_folder folder;
     folder.write("config.json", config);
-    const auto options = random_options(folder, "float32");
+    const auto options = test::random_options(folder, "float32");
     const auto whole = make_group(1, options);
     const auto group = make_group(2, options);
     CHECK(run_batch(*group, 20) == run_batch(*whole, 20));
@@ -164,9 +153,9 @@ TEST_CASE("a checkpoint read in parts is the one read whole", "[.][ranks]") {
 
 TEST_CASE("two GPUs in bfloat16 are near one", "[.][ranks]") {
   const test::temporary_folder folder;
-  folder.write("config.json", wide);
+  folder.write("config.json", test::wide_model);
   for (const bool deterministic : {false, true}) {
-    executor_options options = random_options(folder, "bfloat16");
+    executor_options options = test::random_options(folder, "bfloat16");
     options.deterministic = deterministic;
     const auto whole = make_group(1, options);
     const auto group = make_group(2, options);
@@ -180,8 +169,8 @@ TEST_CASE("two GPUs in bfloat16 are near one", "[.][ranks]") {
 
 TEST_CASE("a GPU whose other rank does not come ends its step, and new ranks serve", "[.][ranks]") {
   const test::temporary_folder folder;
-  folder.write("config.json", wide);
-  executor_options options = random_options(folder, "bfloat16");
+  folder.write("config.json", test::wide_model);
+  executor_options options = test::random_options(folder, "bfloat16");
   options.exchange_limit = 500ms;
   for (const bool dies : {false, true}) {
     const auto group = make_group(2, options);
@@ -211,10 +200,11 @@ TEST_CASE("a GPU whose other rank does not come ends its step, and new ranks ser
 
 TEST_CASE("two ranks on one GPU are refused in a sentence", "[.][ranks]") {
   const test::temporary_folder folder;
-  folder.write("config.json", wide);
+  folder.write("config.json", test::wide_model);
   const auto device = cuda::open_device(0);
   REQUIRE(device);
-  test::rank_group group{2, random_options(folder, "bfloat16"), [&](const executor_options& place) {
+  test::rank_group group{2, test::random_options(folder, "bfloat16"),
+                         [&](const executor_options& place) {
                            return std::make_unique<cuda::cuda_executor>(place, *device);
                          }};
   const auto loaded = group.load({});
