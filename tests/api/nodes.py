@@ -1,26 +1,16 @@
 """A cluster of several processes on this machine, each `troupe up FILE --node NAME`."""
 
-import contextlib
 import json
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
 
 import httpx
 
+from ports import free_ports
 from troupe_process import PATIENCE_S, ROOT, TROUPE, clean_environment, eventually
-
-
-def free_ports(count):
-    """Ports that nobody listens at now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
 
 
 class Process:

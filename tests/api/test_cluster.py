@@ -8,7 +8,8 @@ import stat
 
 import pytest
 
-from nodes import Globe, Process, free_ports
+from nodes import Globe, Process
+from ports import free_ports
 from troupe_process import eventually, events, run, write_cluster
 
 LONG = {"max_tokens": 250, "ignore_eos": True}

@@ -11,24 +11,19 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/api"))
+# pylint: disable=wrong-import-position
+from ports import free_ports
+
 TROUPE = os.environ.get("TROUPE_BIN", str(ROOT / "build/release/bin/troupe"))
 SEQUENCES = 64
 SIMULATED = {"step_us": 8000, "token_us": 0, "eos_probability": 0.0}
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
 
 
 def write_cluster(folder, stages):

@@ -6,7 +6,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +14,10 @@ import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/api"))
+# pylint: disable=wrong-import-position
+from ports import free_ports
+
 HERE = pathlib.Path(__file__).resolve().parent
 IDENTITY = '''import triton_python_backend_utils as pb
 class TritonPythonModel:
@@ -26,14 +29,6 @@ input [{ name: "INPUT0" data_type: TYPE_UINT8 dims: [-1] }]
 output [{ name: "OUTPUT0" data_type: TYPE_UINT8 dims: [-1] }]
 instance_group [{ kind: KIND_CPU count: 1 }]
 '''
-
-
-def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
-        s.close()
-    return ports
 
 
 def put(file, text):
