@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,ways8b,policies8b,racecheck,soak,wire,stage,stages,coldstart,compare8b,compare06b,loads8b,online;
+#   or of each8b,each06b,profile,profile_load,policies8b,racecheck,soak,wire,stage,stages,coldstart,compare8b,compare06b,loads8b,online;
 #   with .peer beside the bundle and the step peer before them, the last five measure vLLM too; or, with two GPUs, of
 #   tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
@@ -106,15 +106,6 @@ step_stages() {
   one stages 90 env "TROUPE_BIN=$from/bin/troupe" python3 tests/bench/stages.py 7
   note stages "$(tail -n 1 "$out/stages.log" | head -c 200)"
 }
-# What is written and not taken by itself, against what is: prompts, and steps of prompts with answers.
-step_ways8b() {
-  local way with
-  for way in none overlapped sum_in_product overlapped,sum_in_product; do
-    with=(--with "$way")
-    [[ $way == none ]] && with=()
-    one "bench_ways8b_${way/,/_}" 45 "$from/bin/bench_cuda" --model llama8b --batches 256 --prefill 512,2048,8192 --mixed 192 "${with[@]}"
-  done
-}
 # What the scheduler and the device make of loads, with prompts spread over so many steps.
 step_policies8b() {
   one bench_policies8b 200 "$from/bin/bench_cuda_loads" 1,64 512/128:384@64 512/128:1024@256 128/128:1024@1024
@@ -129,13 +120,14 @@ step_racecheck() {
     "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
 }
 
-# up NAME PORT OPTIONS...: a server in the background; waits until it is ready. Leaves its process in `server`.
-up() {
-  local name=$1 port=$2 i
-  shift 2
+# up_file CLUSTER LIMIT NAME PORT OPTIONS...: a server in the background, for at most LIMIT seconds; waits until it is ready. Leaves
+# its process in `server`.
+up_file() {
+  local file=$1 limit=$2 name=$3 port=$4 i
+  shift 4
   : >"$out/$name.log"
   # In the foreground, timeout passes a signal on once and not to its group again.
-  "${ours[@]}" timeout --foreground 60 "$from/bin/troupe" up "$out/cluster.json" --port "$port" "$@" >>"$out/$name.log" 2>&1 &
+  "${ours[@]}" timeout --foreground "$limit" "$from/bin/troupe" up "$file" --port "$port" "$@" >>"$out/$name.log" 2>&1 &
   server=$!
   for ((i = 0; i < 300; ++i)); do
     grep -q '^ready after' "$out/$name.log" && return 0
@@ -145,6 +137,7 @@ up() {
   echo "--- $name did not become ready"; head -c 1500 "$out/$name.log"
   return 1
 }
+up() { up_file "$out/cluster.json" 60 "$@"; }
 down() {
   kill "$server" 2>/dev/null
   wait "$server" 2>/dev/null
@@ -241,10 +234,7 @@ step_tp_serve() {
   down
   python3 "$from"/models.py /tmp/troupe-tp llama8b "${limits[@]}" tensor_parallel_size=2
   cp /tmp/troupe-tp/cluster.json "$out/cluster_tp8b.json"
-  "${ours[@]}" timeout --foreground 60 "$from/bin/troupe" up /tmp/troupe-tp/cluster.json --port 18436 --fault-injection \
-    --set 'devices=["cuda:0","cuda:1"]' >"$out/tp_8b.log" 2>&1 &
-  server=$!
-  for kind in {1..200}; do grep -q '^ready after' "$out/tp_8b.log" && break; sleep 0.2; done
+  up_file /tmp/troupe-tp/cluster.json 60 tp_8b 18436 --fault-injection --set 'devices=["cuda:0","cuda:1"]' || { down; note tp_8b "FAILED: not ready"; return; }
   body='{"model":"llama8b","prompt":"aaab aaac","max_tokens":300,"temperature":0,"ignore_eos":true}'
   ask 18436 "$body" "$texts/whole8b"
   killed "tp_kill 8b" 18436 "$body" "$texts/killed8b"
@@ -271,17 +261,13 @@ step_errors() {
 
 # SOAK_SECONDS of 256 streams of the 8B, a part of which are cut off at random.
 step_soak() {
-  local serving i seconds=${SOAK_SECONDS:-360}
+  local seconds=${SOAK_SECONDS:-360}
   python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
-  "${ours[@]}" timeout --foreground $((seconds + 90)) "$from/bin/troupe" up /tmp/troupe-llama8b/cluster.json --port 18451 --set 'devices=["cuda:0"]' \
-    >"$out/soak_server.log" 2>&1 &
-  serving=$!
-  for ((i = 0; i < 300; ++i)); do grep -q '^ready after' "$out/soak_server.log" && break; sleep 0.2; done
+  up_file /tmp/troupe-llama8b/cluster.json $((seconds + 90)) soak_server 18451 --set 'devices=["cuda:0"]' || { down; note soak "FAILED: not ready"; return; }
   # The process below `timeout`.
-  one soak $((seconds + 60)) python3 "$from"/soak.py http://127.0.0.1:18451 llama8b "$(pgrep -P "$serving" || echo "$serving")" "$seconds"
+  one soak $((seconds + 60)) python3 "$from"/soak.py http://127.0.0.1:18451 llama8b "$(pgrep -P "$server" || echo "$server")" "$seconds"
   note soak "$(tail -n 1 "$out/soak.log" | head -c 400)"
-  kill "$serving" 2>/dev/null
-  wait "$serving" 2>/dev/null
+  down
 }
 # From the start of the process to the first token, the 8B's 16 GB in the page cache; vLLM too, where it is installed.
 step_coldstart() {
@@ -388,17 +374,12 @@ online_peer() {
   end_peer "$serving"
 }
 step_online() {
-  local serving i
   python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
   cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
   [[ -e /tmp/peer/env.sh ]] && online_peer
-  "${ours[@]}" timeout --foreground 150 "$from/bin/troupe" up /tmp/troupe-llama8b/cluster.json --port 18450 --set 'devices=["cuda:0"]' \
-    >"$out/online_server.troupe.log" 2>&1 &
-  serving=$!
-  for ((i = 0; i < 300; ++i)); do grep -q '^ready after' "$out/online_server.troupe.log" && break; sleep 0.2; done
+  up_file /tmp/troupe-llama8b/cluster.json 150 online_server.troupe 18450 --set 'devices=["cuda:0"]' || { down; note online "FAILED: not ready"; return; }
   one online.troupe 120 "$from/bin/troupe" bench --url http://127.0.0.1:18450 --vocabulary 128256 --json "${online_loads[@]}"
-  kill "$serving" 2>/dev/null
-  wait "$serving" 2>/dev/null
+  down
   note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log")"
   python3 "$from"/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
 }
