@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ def odds(request, tmp_path_factory):
     """In this process, and in processes of their own: nobody sees a difference."""
     folder = tmp_path_factory.mktemp("odd")
     models = repository(folder / "models", request.param, plain="", many="repeat", last="throw in finalize")
-    with Cluster(folder, repository=models, arguments=("--backend-directory", odd())) as cluster:
+    with Cluster(folder, repository=models,
+                 arguments=("--backend-directory", odd(), "--set", "edges.grpc=0")) as cluster:
         yield cluster
 
 
@@ -180,6 +182,30 @@ def test_decoupled_answers_come_one_by_one_and_in_order(odds):
     assert two.status_code == 400 and "produced 2 responses" in two.json()["error"]
     lost = ask(odds, "many", "never", N=0)
     assert lost.status_code == 500 and "let go of the request" in lost.json()["error"]
+
+
+def test_an_empty_end_is_for_those_who_ask(odds):
+    """As Triton has it: the end of a decoupled backend is a response of its own only on request."""
+    address = eventually(lambda: odds._line(r"listening on grpc://(127\.0\.0\.1:\d+)"), "gRPC").group(1)
+    heard, ended = {"off": [], "on": []}, threading.Event()
+
+    def hear(result, error):
+        assert error is None, error
+        answer = result.get_response()
+        final = answer.parameters["triton_final_response"].bool_param
+        heard[answer.id].append((len(answer.outputs), final))
+        if len(heard["off"]) == 3 and len(heard["on"]) == 4:
+            ended.set()
+
+    kind = tritonclient.grpc
+    inputs = [tensor(kind, "IN", ["late end"]), tensor(kind, "N", [3])]
+    with kind.InferenceServerClient(address) as c:
+        c.start_stream(hear)
+        for name in heard:
+            c.async_stream_infer("many", inputs, request_id=name, enable_empty_final_response=name == "on")
+        assert ended.wait(PATIENCE_S), heard
+        c.stop_stream()
+    assert heard == {"off": [(2, False)] * 3, "on": [(2, False)] * 3 + [(0, True)]}
 
 
 def test_the_log_is_one_line_a_call(odds):

@@ -142,6 +142,13 @@ void call::keep_one(std::vector<infer_response>& all) {
   all.push_back(std::move(kept_));
 }
 
+bool call::wants_empty_end() const {
+  const auto found = request_.parameters.find("triton_enable_empty_final_response");
+  const auto* wanted =
+      found == request_.parameters.end() ? nullptr : std::get_if<bool>(&found->second);
+  return wanted != nullptr && *wanted;
+}
+
 std::vector<infer_response> call::take() {
   std::vector<infer_response> all;
   if (ended_)

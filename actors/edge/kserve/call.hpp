@@ -36,6 +36,9 @@ public:
   /// Of a backend that takes tensors nobody knows before.
   [[nodiscard]] bool many() const noexcept { return text_.stream && !tensors(); }
   [[nodiscard]] bool ended() const noexcept { return ended_; }
+  /// Whether the client is told of an end that carries no outputs:
+  /// `triton_enable_empty_final_response`.
+  [[nodiscard]] bool wants_empty_end() const;
   [[nodiscard]] const infer_request& request() const noexcept { return request_; }
 
 private:

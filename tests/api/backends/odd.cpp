@@ -81,7 +81,8 @@ public:
   }
 
 private:
-  /// N responses from another thread, then the end; "never" lets go without one.
+  /// N responses from another thread, then the end, "late end" some time after; "never" lets go
+  /// without one.
   static result<void> repeat(const exchange_ptr& one, const std::string& word) {
     const auto* n = one->input().find("N");
     const auto times = n == nullptr ? 1 : n->as<std::int32_t>()[0];
@@ -90,6 +91,8 @@ private:
         one->respond(
             {.outputs = {tensor::of_strings("OUT", {1}, std::vector{word}),
                          tensor::of<std::int32_t>("COUNT", datatype::int32, {1}, std::vector{i})}});
+      if (word == "late end")
+        std::this_thread::sleep_for(std::chrono::milliseconds{400});
       if (word != "never")
         one->finish();
     }}.detach();
