@@ -59,7 +59,8 @@ std::shared_ptr<void> front_desk::open_answer() {
 
 const model_entry* find_model(const front_view& view, std::string_view name) {
   const auto answers = [name](const model_entry& m) {
-    return std::find(m.served_names.begin(), m.served_names.end(), name) != m.served_names.end();
+    return m.chosen &&
+           std::find(m.served_names.begin(), m.served_names.end(), name) != m.served_names.end();
   };
   const auto found = std::find_if(view.models.begin(), view.models.end(), answers);
   return found == view.models.end() ? nullptr : &*found;

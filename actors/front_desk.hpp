@@ -38,6 +38,9 @@ struct model_entry {
   std::string name;
   /// The directory below the model's that was loaded.
   std::uint64_t version = 1;
+  /// Of the versions of one name the one that a request without a version gets: the highest that is
+  /// ready, or else the highest.
+  bool chosen = true;
   /// The names under which clients ask for it; the first is the one that answers carry.
   std::vector<std::string> served_names;
   backend_actor backend;
@@ -53,6 +56,11 @@ struct model_entry {
   /// Of the replica that was loaded last.
   engine::executor_description description;
   std::chrono::milliseconds loading{0};
+  /// What routers call it: versions and generations of one model are apart.
+  std::string route{};
+  /// Whoever may still send the backend a request, or waits for an answer, holds a copy: a model
+  /// that is unloaded ends when none is left.
+  std::shared_ptr<const void> lease{};
 };
 
 /// What edges know of the cluster: an immutable snapshot that the node actor replaces and any
@@ -102,7 +110,7 @@ private:
   std::atomic<time_point::rep> progress_{0};
 };
 
-/// The model that answers to `name`, or none.
+/// The model that answers to `name`, or none; of its versions the chosen one.
 [[nodiscard]] const model_entry* find_model(const front_view& view, std::string_view name);
 
 } // namespace troupe::actors

@@ -143,6 +143,7 @@ using rank_owner =
 /// One rank of a replica, for the process that is to run it.
 struct rank_order {
   std::string model;
+  std::uint64_t version = 1;
   std::uint32_t rank = 0;
   /// The node and the device of every rank, by rank; no nodes for a replica of one process.
   std::vector<std::string> nodes;
@@ -150,7 +151,7 @@ struct rank_order {
   /// The group that the rank belongs to, and ends with.
   rank_owner owner;
 };
-TROUPE_INSPECT(rank_order, model, rank, nodes, devices, owner)
+TROUPE_INSPECT(rank_order, model, version, rank, nodes, devices, owner)
 
 /// What follows the prefix index of a replica; the next report waits for the answer.
 using index_sink = caf::typed_actor<TROUPE_ANSWERS(void, engine::kv_index_report)>;

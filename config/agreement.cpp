@@ -44,6 +44,8 @@ void add_model(const model_config& model, const explanation& all, digest& part, 
   const auto prefix = join_path("models", model.name) + ".";
   part.add(model.name);
   part.add(std::to_string(model.version));
+  for (const auto version : model.triton.versions)
+    part.add(std::to_string(version));
   for (const auto& row : all.values) {
     if (!row.path.starts_with(prefix))
       continue;

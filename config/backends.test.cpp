@@ -71,7 +71,7 @@ TEST_CASE("what a library declares completes the model, and what was written sta
   CHECK(*model.find_output("OUT")->dims == std::vector<std::int64_t>{-1});
   CHECK(*model.max_batch_size == 2);
   CHECK(model.decoupled.from.kind == origin_kind::auto_completion);
-  const auto started = without_engine(model);
+  const auto started = without_engine(model).back();
   CHECK(started.version == 3);
   CHECK(*started.engine.served_model_name == std::vector<std::string>{"echo"});
 }

@@ -23,6 +23,13 @@ const node_config* find_node(const cluster_config& cluster, std::string_view nam
   return nullptr;
 }
 
+bool starts_with(const control_settings& control, std::string_view model) {
+  const auto& names = *control.load_models;
+  return *control.mode != control_mode::by_request ||
+         std::any_of(names.begin(), names.end(),
+                     [&](const auto& name) { return name == "*" || name == model; });
+}
+
 const model_config* find_model(const cluster_config& cluster, std::string_view name) {
   for (const auto& model : cluster.models) {
     const auto& served = *model.engine.served_model_name;
@@ -32,17 +39,22 @@ const model_config* find_model(const cluster_config& cluster, std::string_view n
   return nullptr;
 }
 
-model_config without_engine(triton_model model) {
-  model_config made;
-  made.name = model.name;
-  made.version = model.versions.back();
-  made.model_json = model.directory / std::to_string(made.version) / "model.json";
-  made.engine.served_model_name = {{model.name}, {}};
-  if (model.dynamic_batching && model.dynamic_batching->default_queue_policy.max_queue_size > 0)
-    made.max_queued_requests = {model.dynamic_batching->default_queue_policy.max_queue_size,
-                                model.dynamic_batching->from};
-  made.triton = std::move(model);
-  return made;
+std::vector<model_config> without_engine(const triton_model& model) {
+  std::vector<model_config> all;
+  for (std::size_t i = 0; i < model.versions.size(); ++i) {
+    auto& made = all.emplace_back();
+    made.name = model.name;
+    made.version = model.versions[i];
+    made.model_json = model.directory / std::to_string(made.version) / "model.json";
+    made.engine.served_model_name = {{model.name}, {}};
+    if (model.dynamic_batching && model.dynamic_batching->default_queue_policy.max_queue_size > 0)
+      made.max_queued_requests = {model.dynamic_batching->default_queue_policy.max_queue_size,
+                                  model.dynamic_batching->from};
+    made.triton = model;
+    if (i < model.libraries.size())
+      made.triton.library = model.libraries[i];
+  }
+  return all;
 }
 
 engine_args with_measured(engine_args args, std::uint32_t max_num_batched_tokens) {

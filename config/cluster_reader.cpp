@@ -30,6 +30,12 @@ constexpr std::array<named<routing_policy>, 3> routing_policies{{
     {"round_robin", routing_policy::round_robin},
 }};
 
+constexpr std::array<named<control_mode>, 3> control_modes{{
+    {"none", control_mode::none},
+    {"explicit", control_mode::by_request},
+    {"poll", control_mode::poll},
+}};
+
 void read_limits(const json_value& value, cluster_config& out, diagnostic_sink& sink) {
   object_reader r{value, "limits", sink};
   r.read("max_queued_requests", out.limits.max_queued_requests, integer_in(1, 1'000'000));
@@ -37,6 +43,38 @@ void read_limits(const json_value& value, cluster_config& out, diagnostic_sink& 
   r.read("resume_limit_s", out.limits.resume_limit, as_seconds);
   r.read("shutdown_deadline_s", out.limits.shutdown_deadline, as_seconds);
   r.refuse_unknown();
+}
+
+std::optional<std::vector<std::string>> as_names(const field& f) {
+  if (f.value.kind != json_kind::array)
+    return f.wrong("must be a list of names of models, e.g. [\"bard\"], or [\"*\"] for all");
+  std::vector<std::string> names;
+  for (const auto& item : f.value.items) {
+    if (item.kind != json_kind::string || item.text.empty())
+      return f.wrong("must hold names of models alone");
+    names.push_back(item.text);
+  }
+  return names;
+}
+
+void read_model_control(const json_value& value, control_settings& out, diagnostic_sink& sink) {
+  object_reader r{value, "model_control", sink};
+  r.read("mode", out.mode, [](const field& f) { return as_enum<control_mode>(f, control_modes); });
+  r.read("load_models", out.load_models, as_names);
+  r.read("poll_interval_s", out.poll_interval, as_seconds);
+  r.refuse_unknown();
+  if (!out.load_models->empty() && *out.mode != control_mode::by_request)
+    sink.error(errc::conflict, out.load_models.from, "model_control.load_models",
+               "needs model_control.mode explicit; the other modes load all models");
+}
+
+/// Changes are made where they were asked for, and other nodes would not hear of them.
+void check_model_control(const cluster_config& out, diagnostic_sink& sink) {
+  if (*out.model_control.mode == control_mode::none || out.nodes.empty() ||
+      (out.nodes.size() == 1 && !*out.nodes.front().address))
+    return;
+  sink.error(errc::unsupported, out.model_control.mode.from, "model_control.mode",
+             "needs a cluster of one node without an address");
 }
 
 void read_wire(const json_value& value, cluster_config& out, diagnostic_sink& sink) {
@@ -102,6 +140,8 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
          [](const field& f) { return as_enum<troupe::log_level>(f, log_levels); });
   if (const auto* limits = r.find("limits"))
     read_limits(*limits, out, sink);
+  if (const auto* control = r.find("model_control"))
+    read_model_control(*control, out.model_control, sink);
   if (const auto* wire = r.find("wire"))
     read_wire(*wire, out, sink);
   if (const auto* cpu = r.find("cpu"))
@@ -111,6 +151,7 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
   for (const auto* name : {"nodes", "models", "edges", "devices"})
     r.accept(name);
   read_nodes(root, options, out, sink);
+  check_model_control(out, sink);
   r.refuse_unknown();
 }
 

@@ -62,6 +62,11 @@ std::string show(routing_policy p) {
   return "?";
 }
 
+std::string show(control_mode m) {
+  constexpr std::string_view names[] = {"none", "explicit", "poll"};
+  return std::string{names[static_cast<std::size_t>(m)]};
+}
+
 std::string show(troupe::log_level l) {
   constexpr std::string_view names[] = {"trace", "debug",    "info", "warn",
                                         "error", "critical", "off"};
@@ -233,6 +238,10 @@ explanation explain(const cluster_config& cluster) {
   limits.add("slow_reader_timeout_s", cluster.limits.slow_reader_timeout);
   limits.add("resume_limit_s", cluster.limits.resume_limit);
   limits.add("shutdown_deadline_s", cluster.limits.shutdown_deadline);
+  rows control{out.values, "model_control"};
+  control.add("mode", cluster.model_control.mode);
+  control.add("load_models", cluster.model_control.load_models);
+  control.add("poll_interval_s", cluster.model_control.poll_interval);
   if (*cluster.nodes.front().address) {
     rows wire{out.values, "wire"};
     wire.add("heartbeat_s", cluster.wire.heartbeat);

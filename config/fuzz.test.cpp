@@ -15,7 +15,8 @@ constexpr std::string_view cluster_text = R"({
   ],
   "models": {"bard": {"instances": 2, "tensor_parallel": 1, "max_num_seqs": 16}},
   "routing": {"policy": "round_robin"}, "cpu": {"threads": 2},
-  "limits": {"slow_reader_timeout_s": 10, "max_queued_requests": 100}
+  "limits": {"slow_reader_timeout_s": 10, "max_queued_requests": 100},
+  "model_control": {"mode": "none", "load_models": [], "poll_interval_s": 3}
 })";
 
 constexpr std::string_view model_text = R"({

@@ -66,11 +66,24 @@ void refuse_equal_names(const std::vector<model_config>& models, diagnostic_sink
 
 /// Whether the cluster file and the caller want this model.
 bool is_wanted(const std::string& name, const std::optional<std::vector<std::string>>& listed,
-               const load_options& options) {
-  const auto in = [&](const std::vector<std::string>& names) {
-    return std::find(names.begin(), names.end(), name) != names.end();
-  };
-  return (!listed || in(*listed)) && (!options.models || in(*options.models));
+               const load_options& options, const cluster_config& cluster) {
+  return (!listed || std::find(listed->begin(), listed->end(), name) != listed->end()) &&
+         (!options.as_started || starts_with(cluster.model_control, name));
+}
+
+/// What is to be loaded at the start must be there.
+void check_startup(const std::vector<repository_entry>& entries, const cluster_config& cluster,
+                   diagnostic_sink& sink) {
+  std::vector<std::string_view> known;
+  for (const auto& entry : entries)
+    known.push_back(entry.name);
+  for (const auto& name : *cluster.model_control.load_models)
+    if (name != "*" && std::find(known.begin(), known.end(), name) == known.end())
+      sink.error(errc::not_found, cluster.model_control.load_models.from,
+                 "model_control.load_models",
+                 fmt::format("the repository '{}' has no such model as {}{}",
+                             cluster.model_repository->string(), in_quotes(name),
+                             did_you_mean(name, known)));
 }
 
 void take_model(read_model_result read, cluster_config& out) {
@@ -106,11 +119,12 @@ void read_models(const json_value& root, const std::optional<std::vector<std::st
   const auto entries = scan_repository(*out.model_repository, sink);
   if (models != nullptr)
     refuse_strangers(*models, entries, out, sink);
+  check_startup(entries, out, sink);
   bool found = false;
   for (const auto& entry : entries) {
     if (sink.full())
       return;
-    if (!is_wanted(entry.name, listed, options))
+    if (!is_wanted(entry.name, listed, options, out))
       continue;
     found = true;
     const auto* section = models == nullptr ? nullptr : models->find(entry.name);
@@ -120,7 +134,7 @@ void read_models(const json_value& root, const std::optional<std::vector<std::st
   if (!found && listed && listed->empty())
     sink.error(errc::invalid_argument, models->from(), "models",
                "names no model; leave it out to serve all of the repository");
-  else if (!found && !options.models && !sink.failed())
+  else if (!found && !options.as_started && !sink.failed())
     sink.error(errc::not_found, out.model_repository.from, "model_repository",
                fmt::format("'{}' holds no model to serve; expected <model>/<version>/model.json",
                            out.model_repository->string()));

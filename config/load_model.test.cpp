@@ -36,7 +36,7 @@ TEST_CASE("one model is read again with the section of the cluster file") {
   CHECK(loaded->engines[0].version == 1);
   CHECK(*loaded->engines[1].engine.seed == 5);
   CHECK(*loaded->engines[1].triton.backend == "vllm");
-  CHECK(loaded->warnings.size() == 1);
+  CHECK(loaded->warnings.empty());
 }
 
 TEST_CASE("a model that is not there, or not good, says so") {
@@ -164,14 +164,49 @@ TEST_CASE("a repository is listed without reading it") {
   CHECK_FALSE(list_repository(repo.at("nowhere")));
 }
 
-TEST_CASE("only the models that are asked for are read") {
+TEST_CASE("a start reads only the models that model control begins with") {
   test_repository repo;
   repo.add_model("broken", "{");
   load_options options;
-  options.models = {{"bard"}};
+  options.as_started = true;
+  options.set = {R"(model_control={"mode": "explicit", "load_models": ["bard"]})"};
   CHECK(repo.load(options).models.size() == 1);
-  options.models.emplace();
+  options.set.emplace_back("model_control.load_models=[]");
   CHECK(repo.load(options).models.empty());
+  options.as_started = false;
+  CHECK_FALSE(repo.check(options).config); // `check` reads all.
+}
+
+TEST_CASE("model_control is read, and what cannot be is told") {
+  test_repository repo;
+  load_options options;
+  options.set = {R"(model_control={"mode": "poll", "poll_interval_s": 2.5})"};
+  const auto cluster = repo.load(options);
+  CHECK(*cluster.model_control.mode == control_mode::poll);
+  CHECK(*cluster.model_control.poll_interval == std::chrono::milliseconds{2500});
+  CHECK(starts_with(cluster.model_control, "bard"));
+  struct row {
+    const char* set;
+    const char* complaint;
+  };
+  const row rows[] = {
+      {R"(model_control={"mode": "explict"})", "did you mean 'explicit'"},
+      {R"(model_control={"load_models": ["bard"]})", "explicit"},
+      {R"(model_control={"mode": "explicit", "load_models": "bard"})", "list"},
+      {R"(model_control={"mode": "explicit", "load_models": [7]})", "name"},
+      {R"(model_control={"mode": "explicit", "load_models": ["brad"]})", "no such model"},
+      {R"(model_control={"mode": "poll", "poll_interval_s": 0})", "0.001"},
+      {R"(model_control={"mod": "poll"})", "did you mean 'mode'"},
+      {R"(model_control="poll")", "object"},
+  };
+  for (const auto& r : rows) {
+    CAPTURE(r.set);
+    options.set = {r.set};
+    const auto checked = repo.check(options);
+    CHECK_FALSE(checked.config);
+    CHECK(std::any_of(checked.diagnostics.begin(), checked.diagnostics.end(),
+                      [&](const auto& d) { return contains(to_string(d), r.complaint); }));
+  }
 }
 
 TEST_CASE("a repository that changes while it is read gives a model or a clean error") {

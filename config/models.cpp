@@ -13,10 +13,17 @@ namespace troupe::config {
 
 namespace {
 
+/// What a library is found and asked by.
+struct library_search {
+  const triton_draft& draft;
+  const repository_entry& entry;
+  const model_context& context;
+};
+
 /// A backend of people's own is a library that somebody has to have.
-std::optional<backend_needs> ask_library(const triton_draft& draft, const repository_entry& entry,
-                                         std::uint64_t version, const model_context& context,
+std::optional<backend_needs> ask_library(const library_search& search, std::uint64_t version,
                                          diagnostic_sink& sink) {
+  const auto& [draft, entry, context] = search;
   const auto& can = context.options.capabilities;
   const auto& name = draft.message.backend();
   if (!can.ask_backend || name.empty() ||
@@ -80,11 +87,30 @@ void read_engines(triton_draft& draft, const repository_entry& entry, const mode
     apply_to_engine(draft, context.cluster, context.options, engine, sink);
     out.engines.push_back(std::move(engine));
   }
-  const auto& can = context.options.capabilities;
-  if (out.description.versions.size() > 1 && !can.several_versions)
-    sink.warn(draft.place("version_policy"), "version_policy",
-              fmt::format("chooses {} versions, of which this build serves the highest, {}",
-                          out.description.versions.size(), out.description.versions.back()));
+}
+
+/// The library of each version: one may lie in a version's own directory.
+std::vector<std::filesystem::path> libraries_of(const library_search& search,
+                                                const std::vector<std::uint64_t>& versions,
+                                                const backend_needs& highest,
+                                                diagnostic_sink& sink) {
+  std::vector<std::filesystem::path> all;
+  for (const auto version : versions) {
+    if (version == versions.back()) {
+      all.push_back(highest.library);
+      continue;
+    }
+    const auto needs = ask_library(search, version, sink);
+    if (!needs)
+      continue;
+    all.push_back(needs->library);
+    if (needs->base != highest.base)
+      sink.error(errc::conflict, search.draft.place("backend"), "backend",
+                 fmt::format("the library of version {} builds on '{}' and that of version {} on "
+                             "'{}'; the versions of one model need the same",
+                             version, needs->base, versions.back(), highest.base));
+  }
+  return all;
 }
 
 } // namespace
@@ -107,12 +133,15 @@ std::optional<read_model_result> read_whole_model(const repository_entry& entry,
   if (backend == nullptr && !out.description.versions.empty()) {
     check_process(*draft, sink);
     if (good())
-      needs = ask_library(*draft, entry, out.description.versions.back(), context, sink);
+      needs = ask_library({*draft, entry, context}, out.description.versions.back(), sink);
     if (needs && !needs->base.empty())
       backend = find_backend(needs->base);
   }
-  if (needs)
+  std::vector<std::filesystem::path> libraries;
+  if (needs) {
     out.own_keys = needs->own_keys;
+    libraries = libraries_of({*draft, entry, context}, out.description.versions, *needs, sink);
+  }
   if (backend != nullptr) {
     complete_for_backend(*draft, *backend, sink);
     check_for_engine(*draft, sink);
@@ -138,11 +167,15 @@ std::optional<read_model_result> read_whole_model(const repository_entry& entry,
   out.description = make_triton_model(*draft, entry, std::move(out.description.versions));
   if (needs) {
     out.description.library = std::move(needs->library);
+    out.description.libraries = std::move(libraries);
     out.description.base = std::move(needs->base);
     out.description.own_parameters = std::move(needs->own_parameters);
   }
-  for (auto& engine : out.engines)
-    engine.triton = out.description;
+  for (std::size_t i = 0; i < out.engines.size(); ++i) {
+    out.engines[i].triton = out.description;
+    if (needs)
+      out.engines[i].triton.library = out.description.libraries[i];
+  }
   out.fingerprint = print ? *print : 0;
   return out;
 }

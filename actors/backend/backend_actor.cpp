@@ -62,6 +62,8 @@ void backend_state::submit(engine::submission request, std::shared_ptr<token_str
     stream->on_failed({errc::peer_down, "the router is restarting; send the request again"});
     return;
   }
+  if (!options_.route.empty())
+    request.model = options_.route;
   const auto number = ++submissions_;
   pending_[number] = {stream, owner};
   ask(self_, router_, submit_limit, submit_atom::value, std::move(request),

@@ -22,6 +22,8 @@ using backend_core =
 struct backend_options {
   config::model_config model;
   std::function<std::unique_ptr<backend>()> make;
+  /// What routers call the model; empty: its name.
+  std::string route{};
 };
 
 class backend_state : public engine_port {

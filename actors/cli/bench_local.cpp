@@ -128,6 +128,7 @@ public:
   /// `open` requests will be open at a time: none of them is to be turned away.
   result<void> start(const config::cluster_config& config, std::uint32_t open) {
     auto alone = config;
+    alone.older_versions.clear();
     const auto raise = [open](auto& limit) { limit.value = std::max(limit.value, open); };
     raise(alone.limits.max_queued_requests);
     for (auto& one : alone.models)

@@ -29,9 +29,9 @@ struct file_options {
 
 struct up_options {
   file_options config;
-  /// "none", "explicit" or "poll", as Triton's.
-  std::string control_mode = "none";
-  std::uint32_t poll_seconds = 15;
+  /// "none", "explicit" or "poll", as Triton's; empty: what the file says.
+  std::string control_mode{};
+  std::optional<std::uint32_t> poll_seconds{};
   /// What the explicit mode loads at the start; "*" is all.
   std::vector<std::string> load_models;
   /// For tests: a kind of executor in place of the devices of the file.

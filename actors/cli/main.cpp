@@ -63,14 +63,12 @@ CLI::App* add_up(CLI::App& app, up_options& o) {
   up->add_option("--model-control-mode,--model-control", o.control_mode,
                  "none: models stay as at the start; explicit: clients load and unload them; poll: "
                  "they follow the repository's files")
-      ->check(CLI::IsMember({"none", "explicit", "poll"}))
-      ->capture_default_str();
+      ->check(CLI::IsMember({"none", "explicit", "poll"}));
   up->add_option("--load-model", o.load_models,
                  "What the explicit mode loads at the start, * for all; may be given again")
       ->allow_extra_args(false);
-  up->add_option("--repository-poll-secs", o.poll_seconds, "How often the poll mode looks")
-      ->check(CLI::Range(1U, 86400U))
-      ->capture_default_str();
+  up->add_option("--repository-poll-secs", o.poll_seconds, "How often the poll mode looks; 15")
+      ->check(CLI::Range(1U, 86400U));
   up->add_option("--executor", o.executor, "For tests: cpu, simulated or cuda:0")->group("");
   up->add_flag("--fault-injection", o.fault_injection, "For tests: lets clients kill actors")
       ->group("");

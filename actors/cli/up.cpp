@@ -11,6 +11,7 @@
 #include "troupe/transport/node_id.hpp"
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -102,39 +103,25 @@ result<void> make_missing_secret(const up_options& o) {
   return made;
 }
 
-/// How models are read at the start, and again while the cluster runs.
-config::load_options how_to_load(const up_options& o) {
-  auto how = engine_options_of(o.config);
-  const auto all = std::find(o.load_models.begin(), o.load_models.end(), "*");
-  if (o.control_mode == "explicit" && all == o.load_models.end())
-    how.models = o.load_models;
-  return how;
-}
-
-actors::control_options control_of(const up_options& o) {
-  actors::control_options made;
-  if (o.control_mode == "none")
-    return made;
-  made.mode =
-      o.control_mode == "poll" ? actors::control_mode::poll : actors::control_mode::by_request;
-  made.poll_interval = std::chrono::seconds{o.poll_seconds};
-  made.how = std::make_shared<const config::load_options>(engine_options_of(o.config));
+/// The options of model control are values of the file, said last.
+file_options with_control(const up_options& o) {
+  auto made = o.config;
+  if (!o.control_mode.empty())
+    made.set.push_back("model_control.mode=" + o.control_mode);
+  if (!o.load_models.empty())
+    made.set.push_back("model_control.load_models=" + nlohmann::json(o.load_models).dump());
+  if (o.poll_seconds)
+    made.set.push_back("model_control.poll_interval_s=" + std::to_string(*o.poll_seconds));
   return made;
 }
 
-/// What the options of model control ask for and this cluster has not.
-result<void> check_control(const up_options& o, const config::cluster_config& c) {
-  if (!o.load_models.empty() && o.control_mode != "explicit")
-    return fail(errc::invalid_argument, "--load-model needs --model-control-mode explicit");
-  if (o.control_mode != "none" && (c.nodes.size() > 1 || *c.nodes.front().address))
-    return fail(errc::unsupported, "--model-control-mode " + o.control_mode +
-                                       " needs a cluster of one node without an address");
-  for (const auto& name : o.load_models)
-    if (name != "*" && std::none_of(c.models.begin(), c.models.end(),
-                                    [&](const auto& m) { return m.name == name; }))
-      return fail(errc::not_found, "--load-model " + name + ": the repository '" +
-                                       c.model_repository->string() + "' has no such model");
-  return {};
+actors::control_options control_of(const up_options& o, const config::control_settings& wanted) {
+  actors::control_options made;
+  made.mode = *wanted.mode;
+  made.poll_interval = *wanted.poll_interval;
+  if (made.mode != actors::control_mode::none)
+    made.how = std::make_shared<const config::load_options>(engine_options_of(with_control(o)));
+  return made;
 }
 
 /// Runs the node of the file that this process is.
@@ -151,7 +138,7 @@ int run_node(const up_options& o, const config::cluster_config& config, const si
   start.node = o.config.node;
   start.executor = o.executor;
   start.fault_injection = o.fault_injection;
-  start.control = control_of(o);
+  start.control = control_of(o, config.model_control);
   start.progress = [&line](std::string_view model, double share, std::string_view what) {
     line.show(share, fmt::format("{}: {}", model, what));
   };
@@ -194,7 +181,9 @@ int run_up(const up_options& o) {
   const signal_gate gate;
   if (const auto made = make_missing_secret(o); !made)
     return complain(made.error());
-  auto loaded = config::check_cluster(o.config.file, how_to_load(o));
+  auto how = engine_options_of(with_control(o));
+  how.as_started = true;
+  auto loaded = config::check_cluster(o.config.file, how);
   for (const auto& finding : loaded.diagnostics)
     std::fprintf(stderr, "%s\n", to_string(finding).c_str());
   if (config::has_errors(loaded.diagnostics) || !loaded.config) {
@@ -205,8 +194,6 @@ int run_up(const up_options& o) {
   }
   const auto& config = *loaded.config;
   set_log_level(*config.log_level);
-  if (const auto may = check_control(o, config); !may)
-    return complain(may.error());
   if (o.config.node.empty() && config.nodes.size() > 1)
     return run_launcher(o, config);
   return run_node(o, config, gate);

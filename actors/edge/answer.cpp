@@ -26,7 +26,7 @@ answer_head head_for(const api_request& request, const model_entry& model, const
 } // namespace
 
 answer::answer(api_request request, const model_entry& model, origin from)
-    : request_{std::move(request)}, backend_{model.backend},
+    : request_{std::move(request)}, backend_{model.backend}, lease_{model.lease},
       counted_as_{model.name, std::to_string(model.version)}, from_{std::move(from)},
       head_{head_for(request_, model, from_.id)}, inbox_{std::make_shared<inbox>(
                                                       request_.prompts.size(), from_.wake)},

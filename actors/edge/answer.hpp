@@ -47,6 +47,7 @@ private:
 
   api_request request_;
   backend_actor backend_;
+  std::shared_ptr<const void> lease_;
   kserve::statistics::key counted_as_;
   origin from_;
   answer_head head_;

@@ -148,6 +148,7 @@ json model_object(const model_entry& model, const std::string& name) {
 
 json replica_object(const replica_status& r) {
   return {{"model", r.model},
+          {"version", r.version},
           {"replica", value(r.replica)},
           {"node", r.node},
           {"state", r.state},
@@ -165,7 +166,7 @@ json replica_object(const replica_status& r) {
 std::string models_json(const front_view& view) {
   json all = {{"object", "list"}, {"data", json::array()}};
   for (const auto& model : view.models)
-    for (const auto& name : model.served_names)
+    for (const auto& name : model.chosen ? model.served_names : std::vector<std::string>{})
       all["data"].push_back(model_object(model, name));
   return text_of(all);
 }

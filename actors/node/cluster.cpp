@@ -319,21 +319,24 @@ std::vector<std::string> cluster::cast() const {
     lines.push_back("grpc        gRPC on port " + std::to_string(impl_->ports.grpc));
   for (const auto& model : impl_->desk->view()->models) {
     const auto& d = model.description;
+    const auto name = model.triton && model.triton->versions.size() > 1
+                          ? fmt::format("{} version {}", model.name, model.version)
+                          : model.name;
     if (model.triton && !model.triton->library.empty() && model.triton->base.empty()) {
-      lines.push_back("backend     " + model.name + ": " + model.triton->library.string());
+      lines.push_back("backend     " + name + ": " + model.triton->library.string());
       continue;
     }
     if (*self->router)
-      lines.push_back("backend     " + model.name + ": " + d.architecture);
-    lines.push_back(fmt::format("scheduler   {}: {} sequences, {} tokens a step{}", model.name,
+      lines.push_back("backend     " + name + ": " + d.architecture);
+    lines.push_back(fmt::format("scheduler   {}: {} sequences, {} tokens a step{}", name,
                                 d.max_num_seqs, d.max_num_batched_tokens,
                                 d.batched_tokens_measured ? " (measured)" : ""));
     lines.push_back(
-        fmt::format("kv_manager  {}: {} blocks of {} tokens, {} in {:.1f} MiB", model.name,
-                    d.num_blocks, d.block_size, d.kv_cache_dtype,
+        fmt::format("kv_manager  {}: {} blocks of {} tokens, {} in {:.1f} MiB", name, d.num_blocks,
+                    d.block_size, d.kv_cache_dtype,
                     static_cast<double>(d.num_blocks * d.kv_bytes_per_block) / (1 << 20)));
-    lines.push_back(fmt::format("worker      {}: {} ({}), {}, {:.1f} MiB of weights", model.name,
-                                d.kind, d.device, d.dtype,
+    lines.push_back(fmt::format("worker      {}: {} ({}), {}, {:.1f} MiB of weights", name, d.kind,
+                                d.device, d.dtype,
                                 static_cast<double>(d.weight_bytes) / (1 << 20)));
   }
   return lines;

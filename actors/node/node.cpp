@@ -19,6 +19,11 @@ constexpr std::chrono::seconds status_limit{5};
 
 time_point now() { return std::chrono::steady_clock::now(); }
 
+/// No name of a model has a slash.
+std::string route_of(const std::string& name, std::uint64_t version) {
+  return fmt::format("{}/{}", name, version);
+}
+
 bool stands_alone(const config::model_config& model) {
   return !model.triton.library.empty() && model.triton.base.empty();
 }
@@ -65,8 +70,9 @@ void node_state::start_backend(std::size_t index) {
                        }});
   else
     model.backend = self_->spawn<caf::detached + caf::monitored>(
-        run_backend,
-        backend_options{.model = model.config, .make = maker_of(model.config, numbers)});
+        run_backend, backend_options{.model = model.config,
+                                     .make = maker_of(model.config, numbers),
+                                     .route = model.route});
   tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
   ask(self_, model.backend, load_limit, load_atom::value)
       .then([this, index] { on_backend_loaded(index, nullptr); },
@@ -108,12 +114,14 @@ void node_state::spawn_replica(replica_id id) {
   auto& part = replicas_.at(id);
   const auto& model = models_[part.where.model].config;
   part.report.status = {.model = model.name,
+                        .version = model.version,
                         .replica = id,
                         .node = *options_.self.name,
                         .state = part.restarts == 0 ? "loading" : "restarting",
                         .restarts = part.restarts};
   part.supervisor = self_->spawn<caf::monitored>(
       run_replica, replica_options{.model = model,
+                                   .route = models_[part.where.model].route,
                                    .id = id,
                                    .node_name = *options_.self.name,
                                    .workers = workers_of(part),
@@ -124,8 +132,6 @@ void node_state::spawn_replica(replica_id id) {
   if (models_[part.where.model].is != stage::coming)
     for (const auto& [hub, router] : routers())
       tell(self_, part.supervisor, attach_atom::value, hub, router);
-  if (models_[part.where.model].is == stage::leaving)
-    tell(self_, part.supervisor, drain_atom::value);
   if (draining_ && !alone())
     tell(self_, part.supervisor, drain_atom::value);
 }
@@ -212,8 +218,6 @@ void node_state::restart_now(const std::string& what) {
     take_standing(std::stoul(what.substr(6)), true);
   else if (what.starts_with("lacking:"))
     take_standing(std::stoul(what.substr(8)), false);
-  else if (what.starts_with("leave:"))
-    start_leaving(std::stoul(what.substr(6)));
   else if (what.starts_with("replica:"))
     restart_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
   for (auto& edge : options_.edges)
@@ -305,16 +309,19 @@ void node_state::start_all() {
     self_->monitor(options_.member);
     tell(self_, options_.member, attach_atom::value, node_core{self_});
   }
-  auto all = options_.cluster.models;
   // place() counts the engine's models from the first; the others stand behind them.
+  for (std::size_t i = 0; i < engines_of(options_.cluster); ++i)
+    add_model(engine_of(options_.cluster, i), nullptr, stage::serving);
   for (const auto& model : options_.cluster.custom_models)
-    all.push_back(config::without_engine(model));
-  for (const auto& model : all) {
-    models_.push_back({.config = model,
-                       .triton = std::make_shared<const config::triton_model>(model.triton),
-                       .created = std::time(nullptr)});
+    for (const auto& version : config::without_engine(model))
+      add_model(version, nullptr, stage::serving);
+  for (std::size_t i = 0; i < models_.size(); ++i) {
+    // Every process of the cluster calls them the same.
+    const auto& [name, version] = std::pair{models_[i].config.name, models_[i].config.version};
+    models_[i].route =
+        version == models_[i].triton->versions.back() ? name : route_of(name, version);
     if (is_front())
-      start_backend(models_.size() - 1);
+      start_backend(i);
   }
   for (const auto& where : place(options_.cluster))
     if (*options_.cluster.nodes[where.node()].name == *options_.self.name)

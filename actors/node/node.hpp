@@ -80,8 +80,12 @@ private:
     config::model_config config;
     std::shared_ptr<const config::triton_model> triton;
     std::shared_ptr<const void> files;
+    /// What routers call it.
+    std::string route;
     stage is = stage::serving;
-    std::uint32_t quiet_ticks = 0;
+    /// Handed to whoever may ask it; given up when it leaves, so that `users` says when all have.
+    std::shared_ptr<const void> lease = std::make_shared<const char>();
+    std::weak_ptr<const void> users{};
     backend_core backend;
     bool backend_ready = false;
     bool backend_failed = false;
@@ -108,8 +112,9 @@ private:
     /// None: it is unloaded.
     loaded_model_ptr loaded;
     caf::typed_response_promise<std::uint64_t> answer;
-    std::optional<std::size_t> old;
-    std::optional<std::size_t> next;
+    /// Each version is a model of the list.
+    std::vector<std::size_t> old;
+    std::vector<std::size_t> next;
     bool begun = false;
     bool ended = false;
   };
@@ -158,16 +163,20 @@ private:
   [[nodiscard]] bool serves_here(std::size_t model) const;
 
   // How what it serves changes: node_models.cpp.
-  [[nodiscard]] std::optional<std::size_t> find_served(const std::string& name) const;
+  [[nodiscard]] std::vector<std::size_t> find_served(const std::string& name) const;
   [[nodiscard]] std::optional<error> refuse_change(const config::model_config* model) const;
   [[nodiscard]] caf::result<std::uint64_t> load(loaded_model_ptr loaded);
   [[nodiscard]] caf::result<std::uint64_t> unload(const std::string& name);
   void go_on_changing();
   void go_on(model_change& change);
   void start_change(model_change& change);
+  void add_model(const config::model_config& model, std::shared_ptr<const void> files, stage is);
+  [[nodiscard]] bool has_come(model_change& change);
+  void give_up(model_change& change, std::size_t failed, const standing& stand);
   void take_over(model_change& change);
   void start_leaving(std::size_t index);
-  [[nodiscard]] bool has_left(std::size_t index);
+  [[nodiscard]] bool has_left(std::size_t index) const;
+  [[nodiscard]] bool is_served(const std::string& name, std::uint64_t version) const;
   void end_model(std::size_t index);
   void note_unloaded(std::size_t index, std::string reason);
   void end_change(model_change& change, const std::optional<error>& why);

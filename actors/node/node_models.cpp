@@ -11,26 +11,19 @@ namespace troupe::actors {
 
 namespace {
 
-/// Of a tenth of a second each, without a request: what was on its way has arrived.
-constexpr std::uint32_t quiet_ticks_wanted = 8;
-/// The old replicas go on taking requests until every router must know the new ones.
-constexpr std::chrono::milliseconds head_start{500};
-/// Of a backend that executes something long.
-constexpr std::chrono::hours answer_limit{24};
-
-/// The version that is served of a model that was read.
-config::model_config served_of(const config::loaded_model& loaded) {
-  return loaded.engines.empty() ? config::without_engine(loaded.description)
-                                : loaded.engines.back();
+/// The versions of a model that was read.
+std::vector<config::model_config> served_of(const config::loaded_model& loaded) {
+  return loaded.engines.empty() ? config::without_engine(loaded.description) : loaded.engines;
 }
 
 } // namespace
 
-std::optional<std::size_t> node_state::find_served(const std::string& name) const {
+std::vector<std::size_t> node_state::find_served(const std::string& name) const {
+  std::vector<std::size_t> all;
   for (std::size_t i = 0; i < models_.size(); ++i)
     if (models_[i].config.name == name && models_[i].is == stage::serving)
-      return i;
-  return std::nullopt;
+      all.push_back(i);
+  return all;
 }
 
 /// Why a model cannot be loaded beside the others, or nothing.
@@ -53,11 +46,11 @@ std::optional<error> node_state::refuse_change(const config::model_config* model
 }
 
 caf::result<std::uint64_t> node_state::load(loaded_model_ptr loaded) {
-  const auto model = served_of(*loaded);
-  if (const auto why = refuse_change(&model))
+  const auto highest = served_of(*loaded).back();
+  if (const auto why = refuse_change(&highest))
     return to_caf(*why);
   auto answer = self_->make_response_promise<std::uint64_t>();
-  changes_.push_back({.name = model.name, .loaded = std::move(loaded), .answer = answer});
+  changes_.push_back({.name = highest.name, .loaded = std::move(loaded), .answer = answer});
   go_on_changing();
   return answer;
 }
@@ -86,104 +79,123 @@ void node_state::go_on(model_change& change) {
     change.old = find_served(change.name);
     if (change.loaded)
       start_change(change);
-    else if (!change.old)
+    else if (change.old.empty())
       return end_change(change, error{errc::not_found, fmt::format("failed to unload '{}', no such "
                                                                    "model is loaded",
                                                                    change.name)});
     else
-      start_leaving(*change.old);
+      for (const auto index : change.old)
+        start_leaving(index);
     return publish();
   }
-  if (change.next) {
-    const auto stand = stand_alone(*change.next);
-    if (stand.state == "failed") {
-      note_unloaded(*change.next, stand.note);
-      end_model(*change.next);
-      return end_change(change, error{errc::internal, fmt::format("failed to load '{}', {}",
-                                                                  change.name, stand.note)});
-    }
-    if (stand.state != "ready")
-      return;
-    take_over(change);
-  }
-  if (change.old && !has_left(*change.old))
+  if (!has_come(change) ||
+      !std::all_of(change.old.begin(), change.old.end(), [&](auto i) { return has_left(i); }))
     return;
-  if (change.old) {
-    if (!change.loaded)
-      note_unloaded(*change.old, "unloaded");
-    end_model(*change.old);
+  for (const auto index : change.old) {
+    if (!is_served(models_[index].config.name, models_[index].config.version))
+      note_unloaded(index, "unloaded");
+    end_model(index);
   }
   end_change(change, std::nullopt);
 }
 
-/// The new one loads beside the old, which serves until the new one can.
+void node_state::add_model(const config::model_config& model, std::shared_ptr<const void> files,
+                           stage is) {
+  auto& made = models_.emplace_back();
+  made.config = model;
+  made.triton = std::make_shared<const config::triton_model>(model.triton);
+  made.files = std::move(files);
+  made.is = is;
+  made.created = std::time(nullptr);
+}
+
+/// The new ones load beside the old, which serve until all of the new can.
 void node_state::start_change(model_change& change) {
-  const auto model = served_of(*change.loaded);
-  change.next = models_.size();
-  models_.push_back({.config = model,
-                     .triton = std::make_shared<const config::triton_model>(model.triton),
-                     .files = change.loaded->files,
-                     .is = change.old ? stage::coming : stage::serving,
-                     .created = std::time(nullptr)});
-  std::erase_if(unloaded_, [&](const unloaded_model& m) { return m.name == change.name; });
-  start_backend(*change.next);
+  auto alone = options_.cluster;
+  alone.models = served_of(*change.loaded);
+  alone.older_versions.clear();
+  const auto first = models_.size();
+  for (const auto& model : alone.models) {
+    change.next.push_back(models_.size());
+    add_model(model, change.loaded->files, change.old.empty() ? stage::serving : stage::coming);
+    // Requests of one generation stay with it: another one may have other words and weights.
+    models_.back().route = fmt::format("{}/{}#{}", model.name, model.version, models_.size());
+    std::erase_if(unloaded_, [&](const unloaded_model& m) {
+      return m.name == model.name && m.version == model.version;
+    });
+    start_backend(models_.size() - 1);
+  }
   if (change.loaded->engines.empty())
     return;
-  auto alone = options_.cluster;
-  alone.models = {model};
   for (auto where : place(alone)) {
-    where.model = *change.next;
+    where.model += first;
     start_replica(where);
   }
 }
 
-/// From now on the new model is the one that is seen.
+/// Whether what is loaded serves. One version that does not load ends the change.
+bool node_state::has_come(model_change& change) {
+  if (change.next.empty())
+    return true;
+  bool ready = true;
+  for (const auto index : change.next) {
+    const auto stand = stand_alone(index);
+    if (stand.state == "failed") {
+      give_up(change, index, stand);
+      return false;
+    }
+    ready = ready && stand.state == "ready";
+  }
+  if (ready)
+    take_over(change);
+  return ready;
+}
+
+/// What served before goes on.
+void node_state::give_up(model_change& change, std::size_t failed, const standing& stand) {
+  const auto version = models_[failed].config.version;
+  for (const auto index : change.next) {
+    if (change.old.empty())
+      note_unloaded(index, index == failed
+                               ? stand.note
+                               : fmt::format("version {} did not load, and a policy's versions "
+                                             "are loaded together",
+                                             version));
+    end_model(index);
+  }
+  const auto which = change.next.size() > 1 ? fmt::format("version {}: ", version) : std::string{};
+  end_change(change, error{errc::internal, fmt::format("failed to load '{}', {}{}", change.name,
+                                                       which, stand.note)});
+}
+
+/// From now on the new versions are those that are seen.
 void node_state::take_over(model_change& change) {
-  auto& next = models_[*change.next];
-  if (std::exchange(next.is, stage::serving) == stage::coming)
+  for (const auto index : std::exchange(change.next, {})) {
+    if (std::exchange(models_[index].is, stage::serving) != stage::coming)
+      continue;
     for (const auto& [id, replica] : replicas_)
-      if (replica.where.model == *change.next)
+      if (replica.where.model == index)
         for (const auto& [hub, router] : routers())
           tell(self_, replica.supervisor, attach_atom::value, hub, router);
-  if (change.old) {
-    models_[*change.old].is = stage::leaving;
-    tell_later(self_, head_start, attach_atom::value, "leave:" + std::to_string(*change.old));
   }
-  change.next.reset();
+  for (const auto index : change.old)
+    start_leaving(index);
   publish();
 }
 
+/// Nobody gets its lease any more; those who have it may ask it still, and wait for answers.
 void node_state::start_leaving(std::size_t index) {
-  if (models_[index].is == stage::gone)
-    return;
-  models_[index].is = stage::leaving;
-  models_[index].quiet_ticks = 0;
-  for (const auto& [id, replica] : replicas_)
-    if (replica.where.model == index)
-      tell(self_, replica.supervisor, drain_atom::value);
+  auto& model = models_[index];
+  model.is = stage::leaving;
+  model.users = std::exchange(model.lease, nullptr);
 }
 
-/// Whether nothing of a model that leaves runs any more. The backend's answer comes after whatever
-/// was sent to it before: what it still had to tokenise is with the replicas then.
-bool node_state::has_left(std::size_t index) {
-  std::uint64_t held = 0;
-  for (const auto& [id, replica] : replicas_)
-    if (replica.where.model == index)
-      held += replica.report.stats.running + replica.report.stats.waiting;
-  auto& model = models_[index];
-  if (held > 0)
-    model.quiet_ticks = 0;
-  else if (model.backend)
-    ask(self_, model.backend, answer_limit, status_atom::value)
-        .then(
-            [this, index](std::uint64_t waiting) {
-              auto& quiet = models_[index].quiet_ticks;
-              quiet = waiting > 0 ? 0 : quiet + 1;
-            },
-            [this, index](const caf::error&) { ++models_[index].quiet_ticks; });
-  else
-    ++model.quiet_ticks;
-  return model.quiet_ticks >= quiet_ticks_wanted;
+bool node_state::has_left(std::size_t index) const { return models_[index].users.expired(); }
+
+bool node_state::is_served(const std::string& name, std::uint64_t version) const {
+  return std::any_of(models_.begin(), models_.end(), [&](const model_part& m) {
+    return m.is == stage::serving && m.config.name == name && m.config.version == version;
+  });
 }
 
 /// Ends the actors of a model; its place in the list stays, because others are known by theirs.
@@ -204,12 +216,20 @@ void node_state::end_model(std::size_t index) {
     return true;
   });
   model.files.reset();
+  // What is left in the list is small.
+  config::model_config name;
+  name.name = model.config.name;
+  name.version = model.config.version;
+  model.config = std::move(name);
+  model.triton.reset();
 }
 
 void node_state::note_unloaded(std::size_t index, std::string reason) {
   const auto& model = models_[index].config;
-  if (!find_served(model.name) || *find_served(model.name) == index)
-    unloaded_.push_back({model.name, model.version, std::move(reason)});
+  std::erase_if(unloaded_, [&](const unloaded_model& m) {
+    return m.name == model.name && m.version == model.version;
+  });
+  unloaded_.push_back({model.name, model.version, std::move(reason)});
 }
 
 void node_state::end_change(model_change& change, const std::optional<error>& why) {
@@ -217,7 +237,7 @@ void node_state::end_change(model_change& change, const std::optional<error>& wh
   if (why)
     change.answer.deliver(to_caf(*why));
   else
-    change.answer.deliver(change.loaded ? served_of(*change.loaded).version : 0);
+    change.answer.deliver(change.loaded ? change.loaded->description.versions.back() : 0);
   log_info("model {}: {}", change.name,
            why             ? why->note
            : change.loaded ? std::string{"loaded"}

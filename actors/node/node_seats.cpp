@@ -38,7 +38,7 @@ result<void> check(const rank_order& order) {
 
 replica_workers node_state::workers_of(const replica_part& part) const {
   const auto& model = models_[part.where.model].config;
-  rank_order whole{.model = model.name};
+  rank_order whole{.model = model.name, .version = model.version};
   for (const auto& slot : part.where.ranks) {
     whole.nodes.push_back(*options_.cluster.nodes[slot.node].name);
     whole.devices.push_back(to_string(slot.device));
@@ -72,12 +72,13 @@ caf::result<rank_seat_actor> node_state::seat(const rank_order& order) {
 
 result<rank_seat_actor> node_state::seat_here(const rank_order& order) {
   const auto model = std::find_if(models_.begin(), models_.end(), [&](const auto& known) {
-    return known.config.name == order.model;
+    return known.config.name == order.model && known.config.version == order.version;
   });
   if (model == models_.end())
-    return fail(errc::not_found, fmt::format("node '{}' has no model '{}'; give all nodes the same "
-                                             "cluster file",
-                                             *options_.self.name, order.model));
+    return fail(errc::not_found,
+                fmt::format("node '{}' has no model '{}' version {}; give all nodes the "
+                            "same cluster file",
+                            *options_.self.name, order.model, order.version));
   if (draining_)
     return fail(errc::draining, fmt::format("node '{}' is draining", *options_.self.name));
   auto kinds = kinds_on(*options_.self.name, options_.start.executor, order);

@@ -3,6 +3,7 @@
 #include "troupe/base/log.hpp"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace troupe::actors {
@@ -31,6 +32,24 @@ node_status status_of(const member_view& member) {
           .bytes_received = member.wire.bytes_received};
 }
 
+/// Puts models in the order of their names and versions, and chooses one version of each.
+void choose_versions(std::vector<model_entry>& models) {
+  std::stable_sort(models.begin(), models.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.name, a.version) < std::tie(b.name, b.version);
+  });
+  const auto rank = [](const model_entry& m) {
+    return m.state == "ready" ? 2 : m.state == "unloading" ? 0 : 1;
+  };
+  model_entry* best = nullptr;
+  for (auto& m : models) {
+    const bool better = best == nullptr || best->name != m.name || rank(m) >= rank(*best);
+    if (better && best != nullptr && best->name == m.name)
+      best->chosen = false;
+    m.chosen = better;
+    best = better ? &m : best;
+  }
+}
+
 } // namespace
 
 /// What is known of the replicas of a model, here and in processes that are up.
@@ -42,7 +61,8 @@ std::vector<const replica_report*> node_state::reports_of(std::size_t model) con
   for (const auto& member : roster_->members)
     if (is_front() && member.up() && member.card)
       for (const auto& report : member.card->replicas)
-        if (report.status.model == models_[model].config.name)
+        if (report.status.model == models_[model].config.name &&
+            report.status.version == models_[model].config.version)
           out.push_back(&report);
   return out;
 }
@@ -71,7 +91,7 @@ node_state::standing node_state::stand_in_cluster(std::size_t index) const {
   if (model.backend_failed)
     return {"failed", model.note};
   const auto reports = reports_of(index);
-  if (options_.cluster.models.size() <= index)
+  if (engines_of(options_.cluster) <= index)
     return stand_alone(index);
   const auto has = [&](std::string_view state) {
     return std::any_of(reports.begin(), reports.end(),
@@ -118,6 +138,8 @@ model_entry node_state::entry_of(std::size_t index) const {
   entry.max_model_len = model.loaded.max_model_len;
   entry.description = model.loaded;
   entry.loading = model.loading;
+  entry.route = model.route;
+  entry.lease = model.lease;
   return entry;
 }
 
@@ -188,10 +210,14 @@ bool node_state::serves_here(std::size_t index) const {
          });
 }
 
-/// Of two models of one name the one that serves.
+/// Of two generations of one version the one that serves.
 bool node_state::is_seen(const model_part& model) const {
+  const auto replaces = [&](const model_part& other) {
+    return other.is == stage::serving && other.config.name == model.config.name &&
+           other.config.version == model.config.version;
+  };
   return model.is == stage::serving ||
-         (model.is == stage::leaving && !find_served(model.config.name));
+         (model.is == stage::leaving && std::none_of(models_.begin(), models_.end(), replaces));
 }
 
 void node_state::publish() {
@@ -207,6 +233,7 @@ void node_state::publish() {
     if (serves_here(i) && is_seen(models_[i]))
       next->models.push_back(entry_of(i));
   }
+  choose_versions(next->models);
   options_.desk->publish(std::move(next));
   if (options_.member)
     tell(self_, options_.member, own_atom::value, own_card());

@@ -74,12 +74,21 @@ slot_list slots_of(const config::model_config& model, const slot_list& all) {
 
 } // namespace
 
+std::size_t engines_of(const config::cluster_config& cluster) {
+  return cluster.models.size() + cluster.older_versions.size();
+}
+
+const config::model_config& engine_of(const config::cluster_config& cluster, std::size_t index) {
+  const auto first = cluster.models.size();
+  return index < first ? cluster.models[index] : cluster.older_versions[index - first];
+}
+
 std::vector<placed_replica> place(const config::cluster_config& cluster) {
   const auto all = slots_of(cluster);
   std::vector<placed_replica> out;
   std::size_t next = 0;
-  for (std::size_t model = 0; model < cluster.models.size(); ++model) {
-    const auto& config = cluster.models[model];
+  for (std::size_t model = 0; model < engines_of(cluster); ++model) {
+    const auto& config = engine_of(cluster, model);
     const auto own = slots_of(config, all);
     const auto& slots = own.empty() ? all : own;
     std::size_t next_own = 0;

@@ -21,9 +21,15 @@ struct device_slot {
   friend bool operator==(const device_slot&, const device_slot&) = default;
 };
 
+/// The engine's models of the file, the older versions behind the highest ones.
+[[nodiscard]] std::size_t engines_of(const config::cluster_config& cluster);
+[[nodiscard]] const config::model_config& engine_of(const config::cluster_config& cluster,
+                                                    std::size_t index);
+
 /// Where one replica runs: its ranks in their order; the first is on the node that owns the
 /// replica.
 struct placed_replica {
+  /// As engine_of() counts.
   std::size_t model = 0;
   std::uint32_t instance = 0;
   std::vector<device_slot> ranks;

@@ -203,7 +203,7 @@ void replica_state::let_go(const worker_actor& ranks, const caf::error& why) {
 engine::replica_facts replica_state::facts() const {
   const auto& loaded = report_.loaded;
   return {.id = options_.id,
-          .model = options_.model.name,
+          .model = options_.route,
           .node = options_.node_name,
           .numerics = loaded.numerics,
           .batch_invariant = loaded.batch_invariant,
@@ -335,6 +335,7 @@ void replica_state::publish() {
 replica_actor::behavior_type replica_state::make_behavior(replica_options options) {
   options_ = std::move(options);
   report_.status.model = options_.model.name;
+  report_.status.version = options_.model.version;
   report_.status.replica = options_.id;
   report_.status.node = options_.node_name;
   self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });

@@ -15,6 +15,8 @@ namespace troupe::actors {
 
 struct replica_options {
   config::model_config model;
+  /// What routers call the model.
+  std::string route;
   replica_id id{};
   std::string node_name;
   replica_workers workers;

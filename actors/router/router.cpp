@@ -18,11 +18,18 @@ time_point now() { return std::chrono::steady_clock::now(); }
 
 } // namespace
 
+bool router_state::is_served(std::string_view model) const {
+  const auto view = options_.desk->view();
+  return std::any_of(view->models.begin(), view->models.end(), [&](const model_entry& m) {
+    return (m.route.empty() ? m.name : m.route) == model;
+  });
+}
+
 caf::result<accepted> router_state::submit(engine::submission request, const token_sink& sink) {
   const auto model = request.model;
   const auto arrived = now();
   auto taken = core_->submit(std::move(request), arrived);
-  if (!taken && taken.error().code == errc::not_found && find_model(*options_.desk->view(), model))
+  if (!taken && taken.error().code == errc::not_found && is_served(model))
     return to_caf(
         {errc::peer_down, fmt::format("no replica of model '{}' is ready; try again soon", model)});
   if (!taken)

@@ -38,6 +38,7 @@ public:
 private:
   using promise = caf::typed_response_promise<accepted>;
 
+  [[nodiscard]] bool is_served(std::string_view model) const;
   caf::result<accepted> submit(engine::submission request, const token_sink& sink);
   void keep_sink(request_id id, const token_sink& sink);
   void dispatch(const engine::router_actions::dispatch& what);

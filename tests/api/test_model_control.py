@@ -21,7 +21,7 @@ GENERATE = "/v2/models/bard/generate"
 BODY = {"text_input": "ROMEO:", "max_tokens": 4, "temperature": 0}
 MODEL_JSON = json.dumps({"model": str(BARD / "hf"), "dtype": "bfloat16"})
 # Of the test that loads and unloads under traffic; 200 by hand.
-CYCLES = int(os.environ.get("TROUPE_MODEL_CYCLES", "20"))
+CYCLES = int(os.environ.get("TROUPE_CYCLES", "20"))
 EXPLICIT = ("--model-control-mode", "explicit")
 
 
@@ -78,7 +78,9 @@ def test_load_and_unload_by_request(repository, tmp_path):
         assert served.post(GENERATE, BODY).json()["text_output"] == text
         c.unload_model("bard")
         assert not c.is_model_ready("bard") and c.is_server_ready()
-        assert [(e["state"], e["reason"]) for e in index_of(served)] == [("UNAVAILABLE", "unloaded")]
+        # Version 1 went when version 7 took its place.
+        assert [(e["version"], e["state"], e["reason"]) for e in index_of(served)] == [
+            ("1", "UNAVAILABLE", "unloaded"), ("7", "UNAVAILABLE", "unloaded")]
         with pytest.raises(InferenceServerException, match="no such model is loaded"):
             c.unload_model("bard")
         c.load_model("bard")

@@ -96,7 +96,7 @@ def test_the_protocol_answers_what_was_completed(repository, tmp_path):
         'parameters { key: "REPORT_CUSTOM_METRICS" value { string_value: "true" } }\n')
     with Cluster(tmp_path, repository=repository) as served:
         model = served.get("/v2/models/bard").json()
-        assert model["platform"] == "vllm" and model["versions"] == ["3"]
+        assert model["platform"] == "vllm" and model["versions"] == ["1", "3"]
         assert [i["name"] for i in model["inputs"]][:2] == ["text_input", "tenant"]
         assert model["inputs"][0] == {"name": "text_input", "datatype": "BYTES", "shape": [-1]}
         assert len(model["inputs"]) == 12 and len(model["outputs"]) == 6
@@ -106,9 +106,9 @@ def test_the_protocol_answers_what_was_completed(repository, tmp_path):
         assert config["parameters"] == {"REPORT_CUSTOM_METRICS": {"string_value": "true"}}
         assert config["model_transaction_policy"] == {"decoupled": True}
         index = served.post("/v2/repository/index", {}).json()
-        assert [(e["version"], e["state"]) for e in index] == [("3", "READY"), ("1", "UNAVAILABLE")]
-        assert "highest version" in index[1]["reason"]
-        assert served.get("/v2/models/bard/versions/1").status_code == 404
+        assert [(e["version"], e["state"]) for e in index] == [("1", "READY"), ("3", "READY")]
+        assert served.get("/v2/models/bard/versions/1").json()["versions"] == ["1"]
+        assert served.get("/v2/models/bard/versions/2").status_code == 404
         body = {"text_input": ["ROMEO:"], "tenant": "t", "max_tokens": 2, "temperature": 0}
         assert served.post("/v2/models/bard/generate", body).status_code == 200
         nothing = served.post("/v2/models/bard/generate", {**body, "text_input": []})

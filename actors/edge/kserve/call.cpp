@@ -168,6 +168,7 @@ std::vector<infer_response> call::take() {
       abandon();
     ended_ = true;
     presence_.reset();
+    model_.lease.reset();
   }
   return all;
 }
@@ -179,6 +180,7 @@ void call::abandon() {
   if (auto sink = sink_.lock())
     post(model_.backend, abandon_atom_v, response_sink_ptr{std::move(sink)});
   presence_.reset();
+  model_.lease.reset();
 }
 
 } // namespace troupe::actors::kserve

@@ -42,9 +42,17 @@ std::string index_state(const std::string& state) {
 
 const model_entry* find_entry(const front_view& view, std::string_view name) {
   for (const auto& m : view.models)
-    if (m.name == name)
+    if (m.chosen && m.name == name)
       return &m;
   return find_model(view, name);
+}
+
+std::vector<std::string> all_versions(const front_view& view, std::string_view name) {
+  std::vector<std::string> all;
+  for (const auto& m : view.models)
+    if (m.name == name)
+      all.push_back(std::to_string(m.version));
+  return all;
 }
 
 template <class Named>
@@ -138,8 +146,10 @@ model_view view_of(const model_entry& model) {
                   .declared = model.triton ? model.triton : nothing,
                   .state = index_state(model.state),
                   .reason = model.note};
-  if (model.state == "ready")
+  if (model.state == "ready") {
     made.backend = model.backend;
+    made.lease = model.lease;
+  }
   return made;
 }
 
@@ -149,13 +159,28 @@ outcome<model_view> find_version(const front_view& view, std::string_view name,
   if (entry == nullptr)
     return refuse(failure_code::not_found,
                   fmt::format("Request for unknown model: '{}' is not found", name.substr(0, 128)));
-  auto model = view_of(*entry);
-  if (!version.empty() && version != model.version)
-    return refuse(failure_code::not_found,
-                  fmt::format("Request for unknown model: '{}' version {} is not found; version {} "
-                              "is served",
-                              model.name, version.substr(0, 32), model.version));
-  return model;
+  if (version.empty())
+    return view_of(*entry);
+  for (const auto& m : view.models)
+    if (m.name == entry->name && std::to_string(m.version) == version)
+      return view_of(m);
+  const auto served = all_versions(view, entry->name);
+  return refuse(failure_code::not_found,
+                fmt::format("Request for unknown model: '{}' version {} is not found; version{} {} "
+                            "{} served",
+                            entry->name, version.substr(0, 32), served.size() > 1 ? "s" : "",
+                            fmt::join(served, ", "), served.size() > 1 ? "are" : "is"));
+}
+
+std::vector<std::string> versions_of(const front_view& view, std::string_view name) {
+  const auto* entry = find_entry(view, name);
+  if (entry == nullptr)
+    return {};
+  std::vector<std::string> ready;
+  for (const auto& m : view.models)
+    if (m.name == entry->name && m.state == "ready")
+      ready.push_back(std::to_string(m.version));
+  return ready.empty() ? all_versions(view, entry->name) : ready;
 }
 
 outcome<model_view> find_ready(const front_view& view, std::string_view name,
@@ -173,10 +198,10 @@ outcome<model_view> find_ready(const front_view& view, std::string_view name,
   return model;
 }
 
-std::string metadata_json(const model_view& model) {
+std::string metadata_json(const model_view& model, const std::vector<std::string>& versions) {
   const auto& declared = *model.declared;
   return json{{"name", model.name},
-              {"versions", {model.version}},
+              {"versions", versions},
               {"platform", declared.platform->empty() ? *declared.backend : *declared.platform},
               {"inputs", metadata_of(declared, declared.inputs)},
               {"outputs", metadata_of(declared, declared.outputs)}}

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace troupe::actors::kserve {
 
@@ -21,6 +22,8 @@ struct model_view {
   /// "READY", "LOADING", "UNAVAILABLE", as in the repository's index.
   std::string state;
   std::string reason;
+  /// As model_entry::lease.
+  std::shared_ptr<const void> lease;
 };
 
 [[nodiscard]] model_view view_of(const model_entry& model);
@@ -37,8 +40,13 @@ struct model_view {
 [[nodiscard]] outcome<model_view> find_ready(const front_view& view, std::string_view name,
                                              std::string_view version);
 
+/// The versions that a statement about `name` without a version is about: those that are ready, or
+/// all where none is.
+[[nodiscard]] std::vector<std::string> versions_of(const front_view& view, std::string_view name);
+
 /// The answer to a metadata request, as JSON.
-[[nodiscard]] std::string metadata_json(const model_view& model);
+[[nodiscard]] std::string metadata_json(const model_view& model,
+                                        const std::vector<std::string>& versions);
 
 /// Checks names, types, shapes and data of a request against what the model declares.
 [[nodiscard]] outcome<void> check_request(const infer_request& request, const model_view& model);

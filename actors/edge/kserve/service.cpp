@@ -51,7 +51,12 @@ bool service::model_ready(std::string_view model, std::string_view version) cons
 }
 
 outcome<std::string> service::metadata(std::string_view model, std::string_view version) const {
-  return find_version(*desk_->view(), model, version).map(metadata_json);
+  const auto view = desk_->view();
+  const auto found = find_version(*view, model, version);
+  if (!found)
+    return tl::unexpected<failure>(found.error());
+  return metadata_json(*found,
+                       version.empty() ? versions_of(*view, model) : std::vector{found->version});
 }
 
 outcome<std::string> service::config(std::string_view model, std::string_view version) const {
@@ -68,7 +73,9 @@ outcome<std::string> service::statistics_json(std::string_view model,
     const auto found = find_version(*view, model, version);
     if (!found)
       return tl::unexpected<failure>(found.error());
-    keys.emplace_back(found->name, found->version);
+    const auto wanted = version.empty() ? versions_of(*view, model) : std::vector{found->version};
+    for (const auto& one : wanted)
+      keys.emplace_back(found->name, one);
   } else {
     for (const auto& m : view->models)
       keys.emplace_back(m.name, std::to_string(m.version));
@@ -83,12 +90,6 @@ std::string service::index(bool ready_only) const {
     if (!ready_only || m.state == "READY")
       all.push_back(
           {{"name", m.name}, {"version", m.version}, {"state", m.state}, {"reason", m.reason}});
-    for (const auto other : m.declared->versions)
-      if (!ready_only && other != entry.version)
-        all.push_back({{"name", m.name},
-                       {"version", std::to_string(other)},
-                       {"state", "UNAVAILABLE"},
-                       {"reason", "this build serves the highest version alone"}});
   }
   if (!ready_only)
     add_unloaded(all, *desk_->view(), *desk_->repository());

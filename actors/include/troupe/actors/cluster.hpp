@@ -2,6 +2,7 @@
 
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/error.hpp"
+#include "troupe/config/cluster.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -20,9 +21,7 @@ struct load_options;
 
 namespace troupe::actors {
 
-/// Triton's modes of model control: models stay as they were at the start; by requests of the
-/// repository protocol; or as the files of the repository change.
-enum class control_mode : std::uint8_t { none, by_request, poll };
+using config::control_mode;
 
 struct control_options {
   control_mode mode = control_mode::none;

@@ -40,6 +40,7 @@ TROUPE_INSPECT(accepted, id, replica)
 /// One replica as `troupe status` shows it.
 struct replica_status {
   std::string model;
+  std::uint64_t version = 1;
   replica_id replica{};
   std::string node;
   /// "loading", "ready", "failed", "restarting" or "draining"; "down" with its node.
@@ -52,7 +53,7 @@ struct replica_status {
   std::uint64_t generation_tokens = 0;
   std::uint64_t restarts = 0;
 };
-TROUPE_INSPECT(replica_status, model, replica, node, state, running, waiting, blocks_used,
+TROUPE_INSPECT(replica_status, model, version, replica, node, state, running, waiting, blocks_used,
                blocks_total, prompt_tokens, generation_tokens, restarts)
 
 /// One node as `troupe status` shows it.

@@ -96,6 +96,23 @@ struct wire_settings {
   setting<std::string> devices;
 };
 
+/// Triton's modes of model control: models stay as they were at the start; by requests of the
+/// repository protocol; or as the files of the repository change.
+enum class control_mode : std::uint8_t { none, by_request, poll };
+
+/// How models are loaded and unloaded while the cluster runs: in one of one node without an
+/// address.
+struct control_settings {
+  setting<control_mode> mode;
+  /// What `by_request` loads at the start; "*" is all.
+  setting<std::vector<std::string>> load_models;
+  /// How often `poll` looks.
+  setting<std::chrono::milliseconds> poll_interval{std::chrono::seconds{15}, {}};
+};
+
+/// Whether a cluster that is started with these settings begins with this model.
+[[nodiscard]] bool starts_with(const control_settings& control, std::string_view model);
+
 /// Everything that one cluster file says, completed. A value: nothing changes it after loading.
 struct cluster_config {
   std::filesystem::path file;
@@ -109,6 +126,7 @@ struct cluster_config {
   setting<troupe::log_level> log_level{troupe::log_level::info, {}};
   setting<routing_policy> routing{routing_policy::least_loaded, {}};
   serving_limits limits;
+  control_settings model_control;
   wire_settings wire;
   /// Threads of CPU ranks unless a model says otherwise; the machine's by default.
   setting<std::uint32_t> cpu_threads{1, {}};

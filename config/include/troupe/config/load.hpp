@@ -30,8 +30,6 @@ struct build_capabilities {
   /// The architectures of config.json that the engine has recipes for; empty: the engine says at
   /// load.
   std::vector<std::string> architectures{};
-  /// Whether more than the highest of the versions that a policy chooses is served.
-  bool several_versions = false;
 };
 
 struct load_options {
@@ -47,9 +45,8 @@ struct load_options {
   std::uint32_t hardware_threads = 0;
   /// Unset asks the machine; what KIND_GPU without a list means.
   std::optional<std::uint32_t> gpus{};
-  /// When set, only these models of the repository are read, and none is no mistake: what the
-  /// explicit mode of model control starts with.
-  std::optional<std::vector<std::string>> models{};
+  /// Reads only the models that the explicit mode of model control starts with, none perhaps.
+  bool as_started = false;
 };
 
 /// All findings, and the configuration when none of them is an error.

@@ -86,7 +86,7 @@ struct ineffective_argument {
 struct model_config {
   /// The directory's name in the model repository.
   std::string name;
-  /// The version directory, highest of those that the policy chooses.
+  /// The version directory.
   std::uint64_t version = 0;
   std::filesystem::path model_json;
   /// Replicas in the cluster.
@@ -106,8 +106,9 @@ struct model_config {
   triton_model triton;
 };
 
-/// A model of a backend that stands alone, as the node starts it: without engine arguments.
-[[nodiscard]] model_config without_engine(triton_model model);
+/// Each version of a model whose backend stands alone, as the node starts it: without engine
+/// arguments.
+[[nodiscard]] std::vector<model_config> without_engine(const triton_model& model);
 
 /// Fills in what the engine found by measuring, unless a person said it. @pre tokens > 0
 /// The value is raised to max_num_seqs, because each running sequence needs a token a step.

@@ -146,6 +146,8 @@ struct triton_model {
   std::vector<config_without_effect> without_effect;
   /// The library of a backend that is no part of the program; empty for the engine.
   std::filesystem::path library;
+  /// Of each of `versions`, which may have libraries of their own; empty for the engine.
+  std::vector<std::filesystem::path> libraries;
   /// The backend that this library builds on, "troupe"; empty when it stands alone.
   std::string base;
   /// Parameters of requests that are the library's own.
