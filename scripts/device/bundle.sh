@@ -43,7 +43,7 @@ modules=$(dirname "$(ldd "$to/bin/ucx_perftest" | awk '$1 ~ /^libucs\.so/ {print
 mkdir -p "$to/lib/ucx"
 cp -L "$modules"/libuct_cma.so.0 "$to/lib/ucx/"
 [[ $host_only == 1 ]] || g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include tests/bench/cuda_profile.cpp -o "$to/lib/profile.so"
-cp scripts/device/run.sh scripts/device/*.py "$to/"
+cp -r scripts/device/run.sh scripts/device/steps scripts/device/*.py "$to/"
 missing=$(LD_LIBRARY_PATH="$to/lib" ldd "$to"/bin/* | { grep 'not found' || true; })
 [[ -z $missing ]] || { echo "bundle.sh: $missing" >&2; exit 1; }
 size_kib=$(du -sk "$to" | cut -f1)
