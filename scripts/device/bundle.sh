@@ -9,7 +9,7 @@ case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 to=${1:-.device-bundle}
 host_only=${DEVICE_HOST_ONLY:-0}
 preset=cuda
-programs=(troupe bench_stage kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops bench_cuda_loads bench_transport)
+programs=(troupe kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops bench_cuda_loads bench_transport)
 also=(troupe_cuda)
 if [[ $host_only == 1 ]]; then
   preset=release
@@ -26,6 +26,7 @@ mkdir -p "$to/bin" "$to/lib"
 for program in "${programs[@]}"; do strip -o "$to/bin/$program" "$build/bin/$program"; done
 # The backends of bench_stage and its clock, where it looks for them.
 for library in "$build"/lib/stage/stage_clock.so "$build"/lib/stage/*/libtroupe_*.so; do
+  [[ $host_only == 1 ]] || break
   packed=$to/lib/${library#"$build/lib/"}
   mkdir -p "$(dirname "$packed")"
   strip -o "$packed" "$library"

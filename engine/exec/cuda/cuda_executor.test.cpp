@@ -229,7 +229,7 @@ TEST_CASE("the KV cache takes the share of the GPU that it is given") {
   const auto run = make_cuda(options);
   REQUIRE(run->load({}));
   CHECK(told->num_blocks == Approx(run->describe().num_blocks).epsilon(0.01));
-  CHECK(told->weight_bytes == Approx(run->describe().weight_bytes).epsilon(0.01));
+  CHECK(told->weight_bytes == Approx(run->describe().weight_bytes).epsilon(0.05));
   CHECK(told->kv_bytes_per_block == run->describe().kv_bytes_per_block);
   CHECK((told->num_blocks - less->num_blocks) * told->kv_bytes_per_block ==
         Approx(std::uint64_t{10} << 30U).epsilon(0.01));
