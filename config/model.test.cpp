@@ -4,7 +4,6 @@
 
 #include "config/test_repository.hpp"
 #include "troupe/config/engine_arguments.hpp"
-#include "troupe/config/kv_plan.hpp"
 
 using namespace troupe;
 using namespace troupe::config;
@@ -239,27 +238,4 @@ TEST_CASE("a measured value fills a gap and never overwrites a person's") {
   CHECK(**with_measured(args, 3).max_num_batched_tokens == *args.max_num_seqs);
   args.max_num_batched_tokens = {100, {origin_kind::user_file, "m", 1, ""}};
   CHECK(with_measured(args, 256).max_num_batched_tokens == args.max_num_batched_tokens);
-}
-
-TEST_CASE("the KV cache holds max_num_seqs sequences, or a quarter of what is free") {
-  engine_args args;
-  args.max_num_seqs.value = 4;
-  const kv_plan_inputs in{.bytes_per_token = 1000, .max_model_len = 100, .free_bytes = 1U << 30U};
-  const auto whole = plan_kv_cache(args, in);
-  REQUIRE(whole);
-  CHECK(whole->blocks == 4 * 7);
-  CHECK(whole->bytes == 4U * 7U * 16'000U);
-  CHECK(whole->from.kind == origin_kind::default_value);
-  const auto part = plan_kv_cache(args, {1000, 100, 4 * 16'000 * 10});
-  REQUIRE(part);
-  CHECK(part->blocks == 10);
-  const auto none = plan_kv_cache(args, {1000, 100, 4 * 16'000 * 6});
-  REQUIRE_FALSE(none);
-  CHECK(none.error().code == errc::out_of_memory);
-  CHECK(contains(none.error().note, "set max_model_len to 96 at most"));
-  CHECK_FALSE(plan_kv_cache(args, {~0ULL, 1U << 28U, ~0ULL}));
-  args.kv_cache_memory_bytes = {std::uint64_t{16'000} * 9 + 1, {}};
-  CHECK(plan_kv_cache(args, in)->blocks == 9);
-  args.num_gpu_blocks_override = {11, {}};
-  CHECK(plan_kv_cache(args, in)->blocks == 11);
 }

@@ -1,6 +1,7 @@
 #include "actors/cli/commands.hpp"
 #include "actors/cli/engine_options.hpp"
 #include "actors/cli/local_address.hpp"
+#include "troupe/actors/forecast.hpp"
 #include "troupe/config/explain.hpp"
 
 #include <cstdio>
@@ -27,13 +28,43 @@ void resolve_names(config::load_result& loaded) {
   }
 }
 
+/// What the models will take of this machine's memory; what does not fit becomes a finding.
+std::vector<actors::rank_forecast> foresee(config::load_result& loaded) {
+  const auto here = [](const config::node_config& node) {
+    const auto& address = *node.address;
+    return !address || is_local(address->host).value_or(false);
+  };
+  auto told = actors::forecast_memory(*loaded.config, here);
+  for (const auto& one : told)
+    if (one.wrong)
+      loaded.diagnostics.push_back({.severity = config::severity::error,
+                                    .code = one.wrong->code,
+                                    .file = loaded.config->file,
+                                    .line = 0,
+                                    .path = "models." + one.model,
+                                    .message = one.wrong->note});
+  return told;
+}
+
+void print(const std::vector<actors::rank_forecast>& told) {
+  if (told.empty())
+    return;
+  std::fputs("Memory on this machine, replica by replica:\n", stdout);
+  for (const auto& one : told)
+    std::printf("  %s: %s\n", one.where.c_str(), one.words.c_str());
+}
+
 } // namespace
 
 int run_check(const file_options& o) {
   auto loaded = config::check_cluster(o.file, engine_options_of(o));
   resolve_names(loaded);
+  std::vector<actors::rank_forecast> told;
+  if (loaded.config && !config::has_errors(loaded.diagnostics))
+    told = foresee(loaded);
   const auto table = loaded.config ? config::explain(*loaded.config) : config::explanation{};
   std::fputs(config::render(table, loaded.diagnostics).c_str(), stdout);
+  print(told);
   if (!config::has_errors(loaded.diagnostics) && loaded.config) {
     std::printf("\n%s is good: start it with `troupe up %s`\n", o.file.c_str(), o.file.c_str());
     return good;

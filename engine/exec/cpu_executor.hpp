@@ -27,6 +27,7 @@ public:
                         kernels::cpu::isa path = kernels::cpu::best_isa());
   ~cpu_executor() override;
 
+  [[nodiscard]] result<memory_forecast> foresee(std::uint64_t promised) override;
   [[nodiscard]] result<void> load(const load_progress& progress) override;
   [[nodiscard]] const executor_description& describe() const override { return description_; }
   [[nodiscard]] result<void> prepare(const step_batch& step) override;
@@ -85,6 +86,7 @@ private:
   [[nodiscard]] result<std::vector<agreement>> exchange(const agreement& mine);
   [[nodiscard]] model_shard shard() const noexcept { return {options_.rank, options_.ranks}; }
   [[nodiscard]] result<void> check_options();
+  [[nodiscard]] result<void> read_config();
   [[nodiscard]] result<void> load_weights(const load_progress& progress);
   [[nodiscard]] result<void> make_memory();
   [[nodiscard]] result<void> make_activations(std::uint32_t rows);

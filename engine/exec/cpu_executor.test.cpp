@@ -107,10 +107,18 @@ TEST_CASE("a row whose logits are not finite fails alone") {
 TEST_CASE("the KV cache is sized by what is given, or by need") {
   const test::temporary_folder folder;
   executor_options options = tiny_options(folder);
+  const auto told = cpu_executor{options}.foresee(0);
+  REQUIRE(told);
   cpu_executor run{options};
   REQUIRE(run.load({}));
   // Four sequences of 128 tokens in blocks of 16.
   CHECK(run.describe().num_blocks == 32);
+  CHECK(told->num_blocks == 32);
+  CHECK(told->kv_bytes_per_block == run.describe().kv_bytes_per_block);
+  CHECK(told->work_bytes > 0);
+  // Rows of so small a model are padded much.
+  const auto weighed = static_cast<double>(run.describe().weight_bytes);
+  CHECK(std::abs(static_cast<double>(told->weight_bytes) / weighed - 1) < 0.25);
   options.kv_cache_bytes = 10 * run.describe().kv_bytes_per_block + 1;
   cpu_executor by_bytes{options};
   REQUIRE(by_bytes.load({}));
@@ -118,6 +126,7 @@ TEST_CASE("the KV cache is sized by what is given, or by need") {
   options.kv_cache_bytes = 5 * run.describe().kv_bytes_per_block;
   const error small = load_error(options);
   CHECK(small.code == errc::out_of_memory);
+  CHECK(cpu_executor{options}.foresee(0).error().note == small.note);
   CHECK(small.note.find("largest max_model_len that fits is 80") != std::string::npos);
   options.num_blocks = 4'000'000'000U;
   CHECK(load_error(options).code == errc::out_of_memory);

@@ -16,14 +16,12 @@ namespace {
 
 using kernels::dtype;
 
+/// Rows of the working memory while the tokens of a step are measured.
+constexpr std::uint32_t measured_rows = 2048;
+
 /// Memory that the packed weights will take, roughly.
 std::uint64_t weight_estimate(const model_config& c, dtype compute) {
-  const double attention = static_cast<double>(c.hidden_size * c.head_dim) *
-                           static_cast<double>(2 * c.heads + 2 * c.kv_heads);
-  const double mlp = 3.0 * static_cast<double>(c.hidden_size * c.intermediate_size);
-  const double head = static_cast<double>(c.vocab_size * c.hidden_size);
-  const double elements = static_cast<double>(c.layers) * (attention + mlp) + head;
-  return static_cast<std::uint64_t>(elements * static_cast<double>(kernels::size_of(compute)));
+  return (c.layer_elements() + c.table_elements()) * kernels::size_of(compute);
 }
 
 result<void> check_weights_fit(const model_config& config, dtype compute) {
@@ -93,7 +91,7 @@ result<void> cpu_executor::load_rank(const load_progress& progress) {
       return agreed;
   if (tokens == 0) {
     say(0.95, "measuring a step");
-    if (auto made = make_activations(2048); !made)
+    if (auto made = make_activations(measured_rows); !made)
       return made;
     const auto measured = measure_batched_tokens();
     if (!measured)
@@ -118,7 +116,7 @@ result<void> cpu_executor::load_rank(const load_progress& progress) {
   return {};
 }
 
-result<void> cpu_executor::load_weights(const load_progress& progress) {
+result<void> cpu_executor::read_config() {
   const auto config = load_model_config(options_.model_dir);
   if (!config)
     return fail(config.error());
@@ -144,9 +142,60 @@ result<void> cpu_executor::load_weights(const load_progress& progress) {
   compute_ = *compute;
   kv_ = *kv;
   whole_ = *config;
+  description_.max_model_len = options_.max_model_len == 0 ? longest : options_.max_model_len;
+  return {};
+}
+
+result<memory_forecast> cpu_executor::foresee(std::uint64_t promised) {
+  if (auto good = check_options(); !good)
+    return fail(good.error());
+  if (auto read = read_config(); !read)
+    return fail(read.error());
+  const model_config own = config_of_shard(whole_, shard());
+  const std::uint64_t free = available_memory_bytes();
+  memory_forecast told{.device = std::string{kernels::cpu::to_string(path_)},
+                       .dtype = std::string{name_of(compute_)},
+                       .total_bytes = free,
+                       .free_bytes = free,
+                       .weight_bytes = weight_estimate(own, compute_),
+                       .work_bytes = 0,
+                       .kv_bytes_per_block = 0,
+                       .block_size = options_.block_size,
+                       .num_blocks = 0,
+                       .max_model_len = description_.max_model_len};
+  const unsigned threads = options_.threads == 0 ? usable_cores() : options_.threads;
+  // Where the tokens of a step are measured, as many as the measuring takes.
+  told.work_bytes =
+      activations::bytes_for(own, {.rows = options_.max_num_batched_tokens.value_or(measured_rows),
+                                   .sampled_rows = options_.max_num_seqs,
+                                   .threads = threads,
+                                   .ranks = options_.ranks,
+                                   .compute = compute_,
+                                   .kv = kv_});
+  const std::uint64_t taken = promised + told.weight_bytes;
+  if (free != 0 && taken > free)
+    return fail(errc::out_of_memory,
+                fmt::format("the weights need about {} MiB in {}, and {} MiB of memory are left",
+                            told.weight_bytes >> 20U, told.dtype,
+                            (free - std::min(free, promised)) >> 20U));
+  const auto plan = plan_kv(
+      options_, {.config = &own,
+                 .type = kv_,
+                 .max_model_len = told.max_model_len,
+                 .available_bytes = free == 0 ? 0 : std::max<std::uint64_t>(free - taken, 1),
+                 .sharers = options_.ranks});
+  if (!plan)
+    return fail(plan.error());
+  told.num_blocks = plan->num_blocks;
+  told.kv_bytes_per_block = plan->bytes_per_block;
+  return told;
+}
+
+result<void> cpu_executor::load_weights(const load_progress& progress) {
+  if (auto read = read_config(); !read)
+    return read;
   if (auto fits = check_weights_fit(config_of_shard(whole_, shard()), compute_); !fits)
     return fits;
-  description_.max_model_len = options_.max_model_len == 0 ? longest : options_.max_model_len;
   if (options_.load_format == "dummy") {
     weights_ = make_dummy_weights({.seed = options_.seed, .type = compute_});
   } else {
@@ -155,7 +204,7 @@ result<void> cpu_executor::load_weights(const load_progress& progress) {
       return fail(opened.error());
     weights_ = std::move(*opened);
   }
-  load_context from{.config = *config,
+  load_context from{.config = whole_,
                     .source = weights_.get(),
                     .compute = compute_,
                     .max_positions = description_.max_model_len,
@@ -170,7 +219,7 @@ result<void> cpu_executor::load_weights(const load_progress& progress) {
   model_ = std::move(*loaded);
   const std::uint64_t identity = weights_->identity();
   // A whole tied model has copied all that it needs; the mapping is in nobody's way but memory's.
-  if (config->tie_word_embeddings && options_.ranks == 1)
+  if (whole_.tie_word_embeddings && options_.ranks == 1)
     weights_.reset();
   describe_numerics(identity);
   return {};

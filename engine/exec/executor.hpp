@@ -84,6 +84,25 @@ struct executor_description {
   std::uint64_t numerics = 0;
 };
 
+/// What load() would take of a device's memory, in bytes.
+struct memory_forecast {
+  /// As executor_description has them.
+  std::string device;
+  std::string dtype;
+  /// All memory of the device, and what nobody has taken of it; 0 when unknown.
+  std::uint64_t total_bytes = 0;
+  std::uint64_t free_bytes = 0;
+  std::uint64_t weight_bytes = 0;
+  /// Activations, inputs of steps, workspaces.
+  std::uint64_t work_bytes = 0;
+  std::uint64_t kv_bytes_per_block = 0;
+  std::uint32_t block_size = 0;
+  std::uint32_t num_blocks = 0;
+  std::uint32_t max_model_len = 0;
+
+  [[nodiscard]] std::uint64_t kv_bytes() const noexcept { return num_blocks * kv_bytes_per_block; }
+};
+
 /// Called while loading with the share done, 0 to 1, and what is being done. From the loading
 /// thread.
 using load_progress = std::function<void(double share, std::string_view what)>;
@@ -102,6 +121,13 @@ class executor {
 public:
   virtual ~executor() = default;
 
+  /// Tells from config.json and from the device what load() would reserve, and reserves nothing:
+  /// exact to what the device's allocator rounds, for a GPU some hundredths. `promised` bytes will
+  /// have been taken by others before. Of several ranks each tells its own. Cost: no weights are
+  /// read; a GPU is opened.
+  /// @errors as load()'s that come from the options, config.json and the size of the memory;
+  ///         unsupported: this executor cannot tell
+  [[nodiscard]] virtual result<memory_forecast> foresee(std::uint64_t promised);
   /// Reads weights, sizes and reserves the KV cache, measures what is to be measured.
   /// @errors not_found, corrupt_data, unsupported, out_of_memory (the note says what would fit)
   [[nodiscard]] virtual result<void> load(const load_progress& progress) = 0;

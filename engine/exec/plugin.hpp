@@ -24,7 +24,7 @@ struct executor_plugin {
 };
 
 /// Counts the changes of executor_plugin, executor and what they refer to.
-inline constexpr std::uint64_t plugin_api_version = 3;
+inline constexpr std::uint64_t plugin_api_version = 4;
 
 /// Tells builds apart that cannot be mixed: version, compiler and sanitizers.
 [[nodiscard]] const char* plugin_build() noexcept;

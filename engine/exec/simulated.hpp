@@ -47,6 +47,7 @@ public:
   simulated_executor(executor_options options, simulated_model model);
   ~simulated_executor() override;
 
+  [[nodiscard]] result<memory_forecast> foresee(std::uint64_t promised) override;
   [[nodiscard]] result<void> load(const load_progress& progress) override;
   [[nodiscard]] const executor_description& describe() const override { return description_; }
   [[nodiscard]] result<void> prepare(const step_batch& step) override;
@@ -74,6 +75,10 @@ private:
   };
 
   [[nodiscard]] result<void> read_config();
+  [[nodiscard]] std::uint32_t length() const noexcept;
+  [[nodiscard]] std::uint64_t bytes_per_block() const noexcept;
+  /// The number of KV blocks.
+  [[nodiscard]] result<std::uint32_t> plan_cache() const;
   [[nodiscard]] result<void> size_cache();
   [[nodiscard]] result<void> check_limits(const step_batch& step) const;
   [[nodiscard]] result<void> learn(const new_sequence& added);

@@ -47,8 +47,6 @@ result<void> simulated_executor::load(const load_progress& progress) {
     return fail(errc::invalid_argument,
                 fmt::format("the simulated model's end token {} is outside its vocabulary of {}",
                             model_.eos_token_id, model_.vocab_size));
-  if (options_.block_size == 0 || options_.max_num_seqs == 0)
-    return fail(errc::invalid_argument, "block_size and max_num_seqs must be at least 1");
   if (auto ok = size_cache(); !ok)
     return ok;
   keyed_hash numerics{options_.seed, 0x74726f757065U};
@@ -103,13 +101,40 @@ result<void> simulated_executor::read_config() {
   return {};
 }
 
-result<void> simulated_executor::size_cache() {
-  const auto length = options_.max_model_len == 0 ? model_.max_model_len : options_.max_model_len;
-  const std::uint64_t bytes_per_block = std::uint64_t{options_.block_size} * sizeof(slot);
-  const auto needed = (std::uint64_t{length} + options_.block_size - 1) / options_.block_size;
+result<memory_forecast> simulated_executor::foresee(std::uint64_t) {
+  if (!model_given_)
+    if (auto ok = read_config(); !ok)
+      return fail(ok.error());
+  const auto blocks = plan_cache();
+  if (!blocks)
+    return fail(blocks.error());
+  return memory_forecast{.device = "none",
+                         .dtype = "float32",
+                         .total_bytes = 0,
+                         .free_bytes = 0,
+                         .weight_bytes = 0,
+                         .work_bytes = 0,
+                         .kv_bytes_per_block = bytes_per_block(),
+                         .block_size = options_.block_size,
+                         .num_blocks = *blocks,
+                         .max_model_len = length()};
+}
+
+std::uint32_t simulated_executor::length() const noexcept {
+  return options_.max_model_len == 0 ? model_.max_model_len : options_.max_model_len;
+}
+
+std::uint64_t simulated_executor::bytes_per_block() const noexcept {
+  return std::uint64_t{options_.block_size} * sizeof(slot);
+}
+
+result<std::uint32_t> simulated_executor::plan_cache() const {
+  if (options_.block_size == 0 || options_.max_num_seqs == 0)
+    return fail(errc::invalid_argument, "block_size and max_num_seqs must be at least 1");
+  const auto needed = (std::uint64_t{length()} + options_.block_size - 1) / options_.block_size;
   std::uint64_t blocks = std::max<std::uint64_t>(default_blocks, needed);
   if (options_.kv_cache_bytes)
-    blocks = std::min(*options_.kv_cache_bytes / bytes_per_block,
+    blocks = std::min(*options_.kv_cache_bytes / bytes_per_block(),
                       std::max(most_blocks_from_bytes, needed));
   if (options_.num_blocks)
     blocks = *options_.num_blocks;
@@ -118,14 +143,21 @@ result<void> simulated_executor::size_cache() {
                 fmt::format("{} KV blocks of {} tokens: one sequence of max_model_len {} needs {}, "
                             "and at most {} are possible; the largest max_model_len that would fit "
                             "is {}",
-                            blocks, options_.block_size, length, needed, most_blocks,
+                            blocks, options_.block_size, length(), needed, most_blocks,
                             std::min<std::uint64_t>(blocks, most_blocks) * options_.block_size));
+  return static_cast<std::uint32_t>(blocks);
+}
+
+result<void> simulated_executor::size_cache() {
+  const auto blocks = plan_cache();
+  if (!blocks)
+    return fail(blocks.error());
   try {
-    slots_.assign(blocks * options_.block_size, slot{});
-    holders_.assign(blocks, 0);
+    slots_.assign(std::size_t{*blocks} * options_.block_size, slot{});
+    holders_.assign(*blocks, 0);
   } catch (const std::bad_alloc&) {
     return fail(errc::out_of_memory,
-                fmt::format("no memory for {} simulated KV blocks; lower num_blocks", blocks));
+                fmt::format("no memory for {} simulated KV blocks; lower num_blocks", *blocks));
   }
   description_ = {.kind = "simulated",
                   .device = "none",
@@ -133,11 +165,11 @@ result<void> simulated_executor::size_cache() {
                   .dtype = "float32",
                   .kv_cache_dtype = "float32",
                   .block_size = options_.block_size,
-                  .num_blocks = static_cast<std::uint32_t>(blocks),
-                  .kv_bytes_per_block = bytes_per_block,
+                  .num_blocks = *blocks,
+                  .kv_bytes_per_block = bytes_per_block(),
                   .weight_bytes = 0,
                   .vocab_size = model_.vocab_size,
-                  .max_model_len = length,
+                  .max_model_len = length(),
                   .max_num_seqs = options_.max_num_seqs,
                   .max_num_batched_tokens = options_.max_num_batched_tokens.value_or(2048),
                   .batched_tokens_measured = false,

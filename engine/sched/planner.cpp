@@ -40,22 +40,30 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
 
 /// How many tokens of prompts the next step may have. Whoever has begun to read waits for the whole
 /// step, so the more answers run, up to some, the finer prompts are cut: what is lacking is spread
-/// over one step for each four of them, in steps of as many rows as devices are good at. Who was
-/// there while there was a backlog is not held back: there tokens a second count.
+/// over one step for each four of them, in steps of as many rows as devices are good at. Where few
+/// run, prompts come one after another, some in a step: who came first need not wait for who came
+/// last. Who was there while there was a backlog is not held back: there tokens a second count.
 std::uint32_t scheduler::impl::prompt_budget() {
   const auto most = config.max_num_batched_tokens;
   if (!config.enable_chunked_prefill)
     return most;
   std::uint64_t decodes = 0, lacking = 0, first = ~std::uint64_t{0};
-  for (const auto* seq : running) {
-    const auto wanted = tokens_wanted(*seq);
-    if (wanted == 1) {
-      ++decodes;
-      continue;
-    }
+  // Prompts in their order, whole, as many as a step of them may have.
+  std::uint64_t some = 0;
+  const auto count = [&](const sequence& seq) {
+    const auto wanted = tokens_wanted(seq);
+    if (wanted == 0)
+      return;
+    if (some == lacking && (some == 0 || some + wanted <= config.prompt_step_tokens))
+      some += wanted;
     lacking += wanted;
-    if (wanted > 0)
-      first = std::min(first, seq->arrival);
+    first = std::min(first, seq.arrival);
+  };
+  for (const auto* seq : running) {
+    if (tokens_wanted(*seq) == 1)
+      ++decodes;
+    else
+      count(*seq);
   }
   const auto places =
       config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
@@ -65,15 +73,16 @@ std::uint32_t scheduler::impl::prompt_budget() {
   for (const auto& [at, seq] : waiting) {
     if (left-- == 0 || lacking > most_spread_prompts * most)
       break;
-    lacking += tokens_wanted(*seq);
-    first = std::min(first, seq->arrival);
+    count(*seq);
   }
   if (lacking > most_spread_prompts * most)
     backlog_until = last_arrival;
   const auto steps =
       std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
-  if (steps < 2 || first <= backlog_until)
+  if (first <= backlog_until)
     return most;
+  if (steps < 2)
+    return some == 0 ? most : static_cast<std::uint32_t>(std::min<std::uint64_t>(most, some));
   const auto rows = std::max(decodes + lacking / steps, least_spread_rows);
   const auto whole = (rows + spread_rows - 1) / spread_rows * spread_rows;
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(

@@ -154,6 +154,29 @@ TEST_CASE("prompts are cut the finer the more answers run", "[sched]") {
   CHECK(many.ends[finish_reason::length] == 18);
 }
 
+TEST_CASE("prompts come some in a step where few answers run", "[sched]") {
+  auto config = roomy();
+  config.max_num_batched_tokens = 1024;
+  config.max_model_len = 2048;
+  config.num_blocks = 2048;
+  config.prompt_step_tokens = 300;
+  world in{config, vocab};
+  REQUIRE(in.submit(request_of(1, 2, 12)));
+  REQUIRE(next_step(in));
+  for (std::uint64_t id = 100; id < 103; ++id)
+    REQUIRE(in.submit(request_of(id, 120)));
+  REQUIRE(in.submit(request_of(103, 700)));
+  // Two prompts whole, and none that would be cut.
+  CHECK(row_sizes(*next_step(in)) == std::vector<std::uint32_t>{1, 120, 120});
+  REQUIRE(in.step_worker());
+  CHECK(row_sizes(*next_step(in)) == std::vector<std::uint32_t>{1, 1, 1, 120});
+  REQUIRE(in.step_worker());
+  // A longer one comes by itself, whole.
+  CHECK(row_sizes(*next_step(in)).back() == 700);
+  in.drain(200);
+  in.check_home();
+}
+
 TEST_CASE("a backlog of prompts fills whole steps", "[sched]") {
   auto config = roomy();
   config.max_num_seqs = 32;

@@ -277,6 +277,14 @@ result<model_config> read_model_config(const std::filesystem::path& model_dir,
                             path.string(), known);
 }
 
+std::uint64_t model_config::layer_elements() const noexcept {
+  // No product of sane numbers overflows a double.
+  const double attention =
+      static_cast<double>(hidden_size * head_dim) * static_cast<double>(2 * heads + 2 * kv_heads);
+  const double mlp = 3.0 * static_cast<double>(hidden_size * intermediate_size);
+  return static_cast<std::uint64_t>(static_cast<double>(layers) * (attention + mlp));
+}
+
 void model_config::add_to(fingerprint& print) const noexcept {
   print.add(std::string_view{architecture});
   for (const std::int64_t size : {hidden_size, intermediate_size, layers, heads, kv_heads, head_dim,

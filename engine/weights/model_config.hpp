@@ -50,6 +50,12 @@ struct model_config {
   /// Empty when the file names none.
   std::vector<token_id> eos_token_ids;
 
+  /// Elements of the matrices of all layers: projections of attention and of the MLP.
+  [[nodiscard]] std::uint64_t layer_elements() const noexcept;
+  /// Elements of the embedding table, and of the output head.
+  [[nodiscard]] std::uint64_t table_elements() const noexcept {
+    return static_cast<std::uint64_t>(vocab_size) * static_cast<std::uint64_t>(hidden_size);
+  }
   /// Adds everything that enters the computation.
   void add_to(fingerprint& print) const noexcept;
 };

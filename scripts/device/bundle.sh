@@ -9,7 +9,7 @@ case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 to=${1:-.device-bundle}
 host_only=${DEVICE_HOST_ONLY:-0}
 preset=cuda
-programs=(troupe bench_stage kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops bench_cuda_loads bench_transport)
+programs=(troupe kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops bench_cuda_loads bench_transport)
 also=(troupe_cuda)
 if [[ $host_only == 1 ]]; then
   preset=release
@@ -26,6 +26,7 @@ mkdir -p "$to/bin" "$to/lib"
 for program in "${programs[@]}"; do strip -o "$to/bin/$program" "$build/bin/$program"; done
 # The backends of bench_stage and its clock, where it looks for them.
 for library in "$build"/lib/stage/stage_clock.so "$build"/lib/stage/*/libtroupe_*.so; do
+  [[ $host_only == 1 ]] || break
   packed=$to/lib/${library#"$build/lib/"}
   mkdir -p "$(dirname "$packed")"
   strip -o "$packed" "$library"
@@ -43,7 +44,7 @@ modules=$(dirname "$(ldd "$to/bin/ucx_perftest" | awk '$1 ~ /^libucs\.so/ {print
 mkdir -p "$to/lib/ucx"
 cp -L "$modules"/libuct_cma.so.0 "$to/lib/ucx/"
 [[ $host_only == 1 ]] || g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include tests/bench/cuda_profile.cpp -o "$to/lib/profile.so"
-cp scripts/device/run.sh scripts/device/*.py "$to/"
+cp -r scripts/device/run.sh scripts/device/steps scripts/device/*.py "$to/"
 missing=$(LD_LIBRARY_PATH="$to/lib" ldd "$to"/bin/* | { grep 'not found' || true; })
 [[ -z $missing ]] || { echo "bundle.sh: $missing" >&2; exit 1; }
 size_kib=$(du -sk "$to" | cut -f1)

@@ -2,7 +2,9 @@
 """Measures vLLM with the figures of `troupe bench`, a JSON object a line. On the GPU machine, after the peer's
 install_on_device.sh and with its env.sh.
 
-usage: peer.py llama8b|qwen06b [--decode 1,8] [--first-token 128] [--load IN/OUT:REQUESTS]... [--rounds N]
+usage: peer.py llama8b|qwen06b [--decode 1,8] [--first-token 128] [--load IN/OUT:REQUESTS]... [--rounds N] [--defaults]
+
+With --defaults vLLM chooses its own limits of sequences and tokens a step; else they are ours.
 """
 import argparse
 import json
@@ -31,7 +33,10 @@ def main():
     ap.add_argument("--first-token", type=numbers, default=[])
     ap.add_argument("--load", action="append", default=[])
     ap.add_argument("--rounds", type=int, default=2)
+    ap.add_argument("--defaults", action="store_true")
     args = ap.parse_args()
+    if args.defaults:
+        bench_vllm.LIMITS = {k: v for k, v in bench_vllm.LIMITS.items() if k in ("dtype", "max_model_len")}
     config = bench_vllm.LLAMA_8B if args.model == "llama8b" else bench_vllm.QWEN3_06B
     with tempfile.TemporaryDirectory() as out:
         peer = bench_vllm.Offline("large", config, bench_vllm.model_dir(config), out, "")

@@ -3,12 +3,14 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 
+import httpx
 import pytest
 
-from troupe_process import TROUPE, eventually, run, write_cluster
+from troupe_process import TROUPE, Cluster, eventually, run, write_cluster
 
 
 def test_submit_one_prompt(bard):
@@ -117,6 +119,13 @@ def test_check_explains_and_finds_every_mistake(tmp_path):
     good = run("check", write_cluster(tmp_path))
     assert good.returncode == 0, good.stdout + good.stderr
     assert "max_num_seqs" in good.stdout and "default" in good.stdout
+    told = re.search(r"bard/0 on cpu: (\d+) KV blocks of 16 tokens .* weights", good.stdout)
+    with Cluster(tmp_path) as cluster:
+        status = lambda: httpx.get(cluster.url + "/troupe/v1/status").json()
+        assert int(told[1]) == eventually(lambda: status()["replicas"][0]["blocks_total"], "blocks are told")
+    small = run("check", write_cluster(tmp_path, models={"bard": {"kv_cache_memory_bytes": 1000}}))
+    assert small.returncode == 1
+    assert "error: models.bard" in small.stdout and "largest max_model_len that fits" in small.stdout
     file = write_cluster(tmp_path, clutser="x", log_level="loud", edges={"http": 99999},
                          models={"hamlet": {}, "bard": {"max_num_seqs": -1}})
     bad = run("check", file)
@@ -129,7 +138,8 @@ def test_check_explains_and_finds_every_mistake(tmp_path):
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_a_sentence(tmp_path):
     file = write_cluster(tmp_path, devices=["cuda:0"])
-    assert "cuda:0" in run("check", file).stdout
+    checked = run("check", file)
+    assert "bard/0 on cuda:0: cannot be told on this machine: " in checked.stdout and checked.returncode == 0
     done = run("up", file, "--port", "0")
     assert done.returncode == 1
     assert '"cpu"' in done.stderr and ("driver" in done.stderr or "libtroupe_cuda.so" in done.stderr)

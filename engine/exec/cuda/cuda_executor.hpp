@@ -25,6 +25,7 @@ public:
   cuda_executor(executor_options options, device_info device);
   ~cuda_executor() override;
 
+  [[nodiscard]] result<memory_forecast> foresee(std::uint64_t promised) override;
   [[nodiscard]] result<void> load(const load_progress& progress) override;
   [[nodiscard]] const executor_description& describe() const override { return description_; }
   [[nodiscard]] result<void> prepare(const step_batch& step) override;
@@ -78,12 +79,22 @@ private:
   [[nodiscard]] result<void> read_config();
   [[nodiscard]] result<void> load_weights(const load_progress& progress);
   [[nodiscard]] result<void> make_memory();
-  [[nodiscard]] result<std::uint64_t> kv_budget();
+  /// What `taken` bytes leave of the share of the device's memory.
+  [[nodiscard]] std::uint64_t kv_budget(std::uint64_t taken) const;
+  /// The number of blocks in so much memory. `shape` is the rank's part, as in what follows.
+  [[nodiscard]] result<std::uint64_t> plan_blocks(const model_config& shape, std::uint64_t budget,
+                                                  std::uint64_t weight_bytes) const;
+  [[nodiscard]] std::uint64_t bytes_per_block(const model_config& shape) const;
+  [[nodiscard]] device_limits pass_limits() const;
+  [[nodiscard]] input_limits limits_of_inputs(const model_config& shape) const;
+  [[nodiscard]] std::uint64_t sampling_bytes() const;
   [[nodiscard]] result<void> make_caches();
   /// The least number of KV blocks of any rank.
   [[nodiscard]] result<std::uint64_t> agree(std::uint64_t blocks);
   [[nodiscard]] result<void> make_steps();
   [[nodiscard]] result<void> tune(const std::function<void(std::string_view)>& say);
+  /// The device as people are told of it.
+  [[nodiscard]] std::string device_text() const;
   void describe_numerics(std::uint64_t weights);
 
   [[nodiscard]] result<staged_step*> find(step_id step, phase wanted, std::string_view verb);

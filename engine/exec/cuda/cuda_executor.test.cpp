@@ -207,6 +207,7 @@ TEST_CASE("what a GPU cannot hold is a sentence") {
   REQUIRE(!none);
   CHECK(none.error().code == errc::out_of_memory);
   CHECK(none.error().note.find("the largest max_model_len that fits is 32") != std::string::npos);
+  CHECK(make_cuda(options)->foresee(0).error().note == none.error().note);
   options.num_blocks = 100'000'000U;
   CHECK(make_cuda(options)->load({}).error().code == errc::out_of_memory);
   options.num_blocks.reset();
@@ -221,8 +222,17 @@ TEST_CASE("the KV cache takes the share of the GPU that it is given") {
   executor_options options = test::random_options(folder, "bfloat16");
   options.num_blocks.reset();
   options.gpu_memory_utilization = 0.5;
+  const auto told = make_cuda(options)->foresee(0);
+  REQUIRE(told);
+  const auto less = make_cuda(options)->foresee(std::uint64_t{10} << 30U);
+  REQUIRE(less);
   const auto run = make_cuda(options);
   REQUIRE(run->load({}));
+  CHECK(told->num_blocks == Approx(run->describe().num_blocks).epsilon(0.01));
+  CHECK(told->weight_bytes == Approx(run->describe().weight_bytes).epsilon(0.05));
+  CHECK(told->kv_bytes_per_block == run->describe().kv_bytes_per_block);
+  CHECK((told->num_blocks - less->num_blocks) * told->kv_bytes_per_block ==
+        Approx(std::uint64_t{10} << 30U).epsilon(0.01));
   const double taken = static_cast<double>(run->describe().num_blocks) *
                        static_cast<double>(run->describe().kv_bytes_per_block);
   CHECK(taken > 20e9);

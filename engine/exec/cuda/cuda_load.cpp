@@ -177,9 +177,13 @@ result<void> cuda_executor::load_weights(const load_progress& progress) {
   return {};
 }
 
+std::string cuda_executor::device_text() const {
+  return fmt::format("{} (sm_{}{})", device_.name, device_.major, device_.minor);
+}
+
 void cuda_executor::describe_numerics(std::uint64_t weights) {
   description_.kind = "cuda";
-  description_.device = fmt::format("{} (sm_{}{})", device_.name, device_.major, device_.minor);
+  description_.device = device_text();
   description_.architecture = config_.architecture;
   description_.dtype = name_of(compute_);
   description_.kv_cache_dtype = name_of(compute_);
@@ -198,137 +202,6 @@ void cuda_executor::describe_numerics(std::uint64_t weights) {
   print.add(weights);
   config_.add_to(print);
   description_.numerics = print.value();
-}
-
-result<std::uint64_t> cuda_executor::kv_budget() {
-  if (options_.kv_cache_bytes)
-    return *options_.kv_cache_bytes;
-  const auto free = free_bytes();
-  if (!free)
-    return fail(free.error());
-  const std::uint64_t taken = device_.total_bytes - std::min(*free, device_.total_bytes);
-  const auto allowed = static_cast<std::uint64_t>(static_cast<double>(device_.total_bytes) *
-                                                  options_.gpu_memory_utilization);
-  return allowed > taken ? allowed - taken : 0;
-}
-
-result<std::uint64_t> cuda_executor::agree(std::uint64_t blocks) {
-  if (!link_)
-    return blocks;
-  return link_->agree({.numerics = description_.numerics,
-                       .max_model_len = description_.max_model_len,
-                       .block_size = options_.block_size,
-                       .max_num_seqs = options_.max_num_seqs,
-                       .max_num_batched_tokens = description_.max_num_batched_tokens,
-                       .num_blocks = blocks});
-}
-
-result<void> cuda_executor::make_caches() {
-  const auto layers = static_cast<std::uint64_t>(config_.layers);
-  const std::uint64_t half = static_cast<std::uint64_t>(config_.kv_heads * config_.head_dim) *
-                             options_.block_size * kernels::size_of(compute_);
-  const std::uint64_t per_block = 2 * layers * half;
-  const auto budget = kv_budget();
-  if (!budget)
-    return fail(budget.error());
-  // Slots are 32 bits wide.
-  const std::uint64_t most = 0x7FFFFFFFU / options_.block_size;
-  std::uint64_t blocks =
-      std::min(options_.num_blocks ? *options_.num_blocks : *budget / per_block, most);
-  const std::uint64_t one = blocks_of(description_.max_model_len, options_.block_size);
-  if (blocks < one)
-    return fail(errc::out_of_memory,
-                fmt::format("one sequence of max_model_len {} needs {} KV blocks ({} MiB), and "
-                            "there is room for {} beside {} MiB of weights on {}; the largest "
-                            "max_model_len that fits is {}; lower it, raise gpu_memory_utilization "
-                            "({}), or set kv_cache_memory_bytes to {} at least",
-                            description_.max_model_len, one, one * per_block >> 20U, blocks,
-                            description_.weight_bytes >> 20U, device_.name,
-                            blocks * options_.block_size, options_.gpu_memory_utilization,
-                            one * per_block));
-  const auto least = agree(blocks);
-  if (!least)
-    return fail(least.error());
-  blocks = *least;
-  auto memory =
-      device_buffer::make(blocks * per_block, fmt::format("a KV cache of {} blocks", blocks));
-  if (!memory)
-    return fail(memory.error());
-  kv_ = std::move(*memory);
-  for (std::uint64_t layer = 0; layer < layers; ++layer)
-    caches_.push_back({.k = kv_.as<std::byte>() + 2 * layer * half * blocks,
-                       .v = kv_.as<std::byte>() + (2 * layer + 1) * half * blocks,
-                       .type = compute_,
-                       .blocks = static_cast<std::int64_t>(blocks),
-                       .block_size = static_cast<std::int32_t>(options_.block_size),
-                       .kv_heads = static_cast<std::int32_t>(config_.kv_heads),
-                       .dim = static_cast<std::int32_t>(config_.head_dim)});
-  description_.num_blocks = static_cast<std::uint32_t>(blocks);
-  description_.kv_bytes_per_block = per_block;
-  return {};
-}
-
-result<void> cuda_executor::make_steps() {
-  const input_limits limits{
-      .rows = description_.max_num_batched_tokens,
-      .sequences = options_.max_num_seqs,
-      .table_entries =
-          options_.max_num_seqs * blocks_of(description_.max_model_len, options_.block_size),
-      .group = static_cast<std::int32_t>(config_.heads / config_.kv_heads),
-      .kv_heads = static_cast<std::int32_t>(config_.kv_heads),
-      .dim = static_cast<std::int32_t>(config_.head_dim),
-      .prefill_rows = options_.deterministic ? kernels::cuda::prefill_tile_rows
-                                             : kernels::cuda::wide_tile_rows};
-  auto inputs = device_inputs::make(limits);
-  if (!inputs)
-    return fail(inputs.error());
-  inputs_ = std::move(*inputs);
-  for (staged_step& staged : steps_) {
-    auto host = host_inputs::make(limits);
-    auto outcome = pinned_buffer::make(options_.max_num_seqs * sizeof(std::int32_t), "outcomes");
-    auto likelihoods =
-        pinned_buffer::make(options_.max_num_seqs * sizeof(device_likelihood), "likelihoods");
-    if (!host || !outcome)
-      return fail(host ? outcome.error() : host.error());
-    if (!likelihoods)
-      return fail(likelihoods.error());
-    staged.inputs = std::move(*host);
-    staged.outcome = std::move(*outcome);
-    staged.likelihoods = std::move(*likelihoods);
-    for (event* const mark : {&staged.begun, &staged.forwarded, &staged.done}) {
-      auto made = make_event(true);
-      if (!made)
-        return fail(made.error());
-      *mark = std::move(*made);
-    }
-  }
-  struct wanted {
-    device_buffer* to;
-    std::size_t bytes;
-  };
-  const std::size_t tokens = most_steps * options_.max_num_seqs * sizeof(std::int32_t);
-  for (const auto& [to, bytes] :
-       {wanted{&sampled_, tokens}, wanted{&outcome_, tokens},
-        wanted{&likelihoods_, most_steps * options_.max_num_seqs * sizeof(device_likelihood)},
-        wanted{&scratch_, options_.max_num_seqs * sizeof(sampling_scratch)}}) {
-    auto memory = device_buffer::make(bytes, "sampling");
-    if (!memory)
-      return fail(memory.error());
-    *to = std::move(*memory);
-  }
-  return {};
-}
-
-result<void> cuda_executor::make_memory() {
-  const device_limits limits{
-      .rows = std::max<std::int64_t>(description_.max_num_batched_tokens, options_.max_num_seqs),
-      .picked = options_.max_num_seqs,
-      .positions = description_.max_model_len};
-  if (auto made = model_->reserve(limits); !made)
-    return made;
-  if (auto made = make_steps(); !made)
-    return made;
-  return make_caches();
 }
 
 result<void> cuda_executor::tune(const std::function<void(std::string_view)>& say) {

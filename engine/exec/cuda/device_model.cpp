@@ -118,21 +118,45 @@ result<device_model::layer> device_model::load_layer(const load_context& from,
   return made;
 }
 
-result<device_model> device_model::load(const load_context& from, weight_uploader& bring,
-                                        bool deterministic, rank_link* link) {
-  const model_config& c = from.config;
-  if (auto split = check_shards(c, from.shard.ranks); !split)
+result<device_model> device_model::plan(const model_config& whole, const model_shard& shard,
+                                        dtype compute, bool deterministic) {
+  if (auto split = check_shards(whole, shard.ranks); !split)
     return fail(split.error());
   device_model made;
-  made.config_ = config_of_shard(c, from.shard);
-  made.shard_ = from.shard;
-  made.link_ = link;
-  made.compute_ = from.compute;
-  made.ordered_ = deterministic || from.compute == dtype::f32;
-  if (auto known = family_of(c); !known)
+  made.config_ = config_of_shard(whole, shard);
+  made.shard_ = shard;
+  made.compute_ = compute;
+  made.ordered_ = deterministic || compute == dtype::f32;
+  if (auto known = family_of(whole); !known)
     return fail(known.error());
   if (auto good = check_shape(made.config_); !good)
     return fail(good.error());
+  return made;
+}
+
+std::uint64_t device_model::weight_bytes(std::int64_t positions) const {
+  const model_config& c = config_;
+  const std::uint64_t size = kernels::size_of(compute_);
+  const auto own_rows = static_cast<std::uint64_t>(range_of_shard(c.vocab_size, shard_).size());
+  const std::uint64_t head =
+      c.tie_word_embeddings ? 0 : own_rows * static_cast<std::uint64_t>(c.hidden_size);
+  const auto rules = family_of(c);
+  const std::int64_t norms = (2 * c.layers + 1) * c.hidden_size +
+                             (rules && rules->qk_norm ? 2 * c.layers * c.head_dim : 0);
+  // cos and sin of half a head each.
+  const std::int64_t rope = positions * c.head_dim;
+  return (c.layer_elements() + c.table_elements() + head) * size +
+         static_cast<std::uint64_t>(norms + rope) * sizeof(float);
+}
+
+result<device_model> device_model::load(const load_context& from, weight_uploader& bring,
+                                        bool deterministic, rank_link* link) {
+  const model_config& c = from.config;
+  auto planned = plan(c, from.shard, from.compute, deterministic);
+  if (!planned)
+    return planned;
+  device_model made = std::move(*planned);
+  made.link_ = link;
   chain all;
   all.take(made.table_, [&] {
     const std::array<matrix_part, 1> parts{{{"model.embed_tokens.weight", c.vocab_size}}};
@@ -165,34 +189,42 @@ result<device_model> device_model::load(const load_context& from, weight_uploade
   return made;
 }
 
-result<void> device_model::reserve(const device_limits& limits) {
+std::array<device_model::work_part, 11>
+device_model::work_parts(const device_limits& limits) const noexcept {
   const model_config& c = config_;
   const std::int64_t query = c.heads * c.head_dim;
   const std::int64_t kv = c.kv_heads * c.head_dim;
   const auto size = static_cast<std::int64_t>(kernels::size_of(compute_));
-  struct wanted {
-    device_buffer* to;
-    std::int64_t bytes;
-  };
-  const std::array<wanted, 11> all{{{&workspace_, std::int64_t{64} << 20U},
-                                    {&residual_, limits.rows * c.hidden_size * 4},
-                                    {&normed_, limits.rows * c.hidden_size * size},
-                                    {&qkv_, limits.rows * (query + 2 * kv) * size},
-                                    {&query_, limits.rows * query * size},
-                                    {&attended_, limits.rows * query * size},
-                                    {&gate_up_, limits.rows * 2 * c.intermediate_size * size},
-                                    {&gated_, limits.rows * c.intermediate_size * size},
-                                    {&delta_, limits.rows * c.hidden_size * size},
-                                    {&gathered_, gathered_bytes(limits)},
-                                    {&logits_, limits.picked * c.vocab_size * 4}}};
-  for (const wanted& one : all) {
+  using self = device_model;
+  return {{{&self::workspace_, std::int64_t{64} << 20U},
+           {&self::residual_, limits.rows * c.hidden_size * 4},
+           {&self::normed_, limits.rows * c.hidden_size * size},
+           {&self::qkv_, limits.rows * (query + 2 * kv) * size},
+           {&self::query_, limits.rows * query * size},
+           {&self::attended_, limits.rows * query * size},
+           {&self::gate_up_, limits.rows * 2 * c.intermediate_size * size},
+           {&self::gated_, limits.rows * c.intermediate_size * size},
+           {&self::delta_, limits.rows * c.hidden_size * size},
+           {&self::gathered_, gathered_bytes(limits)},
+           {&self::logits_, limits.picked * c.vocab_size * 4}}};
+}
+
+std::uint64_t device_model::work_bytes(const device_limits& limits) const {
+  std::uint64_t bytes = 0;
+  for (const work_part& one : work_parts(limits))
+    bytes += static_cast<std::uint64_t>(one.bytes);
+  return bytes;
+}
+
+result<void> device_model::reserve(const device_limits& limits) {
+  for (const work_part& one : work_parts(limits)) {
     if (one.bytes == 0)
       continue;
     auto memory = device_buffer::make(static_cast<std::size_t>(one.bytes),
                                       fmt::format("working memory for {} rows", limits.rows));
     if (!memory)
       return fail(memory.error());
-    *one.to = std::move(*memory);
+    this->*one.to = std::move(*memory);
   }
   auto library = kernels::cuda::matmul_library::make(workspace_.data(), workspace_.size());
   if (!library)

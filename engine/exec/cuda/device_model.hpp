@@ -5,6 +5,8 @@
 #include "engine/exec/cuda/weight_uploader.hpp"
 #include "kernels/cuda/matmul.hpp"
 
+#include <array>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -39,6 +41,15 @@ struct device_limits {
 /// f32 and summed as a tree; the logits are gathered, so all ranks have all of them.
 class device_model {
 public:
+  /// The shape alone, to be asked what it will take.
+  /// @errors unsupported: an architecture or a shape without a kernel, a split that does not divide
+  [[nodiscard]] static result<device_model> plan(const model_config& whole,
+                                                 const model_shard& shard, kernels::dtype compute,
+                                                 bool deterministic);
+  /// Bytes of the device that load() takes, with rope tables for so many positions.
+  [[nodiscard]] std::uint64_t weight_bytes(std::int64_t positions) const;
+  /// Bytes of the device that reserve() takes.
+  [[nodiscard]] std::uint64_t work_bytes(const device_limits& limits) const;
   /// `link` ties the ranks of from.shard and outlives the model; null for one rank.
   /// @errors as the loader's; unsupported: an architecture or a shape without a kernel
   [[nodiscard]] static result<device_model> load(const load_context& from, weight_uploader& bring,
@@ -134,6 +145,12 @@ private:
   /// Columns of the logits that a rank has at most.
   [[nodiscard]] std::int64_t part_cols() const noexcept;
   [[nodiscard]] std::int64_t gathered_bytes(const device_limits& limits) const noexcept;
+  /// A part of the working memory.
+  struct work_part {
+    device_buffer device_model::*to;
+    std::int64_t bytes;
+  };
+  [[nodiscard]] std::array<work_part, 11> work_parts(const device_limits& limits) const noexcept;
   [[nodiscard]] const device_buffer& head() const {
     return config_.tie_word_embeddings ? table_ : head_;
   }

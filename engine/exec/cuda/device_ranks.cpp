@@ -12,7 +12,7 @@ std::int64_t device_model::part_cols() const noexcept {
 }
 
 std::int64_t device_model::gathered_bytes(const device_limits& limits) const noexcept {
-  if (link_ == nullptr)
+  if (shard_.whole())
     return 0;
   const std::int64_t logits = limits.picked * part_cols();
   const std::int64_t sums = ordered_ ? limits.rows * config_.hidden_size : 0;

@@ -60,6 +60,11 @@ struct input_layout {
   }
 };
 
+std::uint64_t partial_bytes(const input_limits& limits) {
+  return most_partials * static_cast<std::uint64_t>(limits.kv_heads) *
+         static_cast<std::uint64_t>(kernels::cuda::partial_floats(limits.dim)) * sizeof(float);
+}
+
 } // namespace
 
 result<host_inputs> host_inputs::make(const input_limits& limits) {
@@ -144,6 +149,10 @@ void host_inputs::pad(std::uint32_t rows) {
   }
 }
 
+std::uint64_t device_inputs::bytes_for(const input_limits& limits) {
+  return input_layout{limits}.end + partial_bytes(limits);
+}
+
 result<device_inputs> device_inputs::make(const input_limits& limits) {
   device_inputs made;
   made.limits_ = limits;
@@ -151,10 +160,7 @@ result<device_inputs> device_inputs::make(const input_limits& limits) {
   if (!memory)
     return fail(memory.error());
   made.memory_ = std::move(*memory);
-  const std::uint64_t floats =
-      most_partials * static_cast<std::uint64_t>(limits.kv_heads) *
-      static_cast<std::uint64_t>(kernels::cuda::partial_floats(limits.dim));
-  auto partials = device_buffer::make(floats * sizeof(float), "partial results of attention");
+  auto partials = device_buffer::make(partial_bytes(limits), "partial results of attention");
   if (!partials)
     return fail(partials.error());
   made.partials_ = std::move(*partials);

@@ -74,6 +74,8 @@ private:
 class device_inputs {
 public:
   [[nodiscard]] static result<device_inputs> make(const input_limits& limits);
+  /// Bytes of the device that make() takes.
+  [[nodiscard]] static std::uint64_t bytes_for(const input_limits& limits);
 
   /// Copies a step's inputs over; ordered on the stream.
   [[nodiscard]] result<void> send(const host_inputs& from, stream_ref on);

@@ -55,7 +55,7 @@ struct engine_args {
   /// Tokens of one step. Empty until measured; see `with_measured`.
   setting<std::optional<std::uint32_t>> max_num_batched_tokens;
   setting<std::uint32_t> block_size{16, {}};
-  /// Bytes of the KV cache of one replica; empty: `plan_kv_cache` decides.
+  /// Bytes of the KV cache of one replica; empty: the executor decides.
   setting<std::optional<std::uint64_t>> kv_cache_memory_bytes;
   setting<std::optional<std::uint32_t>> num_gpu_blocks_override;
   /// The share of a GPU's memory that the model may take, weights and KV cache together.

@@ -1,0 +1,73 @@
+# shellcheck shell=bash disable=SC2154
+# Servers from outside: the GPU's answers against the CPU's, endurance, start.
+# Sourced by run.sh.
+
+step_serve() {
+  local begin=$SECONDS kind same=0 i
+  printf '{"model_repository": "%s/examples/models"}' "$PWD" >"$out/cluster.json"
+  local gpu=(--set 'devices=["cuda:0"]' --set models.bard.gpu_memory_utilization=0.3)
+  serve_on serve_cpu 18431 --set models.bard.dtype=float32 || note serve "FAILED: the CPU server"
+  serve_on serve_fp32 18432 "${gpu[@]}" --set models.bard.dtype=float32 || { note serve "FAILED: not ready"; return; }
+  serve_on serve_bf16 18433 "${gpu[@]}" || note serve "FAILED: bf16 not ready"
+  for kind in greedy seeded; do
+    if [[ "$(text_of "$texts/serve_cpu.$kind")" == "$(text_of "$texts/serve_fp32.$kind")" ]]; then
+      note "serve $kind" "the text of the GPU in float32 is the CPU's"
+    else
+      note "serve $kind" "FAILED: the GPU's text in float32 is not the CPU's"
+      head -c 300 "$texts/serve_cpu.$kind"; echo; head -c 300 "$texts/serve_fp32.$kind"; echo
+    fi
+  done
+  for i in {1..16}; do
+    [[ "$(text_of "$texts/serve_cpu.many.$i")" == "$(text_of "$texts/serve_fp32.many.$i")" ]] && same=$((same + 1))
+  done
+  note "serve 16 at once" "$same of 16 texts are the CPU's"
+  note "serve stream" "$(grep -c '^data: ' "$texts/serve_bf16.stream") events, ends with $(grep '^data: ' "$texts/serve_bf16.stream" | tail -n 1 | head -c 20)"
+  tail -c +1 "$texts"/*.greedy "$texts"/*.seeded >"$out/serve_texts.txt"
+  note "serve bf16 says" "$(text_of "$texts/serve_bf16.greedy" | tr '\n' '/' | head -c 90)"
+  note "serve" "$(grep -h '^ready after' "$out"/serve_*.log | tr '\n' ' '), $((SECONDS - begin)) s in all"
+}
+
+# SOAK_SECONDS of 256 streams of the 8B, a part of which are cut off at random.
+step_soak() {
+  local seconds=${SOAK_SECONDS:-360}
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  up_file /tmp/troupe-llama8b/cluster.json $((seconds + 90)) soak_server 18451 --set 'devices=["cuda:0"]' || { down; note soak "FAILED: not ready"; return; }
+  # The process below `timeout`.
+  one soak $((seconds + 60)) python3 "$from"/soak.py http://127.0.0.1:18451 llama8b "$(pgrep -P "$server" || echo "$server")" "$seconds"
+  note soak "$(tail -n 1 "$out/soak.log" | head -c 400)"
+  down
+}
+# What `troupe check` foresees of the 8B's memory beside what a server then has.
+step_memory8b() {
+  local told had
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  one check8b 30 "$from/bin/troupe" check /tmp/troupe-llama8b/cluster.json --set 'devices=["cuda:0"]'
+  told=$(sed -n 's/.* on cuda:0: \([0-9]*\) KV blocks.*/\1/p' "$out/check8b.log")
+  up_file /tmp/troupe-llama8b/cluster.json 60 memory_server 18452 --set 'devices=["cuda:0"]' || { down; note memory8b "FAILED: not ready"; return; }
+  sleep 1
+  had=$(curl -sS -m 5 http://127.0.0.1:18452/troupe/v1/status | python3 -c 'import json, sys; print(json.load(sys.stdin)["replicas"][0]["blocks_total"])')
+  down
+  note memory8b "check foresees $told KV blocks, the server has $had: $(grep ' on cuda:0: ' "$out/check8b.log" | head -c 300)"
+}
+# From the start of the process to the first token, the 8B's 16 GB in the page cache; vLLM too, where it is installed.
+step_coldstart() {
+  local begin
+  python3 "$from"/models.py /tmp/troupe-file llama8b "${limits[@]}" 'load_format="auto"'
+  python3 "$from"/weights.py /tmp/troupe-file/hf
+  cat /tmp/troupe-file/hf/model.safetensors >/dev/null
+  one coldstart 90 python3 tests/bench/start.py "$from/bin/troupe" /tmp/troupe-file/cluster.json --model llama8b --rounds 5 --set 'devices=["cuda:0"]'
+  note coldstart "$(tail -n 1 "$out/coldstart.log" | head -c 300)"
+  [[ -e /tmp/peer/env.sh ]] || return
+  begin=$SECONDS
+  (
+    # shellcheck disable=SC1091
+    . /tmp/peer/env.sh
+    exec setsid python3 -m vllm.entrypoints.cli.main serve /tmp/troupe-file/hf --host 127.0.0.1 --port 8322 \
+      --dtype bfloat16 --max-model-len 9216 --max-num-seqs 256 --max-num-batched-tokens 8192
+  ) >"$out/coldstart.vllm.log" 2>&1 &
+  local serving=$!
+  until curl -sf -m 20 http://127.0.0.1:8322/v1/completions -H 'content-type: application/json' \
+    -d '{"model":"/tmp/troupe-file/hf","prompt":"aaab","max_tokens":1}' >/dev/null || ((SECONDS - begin > 150)); do sleep 0.2; done
+  note "coldstart vLLM" "$((SECONDS - begin)) s to the first token"
+  end_peer "$serving"
+}
