@@ -32,7 +32,7 @@ std::string words_of(const engine::memory_forecast& told) {
 class replica_forecast {
 public:
   replica_forecast(const config::cluster_config& cluster, const placed_replica& replica)
-      : model_{cluster.models[replica.model]}, replica_{replica},
+      : model_{engine_of(cluster, replica.model)}, replica_{replica},
         group_{replica.ranks.size() == 1
                    ? decltype(group_){nullptr}
                    : engine::make_local_group(static_cast<std::uint32_t>(replica.ranks.size()))} {
@@ -68,7 +68,10 @@ public:
 
 private:
   [[nodiscard]] std::string where(std::uint32_t rank) const {
-    return fmt::format("{}/{}{} on {}", model_.name, replica_.instance,
+    const auto versions = model_.triton.versions.size();
+    return fmt::format("{}{}/{}{} on {}", model_.name,
+                       versions > 1 ? fmt::format(" version {}", model_.version) : "",
+                       replica_.instance,
                        replica_.ranks.size() == 1 ? "" : fmt::format(" rank {}", rank),
                        to_string(replica_.ranks[rank].device));
   }
