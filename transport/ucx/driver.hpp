@@ -6,6 +6,7 @@
 #include "transport/ucx/resolve.hpp"
 #include "troupe/transport/buffer_pool.hpp"
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <string>
@@ -39,6 +40,11 @@ public:
   [[nodiscard]] bool is_closing() const noexcept { return !closing_.empty(); }
   /// Something broke in a call that was not made by progress().
   [[nodiscard]] bool is_pressing() const noexcept { return !broken_.empty(); }
+  /// Payloads wait that this thread copies itself.
+  [[nodiscard]] bool has_copies() const noexcept {
+    return std::any_of(waiting_.begin(), waiting_.end(),
+                       [](const auto& line) { return !line.second.empty(); });
+  }
   /// Sends that UCX has not completed.
   [[nodiscard]] std::uint64_t sends_open() const noexcept { return sends_open_; }
   /// Steps the ends of all endpoints up to a deadline; then destroys what can be destroyed.

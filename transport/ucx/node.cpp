@@ -15,6 +15,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+/// With fewer cores a second thread to call the user is in the way of actors.
+constexpr unsigned courier_cores = 4;
 /// How often ending endpoints take a step when nothing else happens.
 constexpr auto closing_step = 2ms;
 
@@ -42,7 +44,12 @@ result<std::unique_ptr<transport>> make(options how, handler& user) {
 
 node::node(options how, handler& user)
     : options_{std::move(how)}, user_{user}, door_{options_.node.limits}, driver_{this_process()},
-      mesh_{settings_of(options_, waker_), driver_, door_} {
+      mesh_{settings_of(options_, waker_), driver_, door_}, courier_{[this](delivery& what) {
+                                                                       call_user(what);
+                                                                     },
+                                                                     options_.spin} {
+  if (options_.cores == 0)
+    options_.cores = std::max(1U, std::thread::hardware_concurrency());
   driver_.serve(mesh_);
 }
 
@@ -193,26 +200,37 @@ bool node::turn() {
     active = true;
   }
   mesh_.flush(now);
-  mesh_.take_events(events_);
-  return active || !events_.empty();
+  mesh_.take_events(delivery_.events);
+  copies_wait_ = driver_.has_copies();
+  return active || !delivery_.events.empty();
 }
 
-/// Calls the user, without a lock.
+/// Without a lock.
 void node::hand_over() {
-  for (const auto& what : events_)
-    deliver(what, user_);
-  events_.clear();
-  if (jobs_waiting_.load(std::memory_order_seq_cst) == 0)
-    return;
-  std::vector<std::function<void()>> jobs;
-  {
+  const bool has_jobs = jobs_waiting_.load(std::memory_order_seq_cst) != 0;
+  if (has_jobs) {
     const std::lock_guard guard{jobs_mutex_};
-    jobs.swap(jobs_);
+    delivery_.jobs.swap(jobs_);
     jobs_waiting_.store(0, std::memory_order_seq_cst);
   }
-  for (const auto& job : jobs)
+  if (delivery_.empty())
+    return;
+  // Who has begun must have ended: the user sees everything in its order.
+  if (courier_.busy() || (copies_wait_ && options_.cores >= courier_cores))
+    courier_.give(delivery_);
+  else
+    call_user(delivery_);
+  if (has_jobs)
+    last_active_ = now_here();
+}
+
+void node::call_user(delivery& what) {
+  for (const auto& one : what.events)
+    deliver(one, user_);
+  for (const auto& job : what.jobs)
     job();
-  last_active_ = now_here();
+  what.events.clear();
+  what.jobs.clear();
 }
 
 bool node::may_spin(time_point now) const {
@@ -278,9 +296,11 @@ void node::end() {
     const std::lock_guard guard{mutex_};
     mesh_.close_all(now_here());
     driver_.shut_down(now_here() + 3s);
-    mesh_.take_events(events_);
+    mesh_.take_events(delivery_.events);
+    copies_wait_ = false;
   }
   hand_over();
+  courier_.stop();
 }
 
 void node::stop() {

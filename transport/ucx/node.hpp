@@ -1,5 +1,6 @@
 #pragma once
 
+#include "transport/ucx/courier.hpp"
 #include "transport/ucx/driver.hpp"
 #include "transport/ucx/waker.hpp"
 #include "troupe/transport/ucx.hpp"
@@ -17,6 +18,7 @@ namespace troupe::net::ucx {
 /// One mutex guards mesh, driver and worker. The progress thread holds it while it works and lets
 /// it go while it calls the user; a sender that finds it free sends in its own thread, and else
 /// leaves its message in a queue that the holder of the mutex empties first, which keeps the order.
+/// While payloads wait to be copied here, and cores are to spare, a courier calls the user.
 class node final : public transport {
 public:
   node(options how, handler& user);
@@ -63,7 +65,9 @@ private:
   bool take_queue(time_point now);
   void run();
   bool turn();
+  /// Has the user called with what came, here or by the courier.
   void hand_over();
+  void call_user(delivery& what);
   void sleep();
   void end();
   void dial_named(dial_id id, const address& where);
@@ -86,7 +90,10 @@ private:
   std::atomic<std::uint64_t> next_dial_ = 1;
   std::mutex lookups_mutex_;
   std::vector<std::thread> lookups_;
-  std::vector<event> events_;
+  delivery delivery_;
+  /// Whether payloads wait to be copied by the progress thread.
+  bool copies_wait_ = false;
+  courier courier_;
   bool listens_ = false;
   std::atomic<bool> stopping_ = false;
   std::once_flag stopped_;

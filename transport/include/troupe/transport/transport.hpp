@@ -131,9 +131,10 @@ struct peer_stats {
 /// Identifies one call of dial() in its outcome.
 enum class dial_id : std::uint64_t {};
 
-/// What a transport tells its user. Everything is called on the progress thread, one call at a
-/// time, without a lock of the transport held: a handler may call any function of the transport but
-/// stop(). A handler that computes or blocks holds up all peers.
+/// What a transport tells its user. Everything is called on the progress thread, or on one that it
+/// has call for it while it copies: one call at a time, without a lock of the transport held. A
+/// handler may call any function of the transport but stop(). One that computes or blocks holds up
+/// all peers.
 class handler {
 public:
   virtual ~handler() = default;

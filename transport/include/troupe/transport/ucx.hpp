@@ -26,6 +26,9 @@ struct options {
   /// How long the progress thread looks for work before it sleeps. 0 sleeps at once: right where
   /// compute threads own all cores.
   duration spin = std::chrono::microseconds{50};
+  /// Cores to count on; 0 asks the machine. With four or more a second thread calls the user while
+  /// the progress thread copies payloads.
+  unsigned cores = 0;
 };
 
 /// Starts a node with its progress thread.
@@ -33,7 +36,8 @@ struct options {
 /// Nothing is encrypted: the secret keeps strangers out, not eavesdroppers. Use private networks.
 /// UCX_* variables that UCX 1.13 reads only from the environment are set in this process, where the
 /// operator has not set them; so make the first node before other threads read the environment.
-/// @param user outlives the node; called on the progress thread
+/// @param user outlives the node; called on the progress thread or, while that copies payloads, on
+///        its courier, by one of them at a time
 /// @errors unsupported: no such lanes here; io_failure
 [[nodiscard]] result<std::unique_ptr<transport>> make(options how, handler& user);
 
