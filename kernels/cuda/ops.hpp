@@ -39,6 +39,8 @@ struct shortcuts {
   std::int64_t skinny_rows = 2;
   /// Whether narrow_matmul() is a candidate.
   bool narrow = true;
+  /// skinny_matmul()'s blocks are dealt out evenly to the SMs, however full these are.
+  bool even_blocks = true;
   /// Attention of prompts by the products of warpgroups, where heads have 128 elements.
   bool warpgroups = true;
   /// Products of many rows add to the residual themselves.

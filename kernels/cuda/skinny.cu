@@ -19,7 +19,8 @@ constexpr int ahead = 4;
 constexpr int width = 8;
 
 /// Blocks that are on the device at once, or a few more.
-constexpr std::int64_t resident_blocks = 132 * 8;
+constexpr std::int64_t multiprocessors = 132;
+constexpr std::int64_t resident_blocks = multiprocessors * 8;
 
 /// The sum of eight products of bf16 numbers on top of `sum`, in their order.
 __device__ __forceinline__ float dot(const uint4& x, const uint4& y, float sum) {
@@ -126,8 +127,18 @@ void launch_kernel(const ordered_matmul_args& args, cudaStream_t stream) {
   const int brought = shortcuts_taken().early_launch && shortcuts_taken().read_ahead
                           ? static_cast<int>(shortcuts_taken().ahead_bytes / 16 / streams)
                           : 0;
-  launch_early(skinny_kernel<Rows, Out, Gated>,
-               {dim3(static_cast<unsigned>(blocks)), 32 * warps, 0, stream}, args, brought);
+  auto* const kernel = skinny_kernel<Rows, Out, Gated>;
+  // So much shared memory that an SM holds its share of the blocks and not one more: blocks that
+  // come early would else gather where the kernel in front ends first.
+  constexpr std::int64_t most_shared = 226 << 10U;
+  const std::int64_t share = (blocks + multiprocessors - 1) / multiprocessors;
+  const auto shared = static_cast<std::size_t>(
+      shortcuts_taken().even_blocks && share <= 8 ? most_shared / (share + 1) / 16 * 16 + 256 : 0);
+  if (shared > 0)
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(shared));
+  launch_early(kernel, {dim3(static_cast<unsigned>(blocks)), 32 * warps, shared, stream}, args,
+               brought);
 }
 
 template <int Rows, bool Gated>
