@@ -102,6 +102,52 @@ TEST_CASE("what a library cannot honour is an error with both sides") {
   }
 }
 
+TEST_CASE("batches are made where a library wants them and nobody chose otherwise") {
+  struct row {
+    const char* written;
+    bool wants;
+    std::vector<std::uint32_t> preferred;
+    bool batches;
+  };
+  const row rows[] = {
+      {"", true, {4}, true},
+      {"", false, {}, false},
+      {"max_batch_size: 1", true, {}, false},
+      {"max_batch_size: 3 dynamic_batching { }", false, {3}, true},
+      {"dynamic_batching { preferred_batch_size: [ 3, 2 ] }", true, {3, 2}, true},
+      {"max_batch_size: 0 dynamic_batching { max_queue_delay_microseconds: 7 }", true, {}, true},
+  };
+  for (const auto& r : rows) {
+    test_repository repo;
+    repo.write("models/echo/1/nothing", "");
+    repo.write(pbtxt, std::string{"backend: \"echo\"\n"} + r.written);
+    CAPTURE(r.written);
+    auto needs = echo();
+    needs.dynamic_batching = r.wants;
+    const auto model = repo.load(with(needs)).custom_models.at(0);
+    REQUIRE(model.dynamic_batching.has_value() == r.batches);
+    if (r.batches)
+      CHECK(model.dynamic_batching->preferred_batch_sizes == r.preferred);
+    CHECK(model.without_effect.empty() ==
+          (std::string_view{r.written}.find("delay") == std::string_view::npos));
+  }
+}
+
+TEST_CASE("what is not done for a library is refused by name") {
+  const std::pair<const char*, const char*> rows[] = {
+      {"sequence_batching { }", "not kept together"},
+      {"instance_group { count: 2 } dynamic_batching { preserve_ordering: true }", "has 2"},
+      {"dynamic_batching { preferred_batch_size: 5 }", "max_batch_size 4"},
+  };
+  for (const auto& [written, complaint] : rows) {
+    test_repository repo;
+    repo.write("models/echo/1/nothing", "");
+    repo.write(pbtxt, std::string{"backend: \"echo\"\n"} + written);
+    CAPTURE(written);
+    CHECK(contains(all_of(repo.check(with(echo()))), complaint));
+  }
+}
+
 TEST_CASE("a hybrid has the engine's arguments and keys of its own") {
   test_repository repo;
   backend_needs needs;

@@ -224,6 +224,23 @@ std::vector<backend_tensor> rows_of(const std::vector<needed_tensor>& tensors) {
   return rows;
 }
 
+/// As Triton: batches are made where the backend wants them and nobody chose otherwise, and the
+/// largest is preferred unless sizes are written.
+void complete_batching(triton_draft& draft, const backend_needs& needs) {
+  auto& m = draft.message;
+  const bool free = m.scheduling_choice_case() == inference::ModelConfig::SCHEDULING_CHOICE_NOT_SET;
+  if (needs.dynamic_batching && free && m.max_batch_size() > 1) {
+    m.mutable_dynamic_batching();
+    draft.origins["dynamic_batching"] = {origin_kind::auto_completion, "", 0,
+                                         fmt::format("backend {}", m.backend())};
+  }
+  if (!m.has_dynamic_batching() || m.max_batch_size() < 1 ||
+      m.dynamic_batching().preferred_batch_size_size() > 0)
+    return;
+  m.mutable_dynamic_batching()->add_preferred_batch_size(m.max_batch_size());
+  draft.origins["dynamic_batching.preferred_batch_size"] = {};
+}
+
 } // namespace
 
 void complete_for_library(triton_draft& draft, const backend_needs& needs, diagnostic_sink& sink) {
@@ -231,6 +248,7 @@ void complete_for_library(triton_draft& draft, const backend_needs& needs, diagn
   const auto inputs = rows_of(needs.inputs);
   const auto outputs = rows_of(needs.outputs);
   complete_for_backend(draft, {name, inputs, outputs, needs.max_batch_size, needs.decoupled}, sink);
+  complete_batching(draft, needs);
 }
 
 void complete_defaults(triton_draft& draft, bool engine, std::uint32_t instances,

@@ -54,5 +54,7 @@ void check_draft(const triton_draft& draft, std::string_view directory, diagnost
 
 /// What the engine does not do with a field, or refuses.
 void check_for_engine(const triton_draft& draft, diagnostic_sink& sink);
+/// What is not done for a library that stands alone.
+void check_for_library(const triton_draft& draft, diagnostic_sink& sink);
 
 } // namespace troupe::config

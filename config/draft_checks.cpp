@@ -197,4 +197,24 @@ void check_for_engine(const triton_draft& draft, diagnostic_sink& sink) {
   }
 }
 
+void check_for_library(const triton_draft& draft, diagnostic_sink& sink) {
+  field_errors wrong{draft, sink};
+  const auto& m = draft.message;
+  std::int64_t instances = 0;
+  for (const auto& group : m.instance_group())
+    instances += std::max(group.count(), 1);
+  if (m.dynamic_batching().preserve_ordering() && instances > 1)
+    wrong.at("dynamic_batching.preserve_ordering",
+             fmt::format("answers keep the order of requests with one instance only, and {} has "
+                         "{}; remove the line, or all instances but one",
+                         m.name(), instances),
+             errc::unsupported);
+  if (m.has_sequence_batching())
+    wrong.at(
+        "sequence_batching",
+        "requests of a sequence are not kept together for backends of people's own; remove the "
+        "block, and let the client send what a request needs",
+        errc::unsupported);
+}
+
 } // namespace troupe::config

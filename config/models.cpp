@@ -147,6 +147,7 @@ std::optional<read_model_result> read_whole_model(const repository_entry& entry,
     check_for_engine(*draft, sink);
   } else if (needs) {
     complete_for_library(*draft, *needs, sink);
+    check_for_library(*draft, sink);
   } else {
     check_custom(*draft, context.options.capabilities, sink);
   }

@@ -41,11 +41,15 @@ queue_policy view_of(const inference::ModelQueuePolicy& policy) {
 }
 
 dynamic_batching view_of(const inference::ModelDynamicBatching& batching, const origin& from) {
-  dynamic_batching out{.priority_levels = batching.priority_levels(),
+  dynamic_batching out{.preferred_batch_sizes = {},
+                       .max_queue_delay_us = batching.max_queue_delay_microseconds(),
+                       .priority_levels = batching.priority_levels(),
                        .default_priority_level = batching.default_priority_level(),
                        .default_queue_policy = view_of(batching.default_queue_policy()),
                        .priority_queue_policy = {},
                        .from = from};
+  for (const auto size : batching.preferred_batch_size())
+    out.preferred_batch_sizes.push_back(static_cast<std::uint32_t>(std::max(size, 1)));
   for (const auto& [level, policy] : batching.priority_queue_policy())
     out.priority_queue_policy.emplace(level, view_of(policy));
   return out;
@@ -104,6 +108,15 @@ void list_idle(const triton_draft& draft, triton_model& out) {
   }
 }
 
+/// Of a library whose requests all go alone.
+void list_batches_of_one(const triton_draft& draft, triton_model& out) {
+  for (const auto& [path, from] : draft.origins)
+    if (path == "dynamic_batching.preferred_batch_size" ||
+        path == "dynamic_batching.max_queue_delay_microseconds")
+      out.without_effect.push_back(
+          {path, from, fmt::format("max_batch_size is {}", draft.message.max_batch_size())});
+}
+
 std::string bytes_of(const inference::ModelConfig& message) {
   std::string bytes;
   {
@@ -148,6 +161,8 @@ triton_model make_triton_model(const triton_draft& draft, const repository_entry
   out.response_cache = {m.response_cache().enable(), draft.from("response_cache.enable")};
   if (is_engine_backend(m.backend()))
     list_idle(draft, out);
+  else if (m.has_dynamic_batching() && m.max_batch_size() < 2)
+    list_batches_of_one(draft, out);
   out.message = bytes_of(m);
   out.origins = draft.origins;
   out.lines = lines_of(draft);

@@ -14,13 +14,6 @@ namespace {
 
 constexpr std::chrono::hours call_limit{24 * 365};
 
-void end_with_error(response_sink& sink, error why) {
-  response_part last;
-  last.finish = engine::finish_reason::error;
-  last.why = std::move(why);
-  sink.on_part(std::move(last));
-}
-
 std::uint32_t instances_of(const config::triton_model& model) {
   std::uint32_t count = 0;
   for (const auto& group : model.instance_groups)
@@ -31,9 +24,9 @@ std::uint32_t instances_of(const config::triton_model& model) {
 } // namespace
 
 custom_state::~custom_state() {
-  for (const auto& job : waiting_)
-    end_with_error(*job->sink, {errc::peer_down,
-                                "the backend of model '" + options_.model.name + "' has stopped"});
+  if (queue_)
+    queue_->close(
+        {errc::peer_down, "the backend of model '" + options_.model.name + "' has stopped"});
   for (const auto& seat : seats_)
     caf::anon_send_exit(seat.instance, caf::exit_reason::user_shutdown);
 }
@@ -51,10 +44,14 @@ caf::result<void> custom_state::load() {
   loaded_ = typed;
   const auto model = std::make_shared<const config::triton_model>(options_.model.triton);
   const auto host = std::make_shared<library_host>(model->name, options_.numbers);
+  queue_ = std::make_shared<custom_queue>(model, *options_.model.max_queued_requests);
   own_process_ = model->parameter("PROCESS") == "own";
   for (std::uint32_t i = 0; i < instances_of(*model); ++i)
-    seats_.push_back({spawn_one(
-        {.model = model, .version = options_.model.version, .number = i, .host = host})});
+    seats_.push_back({spawn_one({.model = model,
+                                 .version = options_.model.version,
+                                 .number = i,
+                                 .host = host,
+                                 .queue = queue_})});
   for (std::size_t i = 0; i < seats_.size(); ++i)
     ask(self_, seats_[i].instance, call_limit, load_atom::value)
         .then([this, i] { gain(i); },
@@ -104,55 +101,59 @@ void custom_state::execute(inference_request_ptr request, response_sink_ptr sink
                                                     model, model)});
   if (!sink->wanted())
     return;
-  if (const auto limit = *options_.model.max_queued_requests; waiting_.size() >= limit)
-    return end_with_error(
-        *sink, {errc::busy,
-                fmt::format("{} requests wait for model '{}'; try again later", limit, model)});
-  waiting_.push_back(
-      std::make_shared<const custom_job>(custom_job{std::move(request), std::move(sink)}));
+  if (auto taken = queue_->push(std::move(request), sink, std::chrono::steady_clock::now()); !taken)
+    return end_with_error(*sink, std::move(taken.error()));
   dispatch();
 }
 
+/// Wakes instances for what waits. One that serves finds it by itself.
 void custom_state::dispatch() {
-  for (std::size_t i = 0; i < seats_.size() && !waiting_.empty(); ++i) {
+  if (!queue_)
+    return;
+  const auto now = std::chrono::steady_clock::now();
+  const auto ahead = queue_->look(now);
+  auto wanted = ahead.batch && *ahead.batch <= now ? queue_->size() : 0;
+  for (std::size_t i = 0; i < seats_.size() && wanted > 0; ++i) {
     if (seats_[i].busy || !seats_[i].there)
       continue;
-    const auto job = std::move(waiting_.front());
-    waiting_.pop_front();
-    give(i, job);
+    rouse(i);
+    --wanted;
   }
+  come_back(ahead, now);
 }
 
-void custom_state::give(std::size_t index, const custom_job_ptr& job) {
+/// When there will be something to do though nothing comes.
+void custom_state::come_back(const custom_queue::outlook& ahead, time_point now) {
+  auto at = ahead.late.value_or(time_point::max());
+  if (ahead.batch && *ahead.batch > now)
+    at = std::min(at, *ahead.batch);
+  if (at == time_point::max() || (tick_at_ && *tick_at_ <= at))
+    return;
+  tick_at_ = at;
+  tell_later(self_, at - now, tick_atom::value);
+}
+
+void custom_state::rouse(std::size_t index) {
   seats_[index].busy = true;
-  if (!std::exchange(job->accepted, true))
-    job->sink->on_accepted(request_id{}, 0);
-  ask(self_, seats_[index].instance, call_limit, job)
+  ask(self_, seats_[index].instance, call_limit, execute_atom_v)
       .then(
-          [this, index, job](bool begun) {
+          [this, index](bool there) {
             seats_[index].busy = false;
-            if (begun)
-              return dispatch();
-            // Its process has ended, which it is about to say.
-            seats_[index].there = false;
-            waiting_.push_front(job);
+            // Without its process, which it is about to say.
+            seats_[index].there = seats_[index].there && there;
             dispatch();
           },
-          [job](const caf::error& why) { end_with_error(*job->sink, from_caf(why)); });
+          [](const caf::error&) {});
 }
 
 /// Requests that wait or are in work.
 std::uint64_t custom_state::unanswered() const {
   const auto busy =
       std::count_if(seats_.begin(), seats_.end(), [](const seat& s) { return s.busy; });
-  return waiting_.size() + static_cast<std::uint64_t>(busy);
+  return (queue_ ? queue_->size() : 0) + static_cast<std::uint64_t>(busy);
 }
 
-void custom_state::abandon(const response_sink_ptr& owner) {
-  std::erase_if(waiting_, [&](const custom_job_ptr& job) { return job->sink == owner; });
-}
-
-backend_core::behavior_type custom_state::make_behavior(custom_options options) {
+custom_core::behavior_type custom_state::make_behavior(custom_options options) {
   options_ = std::move(options);
   // Without one of its instances a model begins anew, as the node has it.
   self_->set_down_handler([this](const caf::down_msg&) { self_->quit(caf::exit_reason::kill); });
@@ -160,16 +161,23 @@ backend_core::behavior_type custom_state::make_behavior(custom_options options) 
       [this](execute_atom, inference_request_ptr request, response_sink_ptr sink) {
         execute(std::move(request), std::move(sink));
       },
-      [this](abandon_atom, const response_sink_ptr& owner) { abandon(owner); },
+      [this](abandon_atom, const response_sink_ptr& owner) {
+        if (queue_)
+          queue_->abandon(owner);
+      },
       [](const engine::token_batch&) {},
       [this](load_atom) { return load(); },
       [](attach_atom, const router_actor&) {},
       [this](status_atom) { return unanswered(); },
+      [this](tick_atom) {
+        tick_at_.reset();
+        dispatch();
+      },
   };
 }
 
-backend_core::behavior_type run_custom(backend_core::stateful_pointer<custom_state> self,
-                                       custom_options options) {
+custom_core::behavior_type run_custom(custom_core::stateful_pointer<custom_state> self,
+                                      custom_options options) {
   return state(self).make_behavior(std::move(options));
 }
 

@@ -48,8 +48,11 @@ std::int64_t elements_of(const std::vector<std::int64_t>& shape) {
 
 custom_exchange::~custom_exchange() {
   // The sink counts by itself what its client has given up.
-  if (!sink_->wanted())
+  if (!sink_->wanted()) {
+    if (!ended_)
+      leave(false);
     return;
+  }
   end_with({errc::internal, fmt::format("the backend of model '{}' let go of the request without "
                                         "an answer",
                                         model_->name)});
@@ -90,8 +93,10 @@ void custom_exchange::respond(backends::response what, bool is_last) {
   if (ended_)
     return;
   ended_ = is_last || !*model_->decoupled;
-  if (ended_)
+  if (ended_) {
     part.finish = engine::finish_reason::stop;
+    leave(true);
+  }
   sink_->on_part(std::move(part));
 }
 
@@ -103,6 +108,7 @@ void custom_exchange::finish() {
   const std::lock_guard lock{mutex_};
   if (std::exchange(ended_, true))
     return;
+  leave(true);
   response_part last;
   last.finish = engine::finish_reason::stop;
   sink_->on_part(std::move(last));
@@ -114,10 +120,16 @@ void custom_exchange::end_with(error why) {
   const std::lock_guard lock{mutex_};
   if (std::exchange(ended_, true))
     return;
-  response_part last;
-  last.finish = engine::finish_reason::error;
-  last.why = std::move(why);
-  sink_->on_part(std::move(last));
+  leave(false);
+  end_with_error(*sink_, std::move(why));
+}
+
+/// Before the last part, so that an execution has been counted when its last answer is there.
+void custom_exchange::leave(bool good) {
+  if (good)
+    within_->good = true;
+  if (--within_->open == 0 && within_->good)
+    sink_->on_executed(within_->batch_size, std::chrono::steady_clock::now() - within_->began);
 }
 
 bool custom_exchange::wanted() const { return !ended() && sink_->wanted(); }
@@ -125,6 +137,32 @@ bool custom_exchange::wanted() const { return !ended() && sink_->wanted(); }
 bool custom_exchange::ended() const {
   const std::lock_guard lock{mutex_};
   return ended_;
+}
+
+custom_ways open_ways(const std::shared_ptr<const config::triton_model>& model, custom_batch jobs) {
+  std::erase_if(jobs, [](const custom_job& job) { return !job.sink->wanted(); });
+  const auto within = std::make_shared<custom_execution>();
+  within->began = std::chrono::steady_clock::now();
+  within->open = jobs.size();
+  custom_ways ways;
+  ways.reserve(jobs.size());
+  for (auto& job : jobs) {
+    within->batch_size += job.request->batch_size;
+    ways.push_back(std::make_shared<custom_exchange>(model, std::move(job), within));
+  }
+  return ways;
+}
+
+void close_ways(const custom_ways& ways, const config::triton_model& model,
+                const result<void>& done) {
+  for (const auto& way : ways) {
+    if (!done)
+      way->fail(done.error());
+    else if (!*model.decoupled && !way->ended())
+      way->fail({errc::internal, fmt::format("execute of the backend '{}' returned without a "
+                                             "response",
+                                             *model.backend)});
+  }
 }
 
 } // namespace troupe::actors

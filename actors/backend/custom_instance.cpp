@@ -5,8 +5,9 @@
 
 #include <fmt/core.h>
 
-#include <array>
+#include <chrono>
 #include <utility>
+#include <vector>
 
 namespace troupe::actors {
 
@@ -48,25 +49,33 @@ caf::result<void> instance_state::watch() {
   return typed;
 }
 
-void instance_state::execute(const custom_job& job) {
-  if (!backend_ || !job.sink->wanted())
+/// Without a message between two batches.
+void instance_state::serve() {
+  while (backend_) {
+    auto jobs = options_.queue->take(std::chrono::steady_clock::now());
+    if (jobs.empty())
+      return;
+    execute(std::move(jobs));
+  }
+}
+
+void instance_state::execute(custom_batch jobs) {
+  const auto ways = open_ways(options_.model, std::move(jobs));
+  if (ways.empty())
     return;
-  const auto way = std::make_shared<custom_exchange>(options_.model, job.request, job.sink);
-  const std::array<backends::exchange_ptr, 1> all{way};
-  const auto done = guarded(where("execute"), [&] { return backend_->execute(all); });
-  if (!done)
-    way->fail(done.error());
-  else if (!*options_.model->decoupled && !way->ended())
-    way->fail({errc::internal, where("execute") + " returned without a response"});
+  const std::vector<backends::exchange_ptr> all{ways.begin(), ways.end()};
+  close_ways(ways, *options_.model,
+             guarded(where_execute_, [&] { return backend_->execute(all); }));
 }
 
 custom_instance::behavior_type instance_state::make_behavior(instance_options options) {
   options_ = std::move(options);
+  where_execute_ = where("execute");
   return {
       [this](load_atom) { return load(); },
       [this](status_atom) { return watch(); },
-      [this](const custom_job_ptr& job) {
-        execute(*job);
+      [this](execute_atom) {
+        serve();
         return true;
       },
       [](reset_atom) {},

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/backend/custom_queue.hpp"
 #include "actors/backend/library.hpp"
 #include "actors/backend/library_host.hpp"
 #include "actors/front_desk.hpp"
@@ -11,28 +12,13 @@
 
 namespace troupe::actors {
 
-/// One request on its way through a library.
-struct custom_job {
-  inference_request_ptr request;
-  response_sink_ptr sink;
-  /// The sink has heard that it was accepted. The custom actor's alone.
-  mutable bool accepted = false;
-};
-using custom_job_ptr = std::shared_ptr<const custom_job>;
-
-} // namespace troupe::actors
-
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::custom_job_ptr)
-
-namespace troupe::actors {
-
 /// One instance of a model of a backend that stands alone. `load` opens the library and initializes
-/// it; a job is answered when execute has returned, with false when it was not begun because the
-/// instance is gone. `status` is answered, with an error, when the instance is lost; `load` then
-/// waits until it is back. `reset` and `tick` are its own.
+/// it; `execute` serves the queue and is answered when that has nothing to give, or with false when
+/// the instance is gone. `status` is answered, with an error, when the instance is lost; `load`
+/// then waits until it is back. `reset` and `tick` are its own.
 using custom_instance =
     caf::typed_actor<TROUPE_ANSWERS(void, load_atom), TROUPE_ANSWERS(void, status_atom),
-                     TROUPE_ANSWERS(bool, custom_job_ptr), TROUPE_TAKES(reset_atom),
+                     TROUPE_ANSWERS(bool, execute_atom), TROUPE_TAKES(reset_atom),
                      TROUPE_TAKES(tick_atom)>;
 
 struct instance_options {
@@ -40,6 +26,7 @@ struct instance_options {
   std::uint64_t version = 0;
   std::uint32_t number = 0;
   std::shared_ptr<library_host> host;
+  std::shared_ptr<custom_queue> queue;
 };
 
 class instance_state {
@@ -55,13 +42,15 @@ public:
 
 private:
   [[nodiscard]] caf::result<void> load();
-  void execute(const custom_job& job);
+  void serve();
+  void execute(custom_batch jobs);
   [[nodiscard]] caf::result<void> watch();
   [[nodiscard]] std::string where(std::string_view function) const;
 
   custom_instance::pointer self_;
   instance_options options_;
   std::unique_ptr<backends::backend> backend_;
+  std::string where_execute_;
   caf::response_promise lost_;
 };
 

@@ -10,17 +10,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace troupe::actors {
 
@@ -111,6 +113,8 @@ private:
   bool ended_ = false;
 };
 
+using far_ways = std::vector<std::shared_ptr<far_exchange>>;
+
 class far_host final : public backends::host {
 public:
   explicit far_host(parent_port& parent) : parent_{parent} {}
@@ -181,11 +185,13 @@ private:
   void push(process::Order order) {
     const std::lock_guard lock{mutex_};
     if (order.has_execute()) {
-      auto way = std::make_shared<far_exchange>(order.id(), request_in(*order.mutable_execute()),
-                                                decoupled_, parent_);
       std::erase_if(open_, [](const auto& item) { return item.second.expired(); });
-      open_[order.id()] = way;
-      ways_[order.id()] = std::move(way);
+      auto& ways = ways_[order.id()];
+      for (auto& one : *order.mutable_execute()->mutable_requests()) {
+        ways.push_back(
+            std::make_shared<far_exchange>(one.number(), request_in(one), decoupled_, parent_));
+        open_[one.number()] = ways.back();
+      }
     } else if (order.has_load()) {
       decoupled_ = order.load().decoupled();
     }
@@ -209,23 +215,23 @@ private:
   void serve() {
     while (true) {
       process::Order order;
-      std::shared_ptr<far_exchange> way;
+      far_ways ways;
       {
         std::unique_lock lock{mutex_};
         some_.wait(lock, [this] { return !orders_.empty(); });
         order = std::move(orders_.front());
         orders_.pop_front();
         if (const auto found = ways_.find(order.id()); found != ways_.end()) {
-          way = std::move(found->second);
+          ways = std::move(found->second);
           ways_.erase(found);
         }
       }
       process::Report report;
       report.set_id(order.id());
       report.mutable_done();
-      if (const auto done = carry_out(order, report, way); !done)
+      if (const auto done = carry_out(order, report, ways); !done)
         put(*report.mutable_failed(), done.error());
-      way.reset();
+      ways.clear();
       parent_.send(report);
       if (order.has_end())
         leave();
@@ -233,7 +239,7 @@ private:
   }
 
   [[nodiscard]] result<void> carry_out(const process::Order& order, process::Report& report,
-                                       const std::shared_ptr<far_exchange>& way) {
+                                       const far_ways& ways) {
     if (order.has_declare())
       return declare(order.declare(), *report.mutable_declared());
     if (order.has_load())
@@ -242,9 +248,11 @@ private:
       return finalize();
     if (!backend_)
       return troupe::fail(errc::internal, "the backend was not initialized");
-    if (!way->wanted())
+    std::vector<backends::exchange_ptr> all;
+    std::copy_if(ways.begin(), ways.end(), std::back_inserter(all),
+                 [](const auto& way) { return way->wanted(); });
+    if (all.empty())
       return {};
-    const std::array<backends::exchange_ptr, 1> all{way};
     return guarded(where("execute"), [&] { return backend_->execute(all); });
   }
 
@@ -316,7 +324,7 @@ private:
   std::mutex mutex_;
   std::condition_variable some_;
   std::deque<process::Order> orders_;
-  std::map<std::uint64_t, std::shared_ptr<far_exchange>> ways_;
+  std::map<std::uint64_t, far_ways> ways_;
   std::map<std::uint64_t, std::weak_ptr<far_exchange>> open_;
   bool decoupled_ = false;
 };

@@ -115,33 +115,34 @@ void process_instance_state::try_again() {
     back_.deliver(caf::unit);
 }
 
-/// @return false: nothing was done, because there is no process
-bool process_instance_state::execute(const custom_job& job) {
-  if (!link_ || !link_->alive())
-    return false;
-  if (!job.sink->wanted())
-    return true;
-  const auto way = std::make_shared<custom_exchange>(options_.model, job.request, job.sink);
+/// @return false: there is no process any more
+bool process_instance_state::serve() {
+  while (link_ && link_->alive()) {
+    auto jobs = options_.queue->take(std::chrono::steady_clock::now());
+    if (jobs.empty())
+      return true;
+    execute(std::move(jobs));
+  }
+  return false;
+}
+
+void process_instance_state::execute(custom_batch jobs) {
+  const auto ways = open_ways(options_.model, std::move(jobs));
+  if (ways.empty())
+    return;
   process::Order order;
-  put(*order.mutable_execute(), *job.request->tensors);
-  const auto done = link_->call(std::move(order), limit_, way);
-  if (!done)
-    way->fail(done.error());
-  else if (!*options_.model->decoupled && !way->ended())
-    way->fail({errc::internal, fmt::format("execute of the backend '{}' returned without a "
-                                           "response",
-                                           *options_.model->backend)});
-  return true;
+  for (const auto& way : ways)
+    put(*order.mutable_execute()->add_requests(), way->input());
+  const auto done = link_->call(std::move(order), limit_, ways);
+  close_ways(ways, *options_.model, done ? result<void>{} : fail(done.error()));
 }
 
 custom_instance::behavior_type process_instance_state::make_behavior(instance_options options) {
   options_ = std::move(options);
   limit_ = process_limit(options_.model->parameter("PROCESS_LIMIT_SECONDS"));
   return {
-      [this](load_atom) { return load(); },
-      [this](status_atom) { return watch(); },
-      [this](const custom_job_ptr& job) { return execute(*job); },
-      [this](reset_atom) { lose(); },
+      [this](load_atom) { return load(); },     [this](status_atom) { return watch(); },
+      [this](execute_atom) { return serve(); }, [this](reset_atom) { lose(); },
       [this](tick_atom) { try_again(); },
   };
 }

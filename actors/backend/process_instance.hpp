@@ -25,7 +25,8 @@ public:
 private:
   [[nodiscard]] caf::result<void> load();
   [[nodiscard]] caf::result<void> watch();
-  [[nodiscard]] bool execute(const custom_job& job);
+  [[nodiscard]] bool serve();
+  void execute(custom_batch jobs);
   [[nodiscard]] result<void> start();
   void lose();
   [[nodiscard]] error ended() const;

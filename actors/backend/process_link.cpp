@@ -77,20 +77,23 @@ bool process_link::alive() const {
 }
 
 result<process::Report> process_link::call(process::Order order, std::chrono::milliseconds limit,
-                                           std::shared_ptr<custom_exchange> way) {
+                                           const custom_ways& ways) {
   std::future<result<process::Report>> answer;
   {
     const std::lock_guard lock{mutex_};
     if (dead_)
       return fail(*dead_);
     order.set_id(++last_id_);
+    const auto id = last_id_;
+    for (std::size_t i = 0; i < ways.size(); ++i)
+      order.mutable_execute()->mutable_requests(static_cast<int>(i))->set_number(++last_id_);
     auto frame = framed(order);
     if (!frame)
       return fail(frame.error());
     outbox_ += *frame;
-    if (way)
-      open_[last_id_] = {std::move(way)};
-    call_.emplace(open_call{.id = last_id_,
+    for (std::size_t i = 0; i < ways.size(); ++i)
+      open_[id + 1 + i] = {ways[i]};
+    call_.emplace(open_call{.id = id,
                             .what = std::string{name_of(order.what_case())},
                             .limit = limit,
                             .until = steady::now() + limit,

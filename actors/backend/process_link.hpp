@@ -44,10 +44,11 @@ public:
   process_link& operator=(const process_link&) = delete;
 
   /// Blocks until the child has answered. One call at a time. A child that does not answer within
-  /// `limit` is killed. `way` takes what comes of an execute, also after it has returned.
+  /// `limit` is killed. `ways` take what comes of the requests of an execute, also after it has
+  /// returned.
   /// @errors what the library returned; internal: the process ended or was ended meanwhile
   [[nodiscard]] result<process::Report> call(process::Order order, std::chrono::milliseconds limit,
-                                             std::shared_ptr<custom_exchange> way = {});
+                                             const custom_ways& ways = {});
   [[nodiscard]] bool alive() const;
   /// Waits for open exchanges, finalizes, and waits for the process's end; kills at `limit`.
   void end(std::chrono::milliseconds limit);

@@ -128,6 +128,7 @@ void put(process::Declared& to, const backends::declarations& from) {
     to.set_max_batch_size(*from.max_batch_size);
   if (from.decoupled)
     to.set_decoupled(*from.decoupled);
+  to.set_dynamic_batching(from.dynamic_batching);
 }
 
 void put(process::Fault& to, const error& from) {
@@ -179,6 +180,7 @@ result<backends::declarations> declarations_in(const process::Declared& from) {
     made.max_batch_size = from.max_batch_size();
   if (from.has_decoupled())
     made.decoupled = from.decoupled();
+  made.dynamic_batching = from.dynamic_batching();
   return made;
 }
 
@@ -211,6 +213,7 @@ config::backend_needs needs_of(const backends::declarations& wishes) {
                  needed);
   needs.max_batch_size = wishes.max_batch_size;
   needs.decoupled = wishes.decoupled;
+  needs.dynamic_batching = wishes.dynamic_batching;
   return needs;
 }
 

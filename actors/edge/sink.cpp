@@ -106,8 +106,17 @@ void choice_sink::count(const response_part& part) {
   origin_.counts->responded(origin_.counted_as, responses_++, now - responded_,
                             part.text.empty() && part.responses.empty());
   responded_ = now;
-  if (ends)
-    origin_.counts->succeeded(origin_.counted_as, times());
+  if (!ends)
+    return;
+  const auto took = times();
+  origin_.counts->succeeded(origin_.counted_as, took, origin_.batch_size);
+  if (!origin_.tells_executions)
+    origin_.counts->executed(origin_.counted_as, 1, took.infer);
+}
+
+void choice_sink::on_executed(std::uint32_t batch_size, std::chrono::nanoseconds took) {
+  if (origin_.counts)
+    origin_.counts->executed(origin_.counted_as, batch_size, took);
 }
 
 void choice_sink::on_part(response_part part) {

@@ -55,6 +55,10 @@ struct sink_origin {
   kserve::statistics::key counted_as;
   /// Each part is a response to the client, not only the last.
   bool stream = false;
+  /// Inferences of the request, and whether the backend tells by on_executed() what it computed in
+  /// one go; otherwise each request is an execution.
+  std::uint32_t batch_size = 1;
+  bool tells_executions = false;
 };
 
 /// The sink of one choice. When the last reference goes without a finished answer (the backend died
@@ -68,6 +72,7 @@ public:
 
   void on_accepted(request_id id, std::uint32_t prompt_tokens) override;
   void on_part(response_part part) override;
+  void on_executed(std::uint32_t batch_size, std::chrono::nanoseconds took) override;
   [[nodiscard]] bool wanted() const override { return !to_->closed(); }
 
 private:

@@ -1,5 +1,7 @@
 #include "actors/metrics/inference_series.hpp"
 
+#include "actors/metrics/metrics.hpp"
+
 #include <algorithm>
 #include <chrono>
 
@@ -21,7 +23,8 @@ struct inference_series::row {
   row(prometheus::Registry& r, const Labels& labels)
       : success{counter(r, labels, "nv_inference_request_success", "Requests that succeeded.")},
         inferences{counter(r, labels, "nv_inference_count", "Inferences performed.")},
-        executions{counter(r, labels, "nv_inference_exec_count", "Executions of the model.")},
+        executions{counter(r, labels, "nv_inference_exec_count",
+                           "Executions of the model; requests that were put together are one.")},
         request_us{counter(r, labels, "nv_inference_request_duration_us",
                            "Time from arrival to the final response.")},
         queue_us{counter(r, labels, "nv_inference_queue_duration_us",
@@ -68,15 +71,18 @@ void inference_series::pending(std::string_view model, std::string_view version,
   of(model, version).pending.Increment(change);
 }
 
-void inference_series::succeeded(std::string_view model, std::string_view version, duration queue,
-                                 duration infer) {
+void inference_series::succeeded(std::string_view model, std::string_view version,
+                                 const inference_done& done) {
   auto& r = of(model, version);
   r.success.Increment();
-  r.inferences.Increment();
-  r.executions.Increment();
-  r.request_us.Increment(microseconds(queue + infer));
-  r.queue_us.Increment(microseconds(queue));
-  r.infer_us.Increment(microseconds(infer));
+  r.inferences.Increment(done.batch_size);
+  r.request_us.Increment(microseconds(done.queue + done.infer));
+  r.queue_us.Increment(microseconds(done.queue));
+  r.infer_us.Increment(microseconds(done.infer));
+}
+
+void inference_series::executed(std::string_view model, std::string_view version) {
+  of(model, version).executions.Increment();
 }
 
 void inference_series::failed(std::string_view model, std::string_view version,

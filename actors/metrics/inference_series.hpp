@@ -1,7 +1,5 @@
 #pragma once
 
-#include "troupe/base/clock.hpp"
-
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
@@ -14,6 +12,8 @@
 
 namespace troupe::actors {
 
+struct inference_done;
+
 /// Triton's nv_inference_* metrics of every version of every model. Durations run to the final
 /// response. Not thread-safe.
 class inference_series {
@@ -21,7 +21,8 @@ public:
   explicit inference_series(prometheus::Registry& registry) : registry_{registry} {}
 
   void pending(std::string_view model, std::string_view version, int change);
-  void succeeded(std::string_view model, std::string_view version, duration queue, duration infer);
+  void succeeded(std::string_view model, std::string_view version, const inference_done& done);
+  void executed(std::string_view model, std::string_view version);
   void failed(std::string_view model, std::string_view version, std::string_view reason);
 
 private:

@@ -146,10 +146,15 @@ void metrics::inference_pending(std::string_view model, std::string_view version
   impl_->inferences.pending(model, version, change);
 }
 
-void metrics::observe_inference(std::string_view model, std::string_view version, duration queue,
-                                duration infer) {
+void metrics::observe_inference(std::string_view model, std::string_view version,
+                                const inference_done& done) {
   const std::lock_guard lock{impl_->mutex};
-  impl_->inferences.succeeded(model, version, queue, infer);
+  impl_->inferences.succeeded(model, version, done);
+}
+
+void metrics::inference_executed(std::string_view model, std::string_view version) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->inferences.executed(model, version);
 }
 
 void metrics::inference_failed(std::string_view model, std::string_view version,

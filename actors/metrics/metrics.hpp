@@ -22,6 +22,15 @@ struct replica_facts {
   bool enable_prefix_caching = true;
 };
 
+/// An inference request that ended well.
+struct inference_done {
+  /// Until it was taken, and from there to its end.
+  duration queue{0};
+  duration infer{0};
+  /// The inferences that it asked for.
+  std::uint32_t batch_size = 1;
+};
+
 /// What a router did since it was last asked, and what it knows now.
 struct router_numbers {
   std::string_view policy;
@@ -74,10 +83,12 @@ public:
 
   /// Triton's nv_inference_*: requests that no replica has taken yet go up and down; one that ended
   /// well took so long until a replica took it, and from there; one that failed did so for a reason
-  /// of Triton's (REJECTED, CANCELED, BACKEND, OTHER).
+  /// of Triton's (REJECTED, CANCELED, BACKEND, OTHER); requests that were put together are one
+  /// execution.
   void inference_pending(std::string_view model, std::string_view version, int change);
-  void observe_inference(std::string_view model, std::string_view version, duration queue,
-                         duration infer);
+  void observe_inference(std::string_view model, std::string_view version,
+                         const inference_done& done);
+  void inference_executed(std::string_view model, std::string_view version);
   void inference_failed(std::string_view model, std::string_view version, std::string_view reason);
 
   /// What a backend of people's own counts and measures, by a name of its choice. Of each model's

@@ -59,7 +59,7 @@ def built(name, *definitions):
     return folder.parent
 
 
-def strange(folder, entry="troupe_backend_describe", api=1, abi="x", base=""):
+def strange(folder, entry="troupe_backend_describe", api=2, abi="x", base=""):
     """A backend directory with the backend "strange", which says this of itself."""
     (folder / "strange").mkdir(parents=True, exist_ok=True)
     call(os.environ.get("CC", "cc"), "-shared", "-fPIC", f"-DENTRY={entry}", f"-DAPI={api}", f'-DABI="{abi}"',

@@ -237,7 +237,7 @@ def test_a_constructor_that_throws_is_a_load_error(tmp_path):
 @pytest.mark.parametrize("how, complaint", [
     ({"entry": "other"}, "has no function troupe_backend_describe"),
     ({"abi": "msvc"}, f"with the ABI 'msvc', and this program with '{ABI}'"),
-    ({"api": 99}, "version 99 of the backend interface, and this program has version 1"),
+    ({"api": 99}, "version 99 of the backend interface, and this program has version 2"),
     ({"abi": ABI, "base": "onnx"}, "builds on the backend 'onnx'"),
     ({"abi": ABI, "base": "troupe"}, "was tested with version 0.0.1 of Troupe, and this is 0.1.0"),
 ])

@@ -38,7 +38,9 @@ void call::begin() {
                                                         .numbers = around_->numbers(),
                                                         .counts = around_->counts(),
                                                         .counted_as = {model_.name, model_.version},
-                                                        .stream = text_.stream});
+                                                        .stream = text_.stream,
+                                                        .batch_size = text_.request.batch_size,
+                                                        .tells_executions = tensors()});
   sink_ = sink;
   post(model_.backend, execute_atom_v,
        inference_request_ptr{std::make_shared<const inference_request>(text_.request)},

@@ -68,13 +68,29 @@ bool fits(const triton_model& model, const tensor_config& tensor,
   const auto wanted = wanted_shape(model, tensor);
   if (given.size() != wanted.size())
     return false;
-  if (*model.max_batch_size > 0 && (given[0] < 1 || given[0] > *model.max_batch_size))
-    return false;
   return std::equal(wanted.begin(), wanted.end(), given.begin(),
                     [](std::int64_t w, std::int64_t g) { return w == -1 || w == g; });
 }
 
-outcome<void> check_input(const tensor& t, const model_view& model) {
+/// The batch dimension of one input; `first` is that of the first.
+outcome<void> check_batch(const tensor& t, const tensor& first, const model_view& model) {
+  const std::int64_t most = *model.declared->max_batch_size;
+  if (t.shape.empty())
+    return refuse(fmt::format("input '{}' has no shape but model requires batch dimension for '{}'",
+                              t.name, model.name));
+  if (t.shape.front() != first.shape.front())
+    return refuse(fmt::format("input '{}' batch size does not match other inputs for '{}'", t.name,
+                              model.name));
+  if (t.shape.front() < 1)
+    return refuse(fmt::format("inference request batch-size must be >= 1 for '{}'", model.name));
+  if (t.shape.front() > most)
+    return refuse(fmt::format("inference request batch-size must be <= {} for '{}'; this one has "
+                              "{}",
+                              most, model.name, t.shape.front()));
+  return {};
+}
+
+outcome<void> check_input(const tensor& t, const tensor& first, const model_view& model) {
   const auto& declared = *model.declared;
   const auto* wanted = declared.find_input(t.name);
   if (wanted == nullptr)
@@ -83,6 +99,9 @@ outcome<void> check_input(const tensor& t, const model_view& model) {
   if (to_string(t.type) != wire_name(*wanted->type))
     return refuse(fmt::format("inference input '{}' data-type is '{}', but model '{}' expects '{}'",
                               t.name, to_string(t.type), model.name, wire_name(*wanted->type)));
+  if (*declared.max_batch_size > 0)
+    if (auto good = check_batch(t, first, model); !good)
+      return good;
   if (!fits(declared, *wanted, t.shape))
     return refuse(fmt::format("unexpected shape for input '{}' for model '{}'. Expected {}, got "
                               "{}. ",
@@ -118,7 +137,7 @@ outcome<void> check_all(const infer_request& request, const model_view& model) {
     for (std::size_t j = 0; j < i; ++j)
       if (request.inputs[j].name == name)
         return refuse(fmt::format("input '{}' already exists in request", name.substr(0, 128)));
-    if (auto good = check_input(request.inputs[i], model); !good)
+    if (auto good = check_input(request.inputs[i], request.inputs.front(), model); !good)
       return good;
   }
   for (const auto& out : request.outputs)

@@ -16,6 +16,17 @@ constexpr std::size_t most_responses = 1024;
 
 ordered json_of(const tally& t) { return {{"count", t.count}, {"ns", t.ns}}; }
 
+/// What is not measured apart takes no time of its own; the counts are those of the executions.
+ordered batches_json(const std::map<std::uint32_t, tally>& batches) {
+  auto all = ordered::array();
+  for (const auto& [size, took] : batches)
+    all.push_back({{"batch_size", size},
+                   {"compute_input", json_of(tally{took.count, 0})},
+                   {"compute_infer", json_of(took)},
+                   {"compute_output", json_of(tally{took.count, 0})}});
+  return all;
+}
+
 std::uint64_t unix_ms() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return static_cast<std::uint64_t>(
@@ -63,18 +74,30 @@ void statistics::responded(const key& model, std::size_t index, duration took, b
   (empty ? r.empty : r.success).add(took);
 }
 
-void statistics::succeeded(const key& model, const inference_times& times) {
+void statistics::succeeded(const key& model, const inference_times& times,
+                           std::uint32_t batch_size) {
   {
     const std::lock_guard lock{mutex_};
     auto& e = entries_[model];
     e.last_inference_ms = unix_ms();
-    ++e.inferences;
+    e.inferences += batch_size;
     e.success.add(times.queue + times.infer);
     e.queue.add(times.queue);
     e.infer.add(times.infer);
   }
   if (numbers_)
-    numbers_->observe_inference(model.first, model.second, times.queue, times.infer);
+    numbers_->observe_inference(model.first, model.second, {times.queue, times.infer, batch_size});
+}
+
+void statistics::executed(const key& model, std::uint32_t batch_size, duration took) {
+  {
+    const std::lock_guard lock{mutex_};
+    auto& e = entries_[model];
+    ++e.executions;
+    e.batches[batch_size].add(took);
+  }
+  if (numbers_)
+    numbers_->inference_executed(model.first, model.second);
 }
 
 void statistics::failed(const key& model, const inference_times& times, errc why,
@@ -110,7 +133,7 @@ std::string statistics::json(const std::vector<key>& models) const {
                                   {"version", model.second},
                                   {"last_inference", e.last_inference_ms},
                                   {"inference_count", e.inferences},
-                                  {"execution_count", e.inferences},
+                                  {"execution_count", e.executions},
                                   {"inference_stats",
                                    {{"success", json_of(e.success)},
                                     {"fail", json_of(e.fail)},
@@ -121,7 +144,7 @@ std::string statistics::json(const std::vector<key>& models) const {
                                     {"cache_hit", json_of({})},
                                     {"cache_miss", json_of({})}}},
                                   {"response_stats", std::move(responses)},
-                                  {"batch_stats", ordered::array()},
+                                  {"batch_stats", batches_json(e.batches)},
                                   {"memory_usage", ordered::array()}});
   }
   return out.dump();

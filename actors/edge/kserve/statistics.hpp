@@ -42,7 +42,10 @@ public:
   void pending(const key& model, int change);
   /// Response number `index` of a request came after `took` since the one before.
   void responded(const key& model, std::size_t index, duration took, bool empty);
-  void succeeded(const key& model, const inference_times& times);
+  /// A request of so many inferences.
+  void succeeded(const key& model, const inference_times& times, std::uint32_t batch_size = 1);
+  /// Requests of together `batch_size` inferences were computed in one go.
+  void executed(const key& model, std::uint32_t batch_size, duration took);
   /// `why` decides the reason: busy is REJECTED, cancelled is CANCELED, others are BACKEND.
   void failed(const key& model, const inference_times& times, errc why, std::size_t responses);
 
@@ -56,8 +59,11 @@ private:
   struct entry {
     std::uint64_t last_inference_ms = 0;
     std::uint64_t inferences = 0;
+    std::uint64_t executions = 0;
     tally success, fail, queue, infer;
     std::vector<response_count> responses;
+    /// By their size.
+    std::map<std::uint32_t, tally> batches;
   };
 
   [[nodiscard]] static response_count& response_of(entry& e, std::size_t index);

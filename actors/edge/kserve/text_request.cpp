@@ -168,6 +168,8 @@ outcome<text_request> to_tensor_request(infer_request& request, const model_view
   if (auto read = read_protocol_parameters(request.parameters, made.request); !read)
     return tl::unexpected(std::move(read.error()));
   backends::request tensors{.id = request.id, .parameters = request.parameters};
+  if (*model.declared->max_batch_size > 0 && !request.inputs.empty())
+    made.request.batch_size = static_cast<std::uint32_t>(request.inputs.front().shape.front());
   for (auto& t : request.inputs)
     tensors.inputs.push_back({std::move(t.name), t.type, std::move(t.shape), std::move(t.data)});
   request.inputs.clear();

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
 #include <stdexcept>
 #include <thread>
 
@@ -28,7 +29,8 @@ public:
       throw std::runtime_error{"auto_complete is odd"};
     wanted.inputs = {{"IN", datatype::bytes, {-1}}, {"N", datatype::int32, {1}, true}};
     wanted.outputs = {{"OUT", datatype::bytes, {-1}}, {"COUNT", datatype::int32, {1}}};
-    wanted.max_batch_size = mode_ == "batch" ? 4 : 0;
+    wanted.max_batch_size = mode_.starts_with("batch") ? 4 : 0;
+    wanted.dynamic_batching = mode_ == "batch by itself";
     wanted.decoupled = mode_ == "repeat";
     return {};
   }
@@ -36,6 +38,8 @@ public:
   result<void> initialize(const model_facts& model, host& around) override {
     mode_ = model.parameter("mode");
     instance_ = model.instance;
+    directory_ = model.directory;
+    around_ = &around;
     if (mode_ == "fail in initialize")
       return fail(errc::not_found, "there is nothing to load");
     around.measure("instances", 1);
@@ -46,6 +50,8 @@ public:
   result<void> execute(std::span<const exchange_ptr> requests) override {
     if (mode_ == "die")
       std::raise(SIGKILL);
+    if (mode_.starts_with("batch"))
+      return batch(requests);
     const auto& one = requests.front();
     const auto word = std::string{one->input().find("IN")->strings().at(0)};
     if (word == "throw")
@@ -81,6 +87,33 @@ public:
   }
 
 private:
+  /// Says with each answer how many requests came together.
+  result<void> batch(std::span<const exchange_ptr> requests) {
+    around_->count("begun", 1);
+    for (const auto& one : requests) {
+      const auto word = one->input().find("IN")->strings().at(0);
+      if (word == "sleep")
+        std::this_thread::sleep_for(std::chrono::milliseconds{400});
+      while (word == "hold" && !std::filesystem::exists(directory_ / "go"))
+        std::this_thread::sleep_for(std::chrono::milliseconds{5});
+      if (word == "throw")
+        throw std::runtime_error{"the batch is odd"};
+    }
+    for (const auto& one : requests) {
+      const auto& in = *one->input().find("IN");
+      if (in.strings().at(0) == "refuse") {
+        one->fail({errc::invalid_argument, "not this one"});
+        continue;
+      }
+      const std::vector<std::int32_t> number(static_cast<std::size_t>(in.shape.at(0)),
+                                             static_cast<std::int32_t>(requests.size()));
+      one->respond({.outputs = {tensor::of_strings("OUT", in.shape, in.strings()),
+                                tensor::of<std::int32_t>("COUNT", datatype::int32,
+                                                         {in.shape.at(0), 1}, number)}});
+    }
+    return {};
+  }
+
   /// N responses from another thread, then the end, "late end" some time after; "never" lets go
   /// without one.
   static result<void> repeat(const exchange_ptr& one, const std::string& word) {
@@ -100,6 +133,8 @@ private:
   }
 
   std::string mode_;
+  std::filesystem::path directory_;
+  host* around_ = nullptr;
   std::uint32_t instance_ = 0;
 };
 

@@ -52,7 +52,7 @@ struct troupe_backend_description {
 namespace troupe::backends {
 
 /// Of this header. A library of another one is refused.
-inline constexpr std::uint32_t api_version = 1;
+inline constexpr std::uint32_t api_version = 2;
 /// The one function that a library exports: `const troupe_backend_description* ()`.
 inline constexpr auto entry_name = "troupe_backend_describe";
 
@@ -65,6 +65,9 @@ struct declarations {
   std::optional<std::uint32_t> max_batch_size;
   /// A request may have any number of responses. Empty: whatever is written, one by default.
   std::optional<bool> decoupled;
+  /// Requests are to be put together up to max_batch_size, as `dynamic_batching { }` says it, where
+  /// config.pbtxt does not choose otherwise.
+  bool dynamic_batching = false;
 };
 
 /// The model that an instance serves.
@@ -138,8 +141,12 @@ public:
   /// Loads what execute needs; an error fails the load with that text. `around` outlives the
   /// backend.
   [[nodiscard]] virtual result<void> initialize(const model_facts&, host& /*around*/) { return {}; }
-  /// Answers requests: one at present, more when batches come. Of a model that is not decoupled,
-  /// each is answered before this returns. An error ends those of them that have no last response.
+  /// Answers the requests of one batch, so that they can be computed in one go: at least one, and
+  /// more where config.pbtxt says `dynamic_batching`. The first dimensions of their tensors are
+  /// together at most max_batch_size; behind these all have equal shapes and the same inputs, but
+  /// for inputs with `allow_ragged_batch`. Each gets a response of its own, in any order. Of a
+  /// model that is not decoupled, each is answered before this returns. An error ends those of
+  /// them that have no last response.
   [[nodiscard]] virtual result<void> execute(std::span<const exchange_ptr> requests) = 0;
   /// The last call.
   virtual void finalize() {}

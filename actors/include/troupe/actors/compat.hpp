@@ -120,7 +120,7 @@ void tell(Actor* self, const Handle& to, Ts&&... xs) {
 
 /// Sends to oneself after a delay, by the actor's clock.
 template <class Actor, class... Ts>
-void tell_later(Actor* self, std::chrono::milliseconds delay, Ts&&... xs) {
+void tell_later(Actor* self, std::chrono::nanoseconds delay, Ts&&... xs) {
   self->delayed_send(self, delay, std::forward<Ts>(xs)...);
 }
 

@@ -49,6 +49,8 @@ struct inference_request {
 
   /// Of a model whose backend takes tensors: the request as the client sent it; no prompt then.
   std::shared_ptr<const backends::request> tensors;
+  /// The first dimension of these tensors where the model has batches; otherwise 1.
+  std::uint32_t batch_size = 1;
   /// Parameters that the model's backend declared as its own.
   std::map<std::string, std::string> labels;
 
@@ -114,6 +116,9 @@ public:
   /// The request was taken: tokens will come, or an error. At most once, before the first part.
   virtual void on_accepted(request_id id, std::uint32_t prompt_tokens) = 0;
   virtual void on_part(response_part part) = 0;
+  /// This is the last request, of several computed together, that ends: they were of this size and
+  /// took so long. Only of backends that take tensors, if one of the requests ended well.
+  virtual void on_executed(std::uint32_t /*batch_size*/, std::chrono::nanoseconds /*took*/) {}
   /// False once the client is gone: what has not begun need not begin. From any thread.
   [[nodiscard]] virtual bool wanted() const { return true; }
 };

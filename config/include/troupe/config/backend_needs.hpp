@@ -49,6 +49,8 @@ struct backend_needs {
   /// The largest batch that it takes; empty: any.
   std::optional<std::uint32_t> max_batch_size;
   std::optional<bool> decoupled;
+  /// It wants batches made where nobody chose how requests are given out.
+  bool dynamic_batching = false;
 };
 
 } // namespace troupe::config

@@ -84,9 +84,13 @@ struct queue_policy {
   std::uint32_t max_queue_size = 0;
 };
 
-/// What of `dynamic_batching` means something here: the engine batches continuously, so sizes and
-/// delays have no effect, but limits, time-outs and priorities have.
+/// `dynamic_batching`. The engine batches continuously, so that sizes and delays mean something to
+/// libraries alone; limits, time-outs and priorities to both.
 struct dynamic_batching {
+  /// Sizes at which a batch goes at once, without waiting for more.
+  std::vector<std::uint32_t> preferred_batch_sizes;
+  /// How long the oldest request waits at most for others to fill a batch.
+  std::uint64_t max_queue_delay_us = 0;
   std::uint64_t priority_levels = 0;
   std::uint64_t default_priority_level = 0;
   queue_policy default_queue_policy;

@@ -1,0 +1,234 @@
+#include "actors/backend/custom_queue.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+#include <utility>
+
+namespace troupe::actors {
+
+namespace {
+
+using std::chrono::microseconds;
+
+/// Deadlines beyond it are none.
+constexpr std::uint64_t longest_us = std::uint64_t{1} << 50;
+
+duration of_us(std::uint64_t us) { return microseconds{std::min(us, longest_us)}; }
+
+/// The shorter of what the queue and, where it may, the request allows; zero is no limit.
+duration patience(const config::queue_policy& policy, const inference_request& request) {
+  const auto usual = of_us(policy.default_timeout_us);
+  const duration own = std::min<duration>(request.timeout, of_us(longest_us));
+  if (!policy.allow_timeout_override || own <= duration{0})
+    return usual;
+  return usual > duration{0} ? std::min(usual, own) : own;
+}
+
+/// First by priority; within one, those that are late stand behind.
+bool goes_before(const custom_job& a, const custom_job& b) {
+  return a.level != b.level ? a.level < b.level : a.late < b.late;
+}
+
+} // namespace
+
+void end_with_error(response_sink& sink, error why) {
+  response_part last;
+  last.finish = engine::finish_reason::error;
+  last.why = std::move(why);
+  sink.on_part(std::move(last));
+}
+
+custom_queue::custom_queue(std::shared_ptr<const config::triton_model> model,
+                           std::size_t most_waiting)
+    : model_{std::move(model)}, most_waiting_{most_waiting} {
+  if (!model_->dynamic_batching)
+    return;
+  const auto& how = *model_->dynamic_batching;
+  most_ = std::max(*model_->max_batch_size, 1U);
+  batches_ = most_ > 1;
+  preferred_ = how.preferred_batch_sizes;
+  if (preferred_.empty())
+    preferred_ = {most_};
+  delay_ = of_us(how.max_queue_delay_us);
+  levels_ = how.priority_levels;
+}
+
+const config::queue_policy& custom_queue::policy_of(std::uint64_t level) const {
+  static const config::queue_policy none;
+  if (!model_->dynamic_batching)
+    return none;
+  const auto& own = model_->dynamic_batching->priority_queue_policy;
+  const auto found = own.find(level);
+  return found == own.end() ? model_->dynamic_batching->default_queue_policy : found->second;
+}
+
+result<void> custom_queue::push(inference_request_ptr request, response_sink_ptr sink,
+                                time_point now) {
+  custom_job job{.request = std::move(request), .sink = std::move(sink), .since = now};
+  if (levels_ > 0) {
+    const auto given = static_cast<std::uint64_t>(std::max(job.request->priority, 0));
+    const auto usual = model_->dynamic_batching->default_priority_level;
+    job.level = given == 0 || given > levels_ ? (usual == 0 ? levels_ : usual) : given;
+  }
+  const auto& policy = policy_of(job.level);
+  if (const auto limit = patience(policy, *job.request); limit > duration{0}) {
+    job.late_at = now + limit;
+    job.reject_late = policy.reject;
+  }
+  const std::lock_guard lock{mutex_};
+  if (closed_)
+    return fail(errc::draining, fmt::format("model '{}' is being unloaded", model_->name));
+  const auto of_level = std::count_if(waiting_.begin(), waiting_.end(), [&](const custom_job& j) {
+    return levels_ > 0 && j.level == job.level;
+  });
+  const bool full_level = levels_ > 0 && policy.max_queue_size > 0 &&
+                          std::cmp_greater_equal(of_level, policy.max_queue_size);
+  if (full_level || waiting_.size() >= most_waiting_)
+    return fail(errc::busy,
+                fmt::format("{} requests wait for model '{}'; try again later",
+                            full_level ? policy.max_queue_size : most_waiting_, model_->name));
+  any_late_ = any_late_ || job.late_at != time_point::max();
+  insert(std::move(job));
+  return {};
+}
+
+void custom_queue::insert(custom_job job) {
+  const auto at = std::upper_bound(waiting_.begin(), waiting_.end(), job, goes_before);
+  waiting_.insert(at, std::move(job));
+}
+
+/// @return those that are not served any more
+custom_batch custom_queue::sort_out_late(time_point now) {
+  custom_batch rejected;
+  if (!any_late_)
+    return rejected;
+  custom_batch delayed;
+  for (auto& job : waiting_)
+    if (now >= job.late_at)
+      (job.reject_late ? rejected : delayed).push_back(std::move(job));
+  std::erase_if(waiting_, [](const custom_job& job) { return job.sink == nullptr; });
+  for (auto& job : delayed) {
+    job.late = true;
+    job.late_at = time_point::max();
+    insert(std::move(job));
+  }
+  any_late_ = std::any_of(waiting_.begin(), waiting_.end(),
+                          [](const custom_job& j) { return j.late_at != time_point::max(); });
+  return rejected;
+}
+
+/// Whether both can stand in one batch: the same inputs, with equal shapes behind the first
+/// dimension where the model does not take ragged ones.
+bool custom_queue::alike(const custom_job& a, const custom_job& b) const {
+  return std::all_of(
+      model_->inputs.begin(), model_->inputs.end(), [&](const config::tensor_config& input) {
+        const auto* x = a.request->tensors->find(input.name);
+        const auto* y = b.request->tensors->find(input.name);
+        if (x == nullptr || y == nullptr)
+          return x == y;
+        return input.allow_ragged_batch || std::equal(std::next(x->shape.begin()), x->shape.end(),
+                                                      std::next(y->shape.begin()), y->shape.end());
+      });
+}
+
+/// How many of the first that wait go together, and when. A preferred size goes at once; what can
+/// grow no more as well; the rest when the oldest has waited for as long as it may.
+custom_queue::plan custom_queue::next(time_point now) const {
+  if (!batches_)
+    return {1, now};
+  const auto largest = *std::max_element(preferred_.begin(), preferred_.end());
+  const auto& first = waiting_.front();
+  std::size_t count = 0;
+  std::size_t best = 0;
+  std::uint64_t size = 0;
+  auto oldest = first.since;
+  bool full = false;
+  for (const auto& job : waiting_) {
+    const auto with = size + job.request->batch_size;
+    if (count > 0 && with > largest && best == 0)
+      best = count;
+    full = count > 0 && (with > most_ || !alike(first, job));
+    if (full)
+      break;
+    size = with;
+    ++count;
+    oldest = std::min(oldest, job.since);
+    if (std::find(preferred_.begin(), preferred_.end(), size) != preferred_.end())
+      best = count;
+  }
+  const bool waited = delay_ > duration{0} && now - oldest >= delay_;
+  if (best > 0 && !waited)
+    return {best, now};
+  if (full || waited || size >= largest)
+    return {count, now};
+  return {count, oldest + delay_};
+}
+
+custom_batch custom_queue::take(time_point now) {
+  custom_batch rejected;
+  custom_batch taken;
+  {
+    const std::lock_guard lock{mutex_};
+    rejected = sort_out_late(now);
+    if (!waiting_.empty())
+      if (const auto go = next(now); go.at <= now) {
+        const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(go.count);
+        taken.assign(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(end));
+        waiting_.erase(waiting_.begin(), end);
+      }
+  }
+  for (const auto& job : rejected)
+    end_with_error(*job.sink, {errc::busy, "Request timeout expired"});
+  for (const auto& job : taken)
+    job.sink->on_accepted(request_id{}, 0);
+  return taken;
+}
+
+custom_queue::outlook custom_queue::look(time_point now) {
+  outlook ahead;
+  custom_batch rejected;
+  {
+    const std::lock_guard lock{mutex_};
+    rejected = sort_out_late(now);
+    if (!waiting_.empty())
+      ahead.batch = next(now).at;
+    if (any_late_)
+      ahead.late =
+          std::min_element(waiting_.begin(), waiting_.end(), [](const auto& a, const auto& b) {
+            return a.late_at < b.late_at;
+          })->late_at;
+  }
+  for (const auto& job : rejected)
+    end_with_error(*job.sink, {errc::busy, "Request timeout expired"});
+  return ahead;
+}
+
+void custom_queue::abandon(const response_sink_ptr& owner) {
+  custom_batch gone;
+  const std::lock_guard lock{mutex_};
+  for (auto& job : waiting_)
+    if (job.sink == owner)
+      gone.push_back(std::move(job));
+  std::erase_if(waiting_, [](const custom_job& job) { return job.sink == nullptr; });
+}
+
+void custom_queue::close(const error& why) {
+  std::deque<custom_job> left;
+  {
+    const std::lock_guard lock{mutex_};
+    closed_ = true;
+    left.swap(waiting_);
+  }
+  for (const auto& job : left)
+    end_with_error(*job.sink, why);
+}
+
+std::size_t custom_queue::size() const {
+  const std::lock_guard lock{mutex_};
+  return waiting_.size();
+}
+
+} // namespace troupe::actors
