@@ -30,8 +30,8 @@ struct scheduler_config {
   /// Where answers run, prompts are spread over so many steps at most; 1 spreads none. What waits
   /// longer makes the answers that run quicker, and leaves fewer of them for a step to go on with.
   std::uint32_t spread_steps = 64;
-  /// Tokens of several prompts that a step has at most where nothing is a backlog. A GPU computes so
-  /// many hardly slower than more.
+  /// Tokens of several prompts that a step has at most where nothing is a backlog. A GPU computes
+  /// so many hardly slower than more.
   std::uint32_t prompt_step_tokens = 2048;
   /// Waiting requests beyond this are answered `busy`.
   std::uint32_t max_waiting = 1024;
