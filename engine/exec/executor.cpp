@@ -54,10 +54,6 @@ result<void> check_place(const executor_options& options) {
 
 } // namespace
 
-result<memory_forecast> executor::foresee(std::uint64_t) {
-  return fail(errc::unsupported, "this executor does not tell what memory it needs");
-}
-
 result<std::unique_ptr<executor>> make_executor(std::string_view kind, executor_options options) {
   if (auto placed = check_place(options); !placed)
     return fail(placed.error());

@@ -5,7 +5,9 @@ import os
 import pathlib
 import signal
 import stat
+import time
 
+import httpx
 import pytest
 
 from nodes import Globe, Process
@@ -124,6 +126,38 @@ def test_a_fourth_node_joins_and_leaves_while_the_cluster_runs(globe):
     assert globe.nodes["stage3"].wait() == 0
     eventually(lambda: globe.seen("stage3")["state"] == "down", "has left")
     assert globe.seen("stage3")["note"] == "has left"
+
+
+def test_a_front_that_is_killed_leaves_no_block_behind(tmp_path):
+    count, long = 24, {"max_tokens": 450, "ignore_eos": True}
+    with Globe(tmp_path, stages=1) as cluster:
+        other = {"name": "other", "address": f"127.0.0.1:{cluster.ports[2]}", "devices": [], "router": True,
+                 "edges": {"http": {"port": 0}}}
+        file = cluster.write("two_fronts.json", nodes=[cluster.node(0), cluster.node(1), other])
+        process = cluster.start("other", file)
+        url = eventually(lambda: process.find(r"http://[0-9.]+:\d+"), "an address").group(0)
+        eventually(lambda: process.find("^ready"), "the second front is ready")
+
+        def ask(seed):
+            with pytest.raises(httpx.HTTPError):
+                httpx.post(url + "/v1/completions", json=cluster.body(seed=seed, **long), timeout=60)
+
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            asked = [pool.submit(ask, seed) for seed in range(count)]
+            eventually(lambda: cluster.replica_on("stage1").get("running") == count, "all run")
+            process.kill()
+            eventually(lambda: cluster.seen("other")["state"] == "down", "its death is known")
+            known = time.monotonic()
+            eventually(lambda: (row := cluster.replica_on("stage1"))["running"] == 0 and row["blocks_used"] == 0,
+                       "its streams' blocks are free")
+            took = time.monotonic() - known
+            for one in asked:
+                one.result()
+        # A second, and what sanitizers on a busy machine take.
+        assert took < 3, took
+        assert cluster.replica_on("stage1")["generation_tokens"] < count * long["max_tokens"]
+        print(f"freed {took:.3f} s after the death was known")
+        assert cluster.complete(max_tokens=3).status_code == 200
 
 
 def test_a_stage_that_stood_still_drops_what_it_had_and_comes_back_as_it_is(globe, bard):
