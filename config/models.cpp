@@ -80,6 +80,19 @@ void check_process(const triton_draft& draft, diagnostic_sink& sink) {
     complain("PROCESS_LIMIT_SECONDS", *limit, "a number of seconds from 0.1 to 1000000");
 }
 
+/// A user who wants the engine in a child would think that it is there.
+void refuse_process_of_engine(const triton_draft& draft, diagnostic_sink& sink) {
+  const auto found = draft.message.parameters().find("PROCESS");
+  if (found == draft.message.parameters().end() || found->second.string_value() != "own")
+    return;
+  const auto path = element_path("parameters", "PROCESS");
+  sink.error(
+      errc::unsupported, draft.place(path), path,
+      fmt::format("'own' is for custom backends; the backend '{}' is the engine, which lives "
+                  "in this process: remove the parameter",
+                  draft.message.backend()));
+}
+
 void read_engines(triton_draft& draft, const repository_entry& entry, const model_context& context,
                   read_model_result& out, diagnostic_sink& sink) {
   for (const auto version : out.description.versions) {
@@ -143,6 +156,8 @@ std::optional<read_model_result> read_whole_model(const repository_entry& entry,
     libraries = libraries_of({*draft, entry, context}, out.description.versions, *needs, sink);
   }
   if (backend != nullptr) {
+    if (!needs)
+      refuse_process_of_engine(*draft, sink);
     complete_for_backend(*draft, *backend, sink);
     check_for_engine(*draft, sink);
   } else if (needs) {

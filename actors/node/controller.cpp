@@ -69,15 +69,35 @@ void controller_state::poll() {
       now.emplace(entry.name, *print);
     else if (const auto old = seen_.find(entry.name); old != seen_.end())
       now.insert(*old); // Somebody writes it just now; the next look sees what it has become.
-  if (!std::exchange(first_look_, false)) {
-    for (const auto& [name, print] : now)
-      if (const auto old = seen_.find(name); old == seen_.end() || old->second != print)
-        load(name, {}, [name = name](const auto& done) { log_outcome(name, done); });
-    for (const auto& [name, print] : seen_)
-      if (!now.contains(name))
-        unload(name, [name = name](const auto& done) { log_outcome(name, done); });
+  if (std::exchange(first_look_, false)) {
+    seen_ = std::move(now);
+    return;
   }
-  seen_ = std::move(now);
+  for (const auto& [name, print] : now)
+    if (const auto old = seen_.find(name);
+        !busy_.contains(name) && (old == seen_.end() || old->second != print)) {
+      seen_[name] = print;
+      follow(name, true);
+    }
+  std::erase_if(seen_, [&](const auto& item) {
+    const bool gone = !busy_.contains(item.first) && !now.contains(item.first);
+    if (gone)
+      follow(item.first, false);
+    return gone;
+  });
+}
+
+/// One order for a model at a time: files that change faster than they load make no queue.
+void controller_state::follow(const std::string& name, bool there) {
+  busy_.insert(name);
+  const auto done = [this, name](const result<void>& ended) {
+    busy_.erase(name);
+    log_outcome(name, ended);
+  };
+  if (there)
+    load(name, {}, done);
+  else
+    unload(name, done);
 }
 
 void controller_state::tick() {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 namespace troupe::actors {
@@ -47,12 +48,15 @@ private:
   void unload(const std::string& name, outcome_of_order done);
   void list();
   void poll();
+  void follow(const std::string& name, bool there);
   void tick();
 
   controller_actor::pointer self_;
   controller_options options_;
   /// Of the poll mode: what each model's files were when they were last read.
   std::map<std::string, std::uint64_t> seen_;
+  /// Of the poll mode: the models whose load or unload has not ended.
+  std::set<std::string> busy_;
   bool first_look_ = true;
 };
 

@@ -98,6 +98,8 @@ void node_state::on_backend_loaded(std::size_t index, const error* why) {
 
 /// A custom model has lost an instance that comes back by itself, or has them all again.
 void node_state::take_standing(std::size_t index, bool whole) {
+  if (!models_[index].backend)
+    return;
   models_[index].backend_ready = whole;
   models_[index].lacking = !whole;
 }

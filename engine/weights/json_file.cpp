@@ -52,9 +52,10 @@ result<nlohmann::json> read_json_object(const std::filesystem::path& path, json_
   auto mapped = mapped_file::open(path);
   if (!mapped)
     return fail(mapped.error());
-  const auto bytes = mapped->bytes();
-  const std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  return parse_json_object(text, path.string(), limits);
+  const auto text = mapped->text(limits.bytes + 1);
+  if (!text)
+    return fail(text.error());
+  return parse_json_object(*text, path.string(), limits);
 }
 
 } // namespace troupe::engine

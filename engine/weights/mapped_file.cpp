@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -84,6 +85,14 @@ result<void> mapped_file::copy(std::span<const std::byte> part, std::byte* to) c
     at += got;
   }
   return {};
+}
+
+result<std::string> mapped_file::text(std::size_t most) const {
+  std::string read(std::min(most, size_), '\0');
+  if (auto done = copy(bytes().first(read.size()), reinterpret_cast<std::byte*>(read.data()));
+      !done)
+    return fail(done.error());
+  return read;
 }
 
 void mapped_file::drop(std::span<const std::byte> part) const noexcept {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <span>
+#include <string>
 
 namespace troupe::engine {
 
@@ -30,6 +31,11 @@ public:
   /// them for the first time. Any thread.
   /// @errors io_failure: the file has become shorter, or cannot be read
   [[nodiscard]] result<void> copy(std::span<const std::byte> part, std::byte* to) const;
+
+  /// The first bytes of the file, at most `most`, read without mapping them: what people edit in
+  /// place is taken so, and what becomes shorter meanwhile is an error alone.
+  /// @errors as copy()
+  [[nodiscard]] result<std::string> text(std::size_t most) const;
 
   /// Tells the system that `part` of the file is not needed for now, so that its pages leave the
   /// resident size. The contents stay readable.

@@ -272,9 +272,10 @@ result<model_config> read_model_config(const std::filesystem::path& model_dir,
   const auto mapped = mapped_file::open(path);
   if (!mapped)
     return fail(mapped.error());
-  const auto bytes = mapped->bytes();
-  return parse_model_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
-                            path.string(), known);
+  const auto text = mapped->text(json_limits{}.bytes + 1);
+  if (!text)
+    return fail(text.error());
+  return parse_model_config(*text, path.string(), known);
 }
 
 std::uint64_t model_config::layer_elements() const noexcept {

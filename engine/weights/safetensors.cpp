@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -239,14 +238,17 @@ result<safetensors_file> safetensors_file::open(const std::filesystem::path& pat
     return corrupt(path, fmt::format("{} bytes are too few for a safetensors file", bytes.size()));
   static_assert(std::endian::native == std::endian::little);
   std::uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, bytes.data(), 8);
+  if (auto read = mapped->copy(bytes.first(8), reinterpret_cast<std::byte*>(&header_bytes)); !read)
+    return fail(read.error());
   if (header_bytes > max_header_bytes || header_bytes > bytes.size() - 8)
     return corrupt(path, fmt::format("the header claims {} bytes; the file has {} and a header at "
                                      "most {}: it is truncated or no safetensors file",
                                      header_bytes, bytes.size(), max_header_bytes));
-  const auto* const text = reinterpret_cast<const char*>(bytes.data() + 8);
+  const auto text = mapped->text(8 + header_bytes);
+  if (!text)
+    return fail(text.error());
   header_reader reader;
-  if (!json::sax_parse(text, text + header_bytes, &reader) || !reader.problem.empty())
+  if (!json::sax_parse(text->begin() + 8, text->end(), &reader) || !reader.problem.empty())
     return corrupt(path, reader.problem);
 
   const std::span<const std::byte> data = bytes.subspan(8 + header_bytes);
@@ -270,18 +272,24 @@ result<safetensors_file> safetensors_file::open(const std::filesystem::path& pat
 }
 
 std::uint64_t safetensors_file::identity() const noexcept {
-  const std::span<const std::byte> bytes = file_.bytes();
+  constexpr std::size_t most = 32;
   fingerprint print;
-  print.add(std::uint64_t{bytes.size()});
-  print.add(bytes.first(8 + header_bytes_));
-  const std::span<const std::byte> data = bytes.subspan(8 + header_bytes_);
+  // Read without the map: a file that has become shorter is found by whoever copies its tensors.
+  const auto sample = [&](std::span<const std::byte> part) {
+    std::array<std::byte, most> taken{};
+    if (file_.copy(part, taken.data()))
+      print.add(std::span<const std::byte>{taken}.first(part.size()));
+  };
+  print.add(std::uint64_t{file_.bytes().size()});
+  if (const auto header = file_.text(8 + header_bytes_))
+    print.add(std::as_bytes(std::span{*header}));
   // Every tensor is sampled at its ends and in its middle, so that a checkpoint in which only some
   // layers were trained further is told apart.
   for (const auto& [name, entry] : entries_) {
-    const std::size_t taken = std::min<std::size_t>(entry.bytes.size(), 32);
-    print.add(entry.bytes.first(taken));
-    print.add(entry.bytes.last(taken));
-    print.add(entry.bytes.subspan((entry.bytes.size() - taken) / 2, taken));
+    const std::size_t taken = std::min(entry.bytes.size(), most);
+    sample(entry.bytes.first(taken));
+    sample(entry.bytes.last(taken));
+    sample(entry.bytes.subspan((entry.bytes.size() - taken) / 2, taken));
   }
   return print.value();
 }

@@ -1,5 +1,6 @@
 #include "engine/weights/safetensors.hpp"
 
+#include "engine/weights/mapped_file.hpp"
 #include "engine/weights/test_checkpoint.hpp"
 #include "engine/weights/weight_source.hpp"
 
@@ -176,6 +177,27 @@ TEST_CASE("random damage to a safetensors file never does worse than an error") 
   }
   // Damage to values and to metadata is not seen here.
   CHECK(opened > 100);
+}
+
+TEST_CASE("a file that becomes shorter while it is open is an error, for text and for weights") {
+  const temporary_folder folder;
+  const auto path = folder.write("config.json", "{\"a\": 1}" + std::string(8192, ' '));
+  const auto file = mapped_file::open(path);
+  REQUIRE(file);
+  CHECK(file->text(8) == std::string{"{\"a\": 1"});
+  CHECK(file->text(1U << 20U)->size() == 8 + 8192);
+  folder.write("config.json", "{}");
+  const auto text = file->text(1U << 20U);
+  REQUIRE_FALSE(text);
+  CHECK(text.error().code == errc::io_failure);
+  CHECK(text.error().note.find("the file ends at byte 2") != std::string::npos);
+
+  const auto weights = folder.write("model.safetensors", safetensors_bytes(good_header, good_data));
+  const auto open = safetensors_file::open(weights);
+  REQUIRE(open);
+  const auto whole = open->identity();
+  folder.write("model.safetensors", "");
+  CHECK(open->identity() != whole);
 }
 
 TEST_CASE("shards are found by the index") {

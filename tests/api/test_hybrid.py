@@ -178,3 +178,24 @@ def test_its_own_mistakes_fail_the_load(copy, tenants, complaint):
     change(copy, tenants=tenants)
     done = run("up", "--model-repository", copy, "--port", 0, "--backend-directory", example("hybrid_backend"))
     assert done.returncode == 1 and complaint in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_a_process_of_its_own_is_a_load_error(copy, tmp_path):
+    """It lives where the engine lives; whoever asks for a child is told so before anything starts."""
+    pbtxt = copy / "bard/config.pbtxt"
+    written = pbtxt.read_text()
+    own = 'parameters { key: "PROCESS" value { string_value: "%s" } }\n'
+    pbtxt.write_text(written + own % "own")
+    for command in (("check", copy), ("up", "--model-repository", copy, "--port", 0)):
+        done = run(*command, "--backend-directory", example("hybrid_backend"))
+        said = done.stdout + done.stderr
+        assert done.returncode == 1 and "the backend 'guard' builds on the engine" in said, said
+        assert "remove the parameter PROCESS" in said and "config.pbtxt" in said, said
+    pbtxt.write_text('backend: "vllm"\n' + own % "own")
+    change(copy, tenants=None, private_data=None)
+    keys = json.loads((copy / "bard/1/model.json").read_text())
+    (copy / "bard/1/model.json").write_text(json.dumps({k: v for k, v in keys.items() if v is not None}))
+    engine = run("check", copy)
+    assert engine.returncode == 1 and "PROCESS" in engine.stdout and "'vllm' is the engine" in engine.stdout, engine.stdout
+    pbtxt.write_text('backend: "vllm"\n' + own % "shared")
+    assert run("check", copy).returncode == 0

@@ -259,6 +259,13 @@ def test_an_error_is_one_final_response_and_the_stream_goes_on(stage):
             ("a", True), ("b", True), ("c", True), ("d", False)]
 
 
+def test_a_response_that_has_none_of_the_outputs_asked_for_is_still_told(stage):
+    asked = [pb.ModelInferRequest.InferRequestedOutputTensor(name="finish_reason")]
+    request = raw_request(id="q", inputs=[one_input()], raw_input_contents=[encoded(b"ROMEO:")], outputs=asked)
+    answers = [a.infer_response for a in stub(stage).ModelStreamInfer(iter([request]), timeout=PATIENCE_S)]
+    assert [(a.id, len(a.outputs), a.parameters["triton_final_response"].bool_param) for a in answers] == [("q", 0, True)]
+
+
 def test_an_error_is_the_status_where_the_client_asks_for_it(stage):
     with client(stage) as c:
         s = Stream(c, headers={"triton_grpc_error": "true"})

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pathlib
+import random
 import shutil
 import threading
 
@@ -14,7 +15,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from troupe_process import PATIENCE_S, ROOT, Cluster, eventually, run
+from troupe_process import PATIENCE_S, ROOT, Cluster, eventually, run, write_cluster
 
 BARD = ROOT / "examples/models/bard"
 GENERATE = "/v2/models/bard/generate"
@@ -22,6 +23,8 @@ BODY = {"text_input": "ROMEO:", "max_tokens": 4, "temperature": 0}
 MODEL_JSON = json.dumps({"model": str(BARD / "hf"), "dtype": "bfloat16"})
 # Of the test that loads and unloads under traffic; 200 by hand.
 CYCLES = int(os.environ.get("TROUPE_CYCLES", "20"))
+# Of the tests whose files change while they are read.
+ROUNDS = int(os.environ.get("TROUPE_CHANGE_ROUNDS", "8"))
 EXPLICIT = ("--model-control-mode", "explicit")
 
 
@@ -206,14 +209,25 @@ def test_an_unload_lets_streams_end(repository, tmp_path):
 
 
 def weight_of(served):
-    """Threads and descriptors of the server."""
+    """Threads, descriptors and resident MiB of the server."""
     own = pathlib.Path(f"/proc/{served.process.pid}")
-    return len(list((own / "task").iterdir())), len(list((own / "fd").iterdir()))
+    pages = int((own / "statm").read_text().split()[1])
+    return len(list((own / "task").iterdir())), len(list((own / "fd").iterdir())), pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def assert_flat(megabytes):
+    """Past the first quarter, in which caches fill, nothing grows; a model that stayed would be some MiB a cycle."""
+    print("resident MiB:", megabytes[:: max(1, len(megabytes) // 20)], megabytes[-1])
+    quarter = len(megabytes) // 4
+    early, late = megabytes[quarter:2 * quarter], megabytes[-quarter:]
+    assert max(late) <= max(early) + 24 + len(megabytes) // 8, megabytes
 
 
 def test_cycles_under_traffic_lose_nothing_and_leave_nothing(repository, tmp_path):
     shutil.copytree(repository / "bard", repository / "other")
-    with Cluster(tmp_path, arguments=(*EXPLICIT, "--load-model", "bard"), repository=repository) as served:
+    # Of what was freed the sanitizer keeps little, so that the resident size tells what is held.
+    few = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=4:thread_local_quarantine_size_kb=64"}
+    with Cluster(tmp_path, arguments=(*EXPLICIT, "--load-model", "bard"), repository=repository, environment=few) as served:
         text = served.post(GENERATE, BODY).json()["text_output"]
         end = threading.Event()
         stays, comes_and_goes = [], []
@@ -243,8 +257,10 @@ def test_cycles_under_traffic_lose_nothing_and_leave_nothing(repository, tmp_pat
             for number in range(2):
                 cycle(number)
             before = weight_of(served)
+            megabytes = []
             for number in range(CYCLES):
                 cycle(number)
+                megabytes.append(weight_of(served)[2])
             after = weight_of(served)
         finally:
             end.set()
@@ -254,7 +270,9 @@ def test_cycles_under_traffic_lose_nothing_and_leave_nothing(repository, tmp_pat
         # Served whole, or refused whole: not there, or not any more.
         assert {status for status, _ in comes_and_goes} <= {200, 404, 503}
         assert {words for status, words in comes_and_goes if status == 200} == {text}
+        print(f"{CYCLES} cycles: {len(stays)} answers of the one that stays, {len(comes_and_goes)} of the other; {before} to {after}")
         assert after[0] <= before[0] + 2 and after[1] <= before[1] + 4, (before, after)
+        assert_flat(megabytes)
         assert len(served.get("/troupe/v1/status").json()["replicas"]) == 1
 
 
@@ -269,3 +287,168 @@ def test_a_failed_reload_leaves_the_old_one(repository, tmp_path):
         assert answer.status_code >= 400 and "failed to load 'bard'" in answer.json()["error"]
         assert served.post(GENERATE, BODY).status_code == 200
         assert served.get("/v2/models/bard/ready").status_code == 200
+
+
+def test_the_cluster_file_names_mode_and_models(repository, tmp_path):
+    shutil.copytree(repository / "bard", repository / "other")
+    with Cluster(tmp_path, model_repository=str(repository),
+                 model_control={"mode": "explicit", "load_models": ["other"]}) as served:
+        rows = eventually(lambda: len(index_of(served)) == 2 and index_of(served), "both are listed")
+        assert rows == [{"name": "other", "version": "1", "state": "READY", "reason": ""}, {"name": "bard"}]
+        assert served.post(GENERATE, BODY).status_code == 404
+        client(served).load_model("bard")
+        assert served.post(GENERATE, BODY).status_code == 200
+        assert run("check", served.file).returncode == 0
+    # An option is laid over the file.
+    with Cluster(tmp_path, arguments=("--load-model", "bard"), model_repository=str(repository),
+                 model_control={"mode": "explicit", "load_models": ["other"]}) as served:
+        assert client(served).is_model_ready("bard") and not client(served).is_model_ready("other")
+
+
+def test_the_cluster_file_names_mode_and_interval_of_polls(repository, tmp_path):
+    with Cluster(tmp_path, model_repository=str(repository), model_control={"mode": "poll", "poll_interval_s": 0.2}) as served:
+        assert served.post("/v2/repository/models/bard/load", {}).status_code == 503
+        shutil.copytree(repository / "bard", tmp_path / "new")
+        (tmp_path / "new").rename(repository / "other")
+        # Well before the 15 s that a poll has by default.
+        eventually(lambda: served.get("/v2/models/other/ready").status_code == 200, "the new one is loaded", 12)
+
+
+@pytest.mark.parametrize("control, words", [
+    ({"mode": "sometimes"}, ["model_control.mode", "explicit"]),
+    ({"mode": "explicit", "load_models": ["brad"]}, ["model_control.load_models", "'brad'", "'bard'"]),
+    ({"load_models": ["bard"]}, ["model_control.load_models", "needs model_control.mode explicit"]),
+    ({"mode": "poll", "load_models": ["bard"]}, ["needs model_control.mode explicit"]),
+    ({"mode": "explicit", "load_models": "bard"}, ["must be a list of names"]),
+    ({"mode": "poll", "poll_interval_s": 0}, ["model_control.poll_interval_s"]),
+    ({"mod": "poll"}, ["model_control.mod", "mode"]),
+])
+def test_mistakes_in_the_cluster_file_are_told(repository, tmp_path, control, words):
+    file = write_cluster(tmp_path, model_repository=str(repository), model_control=control)
+    for command in ("check", "up"):
+        done = run(command, file, *(["--port", 0] if command == "up" else []))
+        said = done.stdout + done.stderr
+        assert done.returncode == 1 and all(word in said for word in [*words, "cluster.json"]), said
+
+
+class Writer:
+    """Changes a model's files again and again, as an editor or a copy does: in place and in parts, by renaming, by
+    deleting. Weights are only ever replaced by renaming."""
+
+    def __init__(self, model, seed):
+        self.model, self.chance, self.end = model, random.Random(seed), threading.Event()
+        self.files = {p.relative_to(model): p.read_bytes() for p in sorted(model.rglob("*")) if p.is_file()}
+        self.thread = threading.Thread(target=self._run)
+        self.count = 0
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        self.thread.join()
+        self.restore()
+
+    def restore(self):
+        shutil.rmtree(self.model, ignore_errors=True)
+        for name, content in self.files.items():
+            (self.model / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.model / name).write_bytes(content)
+
+    def _run(self):
+        while not self.end.is_set():
+            self.chance.choice([self.in_parts, self.in_parts, self.by_name, self.away, self.another_version, self.all_gone])()
+            self.count += 1
+            self.end.wait(self.chance.choice([0, 0.001, 0.02, 0.1]))
+
+    def in_parts(self):
+        name = self.chance.choice([n for n in self.files if n.suffix != ".safetensors"])
+        content = self.files[name]
+        cut = self.chance.randrange(len(content) + 1)
+        with open(self.model / name, "wb") as file:
+            file.write(content[:cut])
+            file.flush()
+            self.end.wait(self.chance.choice([0, 0.005]))
+            if self.chance.random() < 0.8:
+                file.write(content[cut:])
+
+    def by_name(self):
+        name = self.chance.choice(list(self.files))
+        content = self.files[name]
+        part = self.model / "part"
+        part.write_bytes(content if self.chance.random() < 0.5 else content[:self.chance.randrange(len(content) + 1)])
+        part.rename(self.model / name)
+
+    def away(self):
+        name = self.chance.choice(list(self.files))
+        (self.model / name).unlink(missing_ok=True)
+        self.end.wait(self.chance.choice([0, 0.01]))
+        (self.model / name).write_bytes(self.files[name])
+
+    def another_version(self):
+        if (self.model / "2").exists():
+            shutil.rmtree(self.model / "2")
+        else:
+            shutil.copytree(self.model / "1", self.model / "2")
+
+    def all_gone(self):
+        aside = self.model.parent.parent / "aside"
+        self.model.rename(aside)
+        self.end.wait(self.chance.choice([0, 0.01]))
+        aside.rename(self.model)
+
+
+@pytest.fixture
+def moving(repository):
+    """A model with its weights beside its versions, to be changed."""
+    model = repository / "moving"
+    shutil.copytree(BARD / "hf", model / "hf")
+    (model / "1").mkdir()
+    (model / "1/model.json").write_text(json.dumps({"model": "../hf", "dtype": "bfloat16"}))
+    (model / "config.pbtxt").write_text('backend: "vllm"\n')
+    return model
+
+
+def assert_loads(served, text):
+    """What lies there now, whole, is served at last; and the one beside it was never touched."""
+    eventually(lambda: served.get("/v2/models/moving/ready").status_code == 200, "the model is back")
+    assert served.post("/v2/models/moving/generate", BODY).json()["text_output"] == text
+    assert served.post(GENERATE, BODY).json()["text_output"] == text
+
+
+def test_loads_of_a_model_that_changes_meanwhile(repository, moving, tmp_path):
+    with Cluster(tmp_path, arguments=(*EXPLICIT, "--load-model", "bard"), repository=repository) as served:
+        text, seen = served.post(GENERATE, BODY).json()["text_output"], []
+        with Writer(moving, 5) as writer:
+            for _ in range(ROUNDS):
+                answer = served.post("/v2/repository/models/moving/load", {})
+                seen.append(answer.status_code)
+                if answer.status_code != 200:
+                    assert len(answer.json()["error"]) > 20 and "moving" in answer.json()["error"], answer.text
+                assert served.post(GENERATE, BODY).json()["text_output"] == text
+        assert writer.count > ROUNDS and set(seen) - {200}, (writer.count, seen)
+        client(served).load_model("moving")
+        assert_loads(served, text)
+
+
+def test_polls_of_a_model_that_changes_meanwhile(repository, moving, tmp_path):
+    poll = ("--model-control-mode", "poll", "--set", "model_control.poll_interval_s=0.05")
+    with Cluster(tmp_path, arguments=poll, repository=repository) as served:
+        text = served.post(GENERATE, BODY).json()["text_output"]
+        with Writer(moving, 6) as writer:
+            eventually(lambda: writer.count > 4 * ROUNDS and sum("moving" in line for line in served.complaints) > 2,
+                       "mistakes are told")
+            assert served.post(GENERATE, BODY).json()["text_output"] == text
+        (moving / "config.pbtxt").write_text('backend: "vllm"\nparameters { key: "LAST" value { string_value: "1" } }\n')
+        eventually(lambda: "LAST" in served.get("/v2/models/moving/config").json().get("parameters", {}), "the last one is served")
+        assert_loads(served, text)
+
+
+def test_check_of_a_model_that_changes_meanwhile(repository, moving):
+    with Writer(moving, 7):
+        for _ in range(ROUNDS):
+            done = run("check", repository)
+            assert done.returncode in (0, 1) and "moving" in done.stdout, done.stdout + done.stderr
+            assert "Sanitizer" not in done.stderr, done.stderr
+    assert run("check", repository).returncode == 0

@@ -34,7 +34,7 @@ constexpr std::size_t most_bytes = 2000;
 } // namespace
 
 std::string sentence(const failure& f) {
-  auto bytes = f.text.substr(0, most_bytes);
+  auto bytes = without_middle(f.text, most_bytes);
   std::string valid;
   engine::text::move_utf8_lossy(bytes, valid, true);
   return valid;

@@ -20,11 +20,6 @@ bool asks_for_status(const ::grpc::CallbackServerContext& context) {
   return found != metadata.end() && found->second == "true";
 }
 
-/// The end of a backend's responses that is none itself: Triton tells it only to those who ask.
-bool is_empty_end(const infer_response& response) {
-  return response.last && response.outputs.empty() && !response.error;
-}
-
 } // namespace
 
 stream_reactor* stream_reactor::open(std::shared_ptr<surroundings> edge,
@@ -65,7 +60,7 @@ void stream_reactor::refuse_request(failure why, infer_response as) {
 void stream_reactor::collect() {
   for (auto& running : calls_)
     for (auto& response : running->take())
-      if (!is_empty_end(response) || running->wants_empty_end())
+      if (!response.last || !running->hides_end())
         ready_.push_back(std::move(response));
   std::erase_if(calls_, [](const auto& running) { return running->ended(); });
 }

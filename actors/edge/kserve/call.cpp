@@ -115,8 +115,10 @@ void call::take_tensors(response_part part, std::vector<infer_response>& all) {
   }
   if (!ends)
     return;
-  if (failed || all.size() == first)
+  if (failed || all.size() == first) {
     all.push_back(blank());
+    hides_end_ = !failed && !wants_empty_end();
+  }
   all.back().last = true;
   if (failed)
     all.back().error = to_failure(part.why);

@@ -36,9 +36,9 @@ public:
   /// Of a backend that takes tensors nobody knows before.
   [[nodiscard]] bool many() const noexcept { return text_.stream && !tensors(); }
   [[nodiscard]] bool ended() const noexcept { return ended_; }
-  /// Whether the client is told of an end that carries no outputs:
-  /// `triton_enable_empty_final_response`.
-  [[nodiscard]] bool wants_empty_end() const;
+  /// Whether the last of what take() gave is no response of the backend, but the end of them, and
+  /// the client did not ask to hear of it: `triton_enable_empty_final_response`.
+  [[nodiscard]] bool hides_end() const noexcept { return hides_end_; }
   [[nodiscard]] const infer_request& request() const noexcept { return request_; }
 
 private:
@@ -48,6 +48,7 @@ private:
   [[nodiscard]] infer_response respond(const response_part& part) const;
   void take_text(response_part part, std::vector<infer_response>& all);
   void take_tensors(response_part part, std::vector<infer_response>& all);
+  [[nodiscard]] bool wants_empty_end() const;
   void keep_one(std::vector<infer_response>& all);
   [[nodiscard]] infer_response blank() const;
   [[nodiscard]] outcome<void> place(std::vector<tensor>& outputs) const;
@@ -64,6 +65,7 @@ private:
   infer_response kept_;
   std::size_t responses_ = 0;
   bool one_ = false;
+  bool hides_end_ = false;
   bool ended_ = false;
 };
 

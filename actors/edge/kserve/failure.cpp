@@ -1,5 +1,6 @@
 #include "actors/edge/kserve/failure.hpp"
 
+#include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include <utility>
@@ -7,6 +8,9 @@
 namespace troupe::actors::kserve {
 
 namespace {
+
+/// Room for the findings of a model that does not load.
+constexpr std::size_t most_bytes = 16384;
 
 failure_code code_of(errc code) {
   switch (code) {
@@ -67,9 +71,18 @@ unsigned http_status(failure_code code) {
   }
 }
 
+std::string without_middle(std::string_view text, std::size_t most) {
+  constexpr std::string_view gap = " [...] ";
+  if (text.size() <= most)
+    return std::string{text};
+  const auto half = (most - gap.size()) / 2;
+  return fmt::format("{}{}{}", text.substr(0, half), gap, text.substr(text.size() - half));
+}
+
 std::string error_json(std::string_view text) {
   using json = nlohmann::ordered_json;
-  return json{{"error", text}}.dump(-1, ' ', false, json::error_handler_t::replace);
+  const json body = {{"error", without_middle(text, most_bytes)}};
+  return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 } // namespace troupe::actors::kserve

@@ -2,6 +2,7 @@
 
 #include "troupe/base/error.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -41,6 +42,10 @@ using outcome = tl::expected<T, failure>;
 
 /// Triton's map: INTERNAL 500, NOT_FOUND 404, UNAVAILABLE 503, UNSUPPORTED 501, all others 400.
 [[nodiscard]] unsigned http_status(failure_code code);
+
+/// The text, without its middle where it has more than `most` bytes: a name that a client made long
+/// hides neither end of the sentence around it.
+[[nodiscard]] std::string without_middle(std::string_view text, std::size_t most);
 
 /// {"error": text}
 [[nodiscard]] std::string error_json(std::string_view text);
