@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -13,8 +14,10 @@ public:
   wake_batch() : outer_{std::exchange(current(), this)} {}
   ~wake_batch() {
     current() = outer_;
+    const auto outer_count = std::exchange(count(), waiting_.size());
     for (const auto& wake : waiting_)
       wake();
+    count() = outer_count;
   }
   wake_batch(const wake_batch&) = delete;
   wake_batch& operator=(const wake_batch&) = delete;
@@ -27,7 +30,17 @@ public:
       wake();
   }
 
+  /// Of a wake that is called: so few go out together that it may do its receiver's work at once,
+  /// in this thread, instead of waking the receiver's.
+  [[nodiscard]] static bool few() { return count() <= few_; }
+
 private:
+  static constexpr std::size_t few_ = 4;
+
+  static std::size_t& count() {
+    thread_local std::size_t together = 1;
+    return together;
+  }
   static wake_batch*& current() {
     thread_local wake_batch* batch = nullptr;
     return batch;

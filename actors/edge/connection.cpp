@@ -41,11 +41,13 @@ connection::connection(tcp::socket socket, surroundings around)
 }
 
 void connection::start() {
+  const std::lock_guard lock{mutex_};
   become_idle();
   read();
 }
 
 void connection::turn_away() {
+  const std::lock_guard lock{mutex_};
   phase_ = phase::answering;
   facts_.keep_alive = false;
   api_error e = to_api_error({errc::busy, "too many connections; close some, or try again later"});
@@ -54,12 +56,18 @@ void connection::turn_away() {
 }
 
 void connection::wind_down() {
+  const std::lock_guard lock{mutex_};
   winding_down_ = true;
   if (phase_ == phase::idle)
     close();
 }
 
 void connection::cut() {
+  const std::lock_guard lock{mutex_};
+  cut_off();
+}
+
+void connection::cut_off() {
   error_code ignored;
   socket_.set_option(asio::socket_base::linger{true, 0}, ignored);
   close();
@@ -71,9 +79,11 @@ void connection::read() {
   if (reading_ || full || phase_ == phase::closed)
     return;
   reading_ = true;
-  socket_.async_read_some(
-      asio::buffer(fresh_),
-      [self = shared_from_this()](error_code ec, std::size_t n) { self->on_read(ec, n); });
+  socket_.async_read_some(asio::buffer(fresh_),
+                          [self = shared_from_this()](error_code ec, std::size_t n) {
+                            const std::lock_guard lock{self->mutex_};
+                            self->on_read(ec, n);
+                          });
 }
 
 void connection::on_read(error_code ec, std::size_t bytes) {
@@ -92,7 +102,7 @@ void connection::on_read(error_code ec, std::size_t bytes) {
   if (bytes > buffer_.max_size() - buffer_.size()) {
     log_info("edge: a client that sent more than {} bytes ahead of its answer was cut off",
              buffer_.size());
-    return cut();
+    return cut_off();
   }
   buffer_.commit(asio::buffer_copy(buffer_.prepare(bytes), asio::buffer(fresh_, bytes)));
   if (phase_ != phase::answering)
@@ -199,9 +209,11 @@ void connection::write(std::string bytes) {
 
 void connection::write_some() {
   arm(around_.edge->options.slow_reader_timeout);
-  socket_.async_write_some(
-      asio::buffer(out_.data() + sent_, out_.size() - sent_),
-      [self = shared_from_this()](error_code ec, std::size_t n) { self->on_written(ec, n); });
+  socket_.async_write_some(asio::buffer(out_.data() + sent_, out_.size() - sent_),
+                           [self = shared_from_this()](error_code ec, std::size_t n) {
+                             const std::lock_guard lock{self->mutex_};
+                             self->on_written(ec, n);
+                           });
 }
 
 void connection::on_written(error_code ec, std::size_t bytes) {
@@ -245,6 +257,7 @@ void connection::close() {
     return;
   phase_ = phase::closed;
   answer_.reset();
+  left_.reset();
   timer_.cancel();
   error_code ignored;
   socket_.close(ignored);
@@ -255,7 +268,10 @@ void connection::arm(std::chrono::milliseconds after) {
   timer_.expires_after(after);
   timer_.async_wait([weak = weak_from_this(), alarm = ++alarms_](error_code ec) {
     const auto self = weak.lock();
-    if (!ec && self && self->alarms_ == alarm)
+    if (ec || !self)
+      return;
+    const std::lock_guard lock{self->mutex_};
+    if (self->alarms_ == alarm)
       self->on_timeout();
   });
 }
@@ -271,7 +287,7 @@ void connection::on_timeout() {
   if (phase_ == phase::answering && writing_) {
     around_.edge->numbers->slow_reader_cut();
     log_info("edge: a client that reads nothing was cut off");
-    return cut();
+    return cut_off();
   }
   close();
 }

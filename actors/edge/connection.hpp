@@ -16,6 +16,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -28,7 +29,8 @@ namespace troupe::actors {
 /// kept, up to one request of the largest size; a client that sends more is cut off, because its
 /// leaving could no longer be seen. Other answers are short, so reads pause behind them instead. At
 /// most one write is outstanding; what comes meanwhile is merged in the answer's inbox. Lives in
-/// the edge's thread.
+/// the edge's thread, but for push(), which sends a piece of a stream from the thread that has it;
+/// what either touches is behind a mutex that every entry takes.
 class connection : public std::enable_shared_from_this<connection> {
 public:
   using tcp = boost::asio::ip::tcp;
@@ -80,7 +82,10 @@ private:
   [[nodiscard]] std::optional<api_error> judge_head();
   void open_answer(const std::string& body);
   void pump();
+  [[nodiscard]] bool push();
+  [[nodiscard]] std::string bytes_of(const exchange::output& out);
   void stream(exchange::output out);
+  void cut_off();
   void send(const reply& r);
   void write(std::string bytes);
   void write_some();
@@ -92,6 +97,7 @@ private:
   void on_timeout();
   [[nodiscard]] std::string next_id();
 
+  std::mutex mutex_;
   tcp::socket socket_;
   surroundings around_;
   boost::asio::steady_timer timer_;
@@ -100,6 +106,8 @@ private:
   boost::beast::flat_buffer buffer_;
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   std::unique_ptr<exchange> answer_;
+  /// What push() took and left to pump().
+  std::optional<exchange::output> left_;
   std::string out_;
   std::size_t sent_ = 0;
   std::size_t head_bytes_ = 0;

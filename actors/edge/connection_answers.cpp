@@ -2,7 +2,9 @@
 #include "actors/edge/connection.hpp"
 #include "actors/edge/kserve/http.hpp"
 #include "actors/edge/request_head.hpp"
+#include "actors/wake_batch.hpp"
 
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
 #include <fmt/core.h>
 
@@ -113,11 +115,19 @@ void connection::dispatch_kserve(const received& request) {
 
 std::function<void()> connection::waker() {
   return [io = around_.io, weak = weak_from_this()] {
-    if (auto alive = io.lock())
-      asio::post(*alive, [weak] {
-        if (auto self = weak.lock())
-          self->pump();
-      });
+    const auto alive = io.lock();
+    if (!alive)
+      return;
+    if (wake_batch::few() && !alive->get_executor().running_in_this_thread())
+      if (const auto self = weak.lock(); self && self->push())
+        return;
+    asio::post(*alive, [weak] {
+      const auto self = weak.lock();
+      if (!self)
+        return;
+      const std::lock_guard lock{self->mutex_};
+      self->pump();
+    });
   };
 }
 
@@ -146,10 +156,41 @@ void connection::open_answer(const std::string& body) {
   answer_->begin();
 }
 
+/// From a backend's thread: sends the next piece of a stream, and a wake of the edge's thread is
+/// saved.
+/// @return false: it is the edge's thread that has something to do
+bool connection::push() {
+  const std::unique_lock lock{mutex_, std::try_to_lock};
+  if (!lock || phase_ != phase::answering || !answer_ || writing_ || left_)
+    return false;
+  auto out = answer_->take();
+  if (out.whole || out.end) {
+    left_ = std::move(out);
+    return false;
+  }
+  if (out.bytes.empty())
+    return true;
+  out_ = bytes_of(out);
+  boost::system::error_code ec;
+  sent_ = socket_.write_some(asio::buffer(out_), ec);
+  if (!ec && sent_ == out_.size()) {
+    out_.clear();
+    return true;
+  }
+  writing_ = true;
+  asio::post(socket_.get_executor(), [self = shared_from_this()] {
+    const std::lock_guard rest{self->mutex_};
+    if (self->phase_ != phase::closed)
+      self->write_some();
+  });
+  return true;
+}
+
 void connection::pump() {
   if (!answer_ || writing_)
     return;
-  auto out = answer_->take();
+  auto out = left_ ? std::move(*left_) : answer_->take();
+  left_.reset();
   if (out.end)
     answer_.reset();
   if (out.whole)
@@ -158,8 +199,11 @@ void connection::pump() {
 }
 
 void connection::stream(exchange::output out) {
-  if (out.bytes.empty() && !out.end)
-    return;
+  if (!out.bytes.empty() || out.end)
+    write(bytes_of(out));
+}
+
+std::string connection::bytes_of(const exchange::output& out) {
   if (out.broken || (out.end && !facts_.chunked))
     facts_.keep_alive = false;
   std::string bytes;
@@ -175,7 +219,7 @@ void connection::stream(exchange::output out) {
     bytes += facts_.chunked ? chunk_of(out.bytes) : out.bytes;
   if (out.end && facts_.chunked)
     bytes += last_chunk();
-  write(std::move(bytes));
+  return bytes;
 }
 
 void connection::send(const reply& r) {

@@ -3,7 +3,9 @@
 import concurrent.futures
 import time
 
+import numpy as np
 import pytest
+import tritonclient.grpc
 
 from library import odd
 from troupe_process import Cluster, eventually, run
@@ -35,7 +37,7 @@ def served(tmp_path_factory):
                             "default_timeout_microseconds: 1000000 } }")
     model(models, "lenient", "max_batch_size: 1 dynamic_batching { priority_levels: 2 default_priority_level: 2 "
                              "default_queue_policy { allow_timeout_override: true timeout_action: DELAY } }")
-    with Cluster(folder, repository=models, arguments=("--backend-directory", odd())) as cluster:
+    with Cluster(folder, repository=models, arguments=("--backend-directory", odd(), "--set", "edges.grpc=0")) as cluster:
         yield cluster
 
 
@@ -110,6 +112,20 @@ def test_without_dynamic_batching_requests_come_one_by_one(served):
     assert counted["inference_count"] == 8 and counted["execution_count"] == 5
 
 
+def test_grpc_has_the_same_batches_and_counts(served):
+    port = eventually(lambda: served._line(r"listening on grpc://127\.0\.0\.1:(\d+)"), "the gRPC port").group(1)
+    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}")
+    words = tritonclient.grpc.InferInput("IN", [3, 2], "BYTES")
+    words.set_data_from_numpy(np.array([["a", "b"]] * 3, dtype=np.object_))
+    answer = client.infer("wrong", [words])
+    assert answer.as_numpy("OUT").shape == (3, 2) and answer.as_numpy("COUNT").tolist() == [[1]] * 3
+    said, counted = client.get_inference_statistics("wrong").model_stats[0], statistics(served, "wrong")
+    assert said.execution_count == counted["execution_count"] > 0
+    assert said.inference_count == counted["inference_count"]
+    assert [(b.batch_size, b.compute_infer.count) for b in said.batch_stats] == [
+        (b["batch_size"], b["compute_infer"]["count"]) for b in counted["batch_stats"]]
+
+
 def test_a_backend_may_wish_for_batches(served):
     config = served.get("/v2/models/itself/config").json()
     assert config["max_batch_size"] == 4 and config["dynamic_batching"]["preferred_batch_size"] == [4]
@@ -159,6 +175,7 @@ def test_inputs_of_one_request_have_one_batch_size(served):
 
 
 def test_an_error_ends_the_batch_or_one_of_it(served):
+    before = statistics(served, "wrong")
     call = lambda word: lambda: infer(served, "wrong", word)
     answers = while_busy(served, "wrong", [call("a"), call("refuse"), call("b")])
     assert [a.status_code for a in answers] == [200, 400, 200] and together(answers[0]) == 3
@@ -166,7 +183,8 @@ def test_an_error_ends_the_batch_or_one_of_it(served):
     assert [a.status_code for a in answers] == [500, 500, 500]
     assert all("the batch is odd" in a.json()["error"] for a in answers)
     counted = statistics(served, "wrong")
-    assert counted["inference_count"] == 4 and counted["execution_count"] == 3
+    assert counted["inference_count"] == before["inference_count"] + 4
+    assert counted["execution_count"] == before["execution_count"] + 3
 
 
 def test_who_waits_too_long_is_refused_or_served_last(served):
