@@ -36,7 +36,7 @@ struct own_kernel {
   matmul_library::gated_product* gated;
 };
 
-constexpr std::array<own_kernel, 2> own_kernels{
+constexpr std::array<own_kernel, 3> own_kernels{
     {{"skinny",
       [](const ordered_matmul_args& args) {
         return takes_skinny(args) && args.m <= shortcuts_taken().skinny_rows;
@@ -46,7 +46,13 @@ constexpr std::array<own_kernel, 2> own_kernels{
       [](const ordered_matmul_args& args) {
         return takes_narrow(args) && shortcuts_taken().narrow;
       },
-      narrow_matmul, narrow_gated_matmul}}};
+      narrow_matmul, narrow_gated_matmul},
+     // One row is never its.
+     {"streamed",
+      [](const ordered_matmul_args& args) {
+        return takes_streamed(args) && args.m > 1 && shortcuts_taken().streamed;
+      },
+      streamed_matmul, streamed_gated_matmul}}};
 
 /// A shape and the algorithm that serves it.
 struct product {
@@ -102,7 +108,7 @@ std::string key_of(const matmul_args& args) {
 }
 
 /// To be raised when a kernel of our own gets faster or slower.
-constexpr int own_version = 2;
+constexpr int own_version = 3;
 constexpr std::string_view hex_digits = "0123456789abcdef";
 
 /// The name of the kernel of ours, or the algorithm of cuBLASLt's in hexadecimal digits.

@@ -44,7 +44,7 @@ struct matmul_follower {
 /// Shapes and what was found to serve them best, as text without blanks.
 using matmul_choices = std::map<std::string, std::string>;
 
-/// Products through cuBLASLt, and through skinny_matmul() and narrow_matmul() where tune() finds
+/// Products through cuBLASLt, and through the kernels of our own for few rows where tune() finds
 /// them faster. Remembers which algorithm serves a shape; bits depend on the algorithm and so on m.
 /// One thread and one stream at a time. Move-only.
 class matmul_library {
@@ -70,7 +70,7 @@ public:
   /// shape, if tune() found one of ours to be that; else nullptr.
   [[nodiscard]] gated_product* gated(const matmul_args& args) const;
 
-  /// Which kernel serves a shape: cuBLASLt, skinny or narrow.
+  /// Which kernel serves a shape: cuBLASLt, skinny, narrow or streamed.
   [[nodiscard]] std::string_view kernel_of(const matmul_args& args) const;
 
   /// Measures the algorithms for a shape and keeps the fastest. `weights` are matrices of the shape

@@ -39,6 +39,8 @@ struct shortcuts {
   std::int64_t skinny_rows = 2;
   /// Whether narrow_matmul() is a candidate.
   bool narrow = true;
+  /// Whether streamed_matmul() is a candidate.
+  bool streamed = true;
   /// skinny_matmul()'s blocks are dealt out evenly to the SMs, however full these are.
   bool even_blocks = true;
   /// Attention of prompts by the products of warpgroups, where heads have 128 elements.
@@ -327,6 +329,26 @@ inline constexpr std::int64_t max_narrow_rows = 32;
 /// @async  enqueues on `stream`
 /// @cost   reads w once
 [[nodiscard]] result<void> narrow_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// Rows of a that streamed_matmul() takes at most.
+inline constexpr std::int64_t max_streamed_rows = 8;
+
+/// As takes_skinny(), with k a multiple of 16.
+[[nodiscard]] bool takes_streamed(const ordered_matmul_args& args) noexcept;
+
+/// narrow_matmul() for at most eight rows with w copied ahead in long runs; its bits are its own,
+/// and do not depend on m either.
+/// @errors unsupported: what takes_streamed() refuses
+/// @async  enqueues on `stream`
+/// @cost   reads w once
+[[nodiscard]] result<void> streamed_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// skinny_gated_matmul() in that way: the bits of streamed_matmul() with silu_mul() behind it.
+/// @errors unsupported: what takes_streamed() refuses
+/// @async  enqueues on `stream`
+/// @cost   reads w once
+[[nodiscard]] result<void> streamed_gated_matmul(const ordered_matmul_args& args,
+                                                 stream_ref stream);
 
 struct join_parts_args {
   /// [parts, count] f32.

@@ -132,8 +132,10 @@ void launch_kernel(const ordered_matmul_args& args, cudaStream_t stream) {
   // come early would else gather where the kernel in front ends first.
   constexpr std::int64_t most_shared = 226 << 10U;
   const std::int64_t share = (blocks + multiprocessors - 1) / multiprocessors;
-  const auto shared = static_cast<std::size_t>(
-      shortcuts_taken().even_blocks && share <= 8 ? most_shared / (share + 1) / 16 * 16 + 256 : 0);
+  const auto shared =
+      static_cast<std::size_t>(shortcuts_taken().even_blocks && share > 2 && share <= 8
+                                   ? most_shared / (share + 1) / 16 * 16 + 256
+                                   : 0);
   if (shared > 0)
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(shared));

@@ -150,6 +150,8 @@ void products(op_bench& bench, const std::vector<std::int64_t>& all_rows) {
         own("skinny", ops::skinny_matmul);
       if (rows <= ops::max_narrow_rows)
         own("narrow", ops::narrow_matmul);
+      if (rows <= ops::max_streamed_rows)
+        own("streamed", ops::streamed_matmul);
     }
   }
 }
