@@ -184,7 +184,7 @@ TEST_CASE("a file that becomes shorter while it is open is an error, for text an
   const auto path = folder.write("config.json", "{\"a\": 1}" + std::string(8192, ' '));
   const auto file = mapped_file::open(path);
   REQUIRE(file);
-  CHECK(file->text(8) == std::string{"{\"a\": 1"});
+  CHECK(file->text(7) == std::string{"{\"a\": 1"});
   CHECK(file->text(1U << 20U)->size() == 8 + 8192);
   folder.write("config.json", "{}");
   const auto text = file->text(1U << 20U);
