@@ -8,8 +8,9 @@ namespace troupe::engine {
 
 namespace {
 
-/// Where answers run, prompts are spread over a step for each so many of them.
-constexpr std::uint64_t decodes_per_spread_step = 4;
+/// Where so many answers run, prompts are spread over a step for each so many of them.
+constexpr std::uint64_t least_spread_decodes = 8;
+constexpr std::uint64_t decodes_per_spread_step = 2;
 /// Prompts of more full steps than this are a backlog, and that is computed at full speed.
 constexpr std::uint64_t most_spread_prompts = 8;
 
@@ -40,7 +41,7 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
 
 /// How many tokens of prompts the next step may have. Whoever has begun to read waits for the whole
 /// step, so the more answers run, up to some, the finer prompts are cut: what is lacking is spread
-/// over one step for each four of them, in steps of as many rows as devices are good at. Where few
+/// over one step for each two of them, in steps of as many rows as devices are good at. Where few
 /// run, prompts come one after another, some in a step: who came first need not wait for who came
 /// last. Who was there while there was a backlog is not held back: there tokens a second count.
 std::uint32_t scheduler::impl::prompt_budget() {
@@ -78,7 +79,9 @@ std::uint32_t scheduler::impl::prompt_budget() {
   if (lacking > most_spread_prompts * most)
     backlog_until = last_arrival;
   const auto steps =
-      std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
+      decodes < least_spread_decodes
+          ? 0
+          : std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
   if (first <= backlog_until)
     return most;
   if (steps < 2)
