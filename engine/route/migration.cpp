@@ -75,11 +75,15 @@ void router::impl::lose(request_id id, const error& why, end_cause cause, time_p
   park(id, stream);
   if (stream.cancelled)
     return end(id, finish_reason::abort, {errc::cancelled, "the request was withdrawn"});
-  if (cause == end_cause::died && ++stream.deaths >= config.deaths_max) {
+  if (cause == end_cause::died) {
+    ++stream.deaths;
+    stream.suspicion += served ? 2 : 1;
+  }
+  if (cause == end_cause::died && stream.suspicion >= 2 * config.deaths_max) {
     ++counters.poisoned;
     return end(id, finish_reason::error,
                {errc::limit_exceeded,
-                fmt::format("{} replicas in a row stopped while they served this request, without "
+                fmt::format("{} replicas in a row stopped while they had this request, without "
                             "a token between; it is not tried again, for it may be what stops them "
                             "(the last one: {})",
                             stream.deaths, why.note)});
@@ -165,6 +169,7 @@ void router::impl::deliver(const token_chunk& chunk, replica_id from) {
   answer(chunk.request, stream, from);
   if (!chunk.ids.empty()) {
     stream.deaths = 0;
+    stream.suspicion = 0;
     stream.last = stream.current;
   }
   actions.deliveries.push_back(std::move(*next));

@@ -23,7 +23,8 @@ struct router_config {
   std::uint32_t max_streams = 4096;
   /// Keys the block hashes, as in the schedulers; from the cluster's secret.
   std::uint64_t hash_key = 0;
-  /// A request is refused when so many replicas in a row died under it without one token between.
+  /// A request is refused when so many replicas in a row died under it without one token between;
+  /// one that had not accepted it yet counts as half a death.
   std::uint32_t deaths_max = 3;
   /// How long a stream that lost its replica waits for another one before it ends with the error;
   /// new requests of a model whose last replica died are taken to wait until as long after that.

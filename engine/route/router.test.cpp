@@ -419,16 +419,25 @@ TEST_CASE("a front that loses all replicas at once takes no request for poison",
   d.core.replica_up(facts(2), d.now);
   REQUIRE(d.act().dispatches.size() == 1);
   CHECK(d.sent.at(id).request.delivered == std::vector<token_id>{10});
-  // One that dies in earnest still counts.
-  d.accept(id);
-  d.down(replica_id{2});
+  // Those that die in earnest still count.
+  d.core.replica_up(facts(3), d.now);
+  for (const auto replica : {replica_id{2}, replica_id{3}}) {
+    CHECK(d.core.stats().poisoned == 0);
+    CHECK(d.sent.at(id).replica == replica);
+    d.accept(id);
+    d.down(replica);
+    d.act();
+  }
   CHECK(d.core.stats().poisoned == 1);
 }
 
 TEST_CASE("the refusal of a poisonous request says why", "[route][router]") {
   desk d{{.hub = hub_id{1}, .deaths_max = 1}};
   const auto id = d.open();
+  // Neither had accepted it, so each counts half.
   d.down(replica_id{1});
+  CHECK(d.act().verdicts.empty());
+  d.down(replica_id{2});
   const auto actions = d.act();
   REQUIRE(actions.verdicts.size() == 1);
   CHECK(actions.verdicts[0].id == id);

@@ -29,6 +29,9 @@ struct stream_state {
   bool at_door = false;
   /// Deaths of replicas since the last token.
   std::uint32_t deaths = 0;
+  /// The same in halves of a death: one that came before the replica had accepted the stream is
+  /// less likely to be the stream's doing.
+  std::uint32_t suspicion = 0;
   /// What the tokens so far were computed with, and what those of the current attempt would be.
   computed_with last;
   computed_with current;
