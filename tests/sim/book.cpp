@@ -68,9 +68,17 @@ void book::dispatched(const engine::submission& sent, const engine::replica_fact
     tally_.inexact += of.seen.empty() || exact ? 0 : 1;
   }
   of.attempt = sent.attempt;
+  of.accepted = false;
   of.replica = to.id;
   of.numerics = to.numerics;
   of.batch_invariant = to.batch_invariant;
+}
+
+void book::accepted(request_id id, replica_id replica, std::uint32_t attempt) {
+  if (const auto found = records_.find(id);
+      found != records_.end() && found->second.attempt == attempt &&
+      found->second.replica == replica)
+    found->second.accepted = true;
 }
 
 void book::rejected(request_id id, std::uint32_t attempt) {
@@ -105,6 +113,7 @@ void book::delivered(const engine::token_chunk& chunk, time_point now) {
                  "request {}: {} prompt tokens of {} were cached", value(chunk.request),
                  chunk.cached_tokens, of.asked.prompt.size());
   tally_.cached_tokens += chunk.cached_tokens;
+  of.accepted = true;
   check_tokens(of, chunk);
   if (chunk.finish == finish_reason::none)
     return;
@@ -130,7 +139,7 @@ void book::check_tokens(record& of, const engine::token_chunk& chunk) {
     ++tally_.tokens;
   }
   if (!chunk.ids.empty()) {
-    of.deaths = 0;
+    of.half_deaths = 0;
     of.lost_at.reset();
   }
 }
@@ -173,7 +182,7 @@ void book::check_excuse(const record& of, errc why, time_point now) const {
                    "request {} outlives its time-out", id);
     break;
   case errc::limit_exceeded:
-    excused = of.deaths >= options_.deaths_max;
+    excused = of.half_deaths >= 2 * options_.deaths_max;
     break;
   case errc::internal:
     excused = of.row_failed || of.step_failed;
@@ -209,7 +218,8 @@ void book::replica_lost(hub_id hub, replica_id replica, bool died, time_point no
     if (of.ended || hub_of(id) != hub || of.replica != replica)
       continue;
     of.replica.reset();
-    of.deaths += died ? 1 : 0;
+    if (died)
+      of.half_deaths += of.accepted ? 2 : 1;
     if (!of.lost_at)
       of.lost_at = now;
   }
@@ -217,9 +227,9 @@ void book::replica_lost(hub_id hub, replica_id replica, bool died, time_point no
 
 void book::check_refused(hub_id hub) const {
   for (const auto& [id, of] : records_)
-    TROUPE_PROMISE(of.ended || hub_of(id) != hub || of.deaths < options_.deaths_max,
-                   "request {} has killed {} replicas in a row and is served still", value(id),
-                   of.deaths);
+    TROUPE_PROMISE(of.ended || hub_of(id) != hub || of.half_deaths < 2 * options_.deaths_max,
+                   "request {} has killed {}/2 replicas in a row and is served still", value(id),
+                   of.half_deaths);
 }
 
 void book::cancelled(request_id id) { at(id).cancelled = true; }

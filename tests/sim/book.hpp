@@ -38,8 +38,11 @@ struct record {
   std::optional<replica_id> replica;
   std::uint64_t numerics = 0;
   bool batch_invariant = true;
-  /// Deaths of replicas under it since its last token.
-  std::uint32_t deaths = 0;
+  /// That replica has said that it took it, or has sent chunks.
+  bool accepted = false;
+  /// Deaths of replicas under it since its last token, in halves: one that had not accepted it is
+  /// half a death.
+  std::uint32_t half_deaths = 0;
   /// Since when no replica has it, after one had.
   std::optional<time_point> lost_at;
 };
@@ -81,6 +84,7 @@ public:
   void opened(record fresh);
   void dispatched(const engine::submission& sent, const engine::replica_facts& to, time_point now);
   /// The replica did not take this attempt.
+  void accepted(request_id id, replica_id replica, std::uint32_t attempt);
   void rejected(request_id id, std::uint32_t attempt);
   void verdict(request_id id, const result<replica_id>& outcome, time_point now);
   void delivered(const engine::token_chunk& chunk, time_point now);

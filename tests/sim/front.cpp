@@ -76,6 +76,7 @@ void front::receive(node_index from, message what) {
 void front::take_verdict(const verdict_message& what) {
   const auto now = around_.time.now();
   if (!what.refused) {
+    around_.clients.accepted(what.id, what.replica, what.attempt);
     router_.accepted(what.id, what.replica, what.attempt, now);
     return;
   }
