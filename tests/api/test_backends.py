@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import queue
 import shutil
 import threading
 
@@ -206,6 +207,20 @@ def test_an_empty_end_is_for_those_who_ask(odds):
         assert ended.wait(PATIENCE_S), heard
         c.stop_stream()
     assert heard == {"off": [(2, False)] * 3, "on": [(2, False)] * 3 + [(0, True)]}
+
+
+def test_streams_whose_first_responses_come_together(odds):
+    """The first of several that are ready is sent as any other, on each of many streams."""
+    address = odds._line(r"listening on grpc://(127\.0\.0\.1:\d+)").group(1)
+    kind = tritonclient.grpc
+    inputs = [tensor(kind, "IN", ["w"]), tensor(kind, "N", [8])]
+    for stream in range(30):
+        heard = queue.Queue()
+        with kind.InferenceServerClient(address) as c:
+            c.start_stream(lambda result, error: heard.put(error or result.as_numpy("COUNT")[0]))
+            c.async_stream_infer("many", inputs)
+            assert [heard.get(timeout=PATIENCE_S) for _ in range(8)] == list(range(8)), stream
+            c.stop_stream()
 
 
 def test_the_log_is_one_line_a_call(odds):

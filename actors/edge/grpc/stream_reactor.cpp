@@ -98,7 +98,9 @@ void stream_reactor::write_next() {
   write_response(std::move(response), inner);
   writing_ = true;
   ::grpc::WriteOptions options;
-  if (!ready_.empty())
+  // gRPC holds the first write back with the stream's metadata, and would wait for another one that
+  // waits for the first.
+  if (written_ && !ready_.empty())
     options.set_buffer_hint();
   StartWrite(&message_, options);
 }
@@ -133,6 +135,7 @@ void stream_reactor::OnReadDone(bool ok) {
 void stream_reactor::OnWriteDone(bool ok) {
   const std::lock_guard lock{mutex_};
   writing_ = false;
+  written_ = true;
   if (!ok && !finished_)
     return end(::grpc::Status::CANCELLED);
   advance();

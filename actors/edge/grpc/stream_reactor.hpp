@@ -58,6 +58,8 @@ private:
   bool reading_ = true;
   bool read_all_ = false;
   bool writing_ = false;
+  /// The first write is done.
+  bool written_ = false;
   bool winding_down_ = false;
   bool finished_ = false;
 };
