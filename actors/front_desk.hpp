@@ -44,6 +44,8 @@ struct model_entry {
   /// The names under which clients ask for it; the first is the one that answers carry.
   std::vector<std::string> served_names;
   backend_actor backend;
+  /// Where requests may go instead, of a backend that takes them without a message; or nothing.
+  std::shared_ptr<request_door> door{};
   /// Unix time of loading, for /v1/models.
   std::int64_t created = 0;
   std::uint32_t max_model_len = 0;

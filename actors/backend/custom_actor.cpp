@@ -24,9 +24,8 @@ std::uint32_t instances_of(const config::triton_model& model) {
 } // namespace
 
 custom_state::~custom_state() {
-  if (queue_)
-    queue_->close(
-        {errc::peer_down, "the backend of model '" + options_.model.name + "' has stopped"});
+  options_.queue->close(
+      {errc::peer_down, "the backend of model '" + options_.model.name + "' has stopped"});
   for (const auto& seat : seats_)
     caf::anon_send_exit(seat.instance, caf::exit_reason::user_shutdown);
 }
@@ -44,14 +43,16 @@ caf::result<void> custom_state::load() {
   loaded_ = typed;
   const auto model = std::make_shared<const config::triton_model>(options_.model.triton);
   const auto host = std::make_shared<library_host>(model->name, options_.numbers);
-  queue_ = std::make_shared<custom_queue>(model, *options_.model.max_queued_requests);
   own_process_ = model->parameter("PROCESS") == "own";
-  for (std::uint32_t i = 0; i < instances_of(*model); ++i)
+  options_.queue->set_reminder([to = custom_core{self_}] { post(to, tick_atom::value); });
+  for (std::uint32_t i = 0; i < instances_of(*model); ++i) {
     seats_.push_back({spawn_one({.model = model,
                                  .version = options_.model.version,
                                  .number = i,
                                  .host = host,
-                                 .queue = queue_})});
+                                 .queue = options_.queue})});
+    options_.queue->add_instance([to = seats_.back().instance] { post(to, execute_atom_v); });
+  }
   for (std::size_t i = 0; i < seats_.size(); ++i)
     ask(self_, seats_[i].instance, call_limit, load_atom::value)
         .then([this, i] { gain(i); },
@@ -71,18 +72,19 @@ void custom_state::gain(std::size_t index) {
   if (own_process_)
     ask(self_, seats_[index].instance, call_limit, status_atom::value)
         .then([] {}, [this, index](const caf::error&) { lose(index); });
+  options_.queue->enter(index);
   if (!all_there())
-    return dispatch();
+    return;
   if (std::exchange(began_, true))
     options_.tell_standing(true);
   else if (loaded_.pending())
     loaded_.deliver(caf::unit);
-  dispatch();
 }
 
 /// What waits goes on waiting, for this instance or another.
 void custom_state::lose(std::size_t index) {
   seats_[index].there = false;
+  options_.queue->leave(index);
   options_.numbers->actor_restarted("backend_process");
   if (began_)
     options_.tell_standing(false);
@@ -99,58 +101,17 @@ void custom_state::execute(inference_request_ptr request, response_sink_ptr sink
         *sink, {errc::invalid_argument, fmt::format("model '{}' takes tensors; send them to "
                                                     "/v2/models/{}/infer",
                                                     model, model)});
-  if (!sink->wanted())
-    return;
-  if (auto taken = queue_->push(std::move(request), sink, std::chrono::steady_clock::now()); !taken)
-    return end_with_error(*sink, std::move(taken.error()));
-  dispatch();
+  options_.queue->let_in(std::move(request), std::move(sink));
 }
 
-/// Wakes instances for what waits. One that serves finds it by itself.
-void custom_state::dispatch() {
-  if (!queue_)
-    return;
+/// Sees to what is due in the queue, and comes back for what is to come.
+void custom_state::look() {
   const auto now = std::chrono::steady_clock::now();
-  const auto ahead = queue_->look(now);
-  auto wanted = ahead.batch && *ahead.batch <= now ? queue_->size() : 0;
-  for (std::size_t i = 0; i < seats_.size() && wanted > 0; ++i) {
-    if (seats_[i].busy || !seats_[i].there)
-      continue;
-    rouse(i);
-    --wanted;
-  }
-  come_back(ahead, now);
-}
-
-/// When there will be something to do though nothing comes.
-void custom_state::come_back(const custom_queue::outlook& ahead, time_point now) {
-  auto at = ahead.late.value_or(time_point::max());
-  if (ahead.batch && *ahead.batch > now)
-    at = std::min(at, *ahead.batch);
-  if (at == time_point::max() || (tick_at_ && *tick_at_ <= at))
+  const auto again = options_.queue->look(now);
+  if (!again || (tick_at_ && *tick_at_ <= *again))
     return;
-  tick_at_ = at;
-  tell_later(self_, at - now, tick_atom::value);
-}
-
-void custom_state::rouse(std::size_t index) {
-  seats_[index].busy = true;
-  ask(self_, seats_[index].instance, call_limit, execute_atom_v)
-      .then(
-          [this, index](bool there) {
-            seats_[index].busy = false;
-            // Without its process, which it is about to say.
-            seats_[index].there = seats_[index].there && there;
-            dispatch();
-          },
-          [](const caf::error&) {});
-}
-
-/// Requests that wait or are in work.
-std::uint64_t custom_state::unanswered() const {
-  const auto busy =
-      std::count_if(seats_.begin(), seats_.end(), [](const seat& s) { return s.busy; });
-  return (queue_ ? queue_->size() : 0) + static_cast<std::uint64_t>(busy);
+  tick_at_ = again;
+  tell_later(self_, *again - now, tick_atom::value);
 }
 
 custom_core::behavior_type custom_state::make_behavior(custom_options options) {
@@ -162,16 +123,15 @@ custom_core::behavior_type custom_state::make_behavior(custom_options options) {
         execute(std::move(request), std::move(sink));
       },
       [this](abandon_atom, const response_sink_ptr& owner) {
-        if (queue_)
-          queue_->abandon(owner);
+        options_.queue->abandon(owner);
       },
       [](const engine::token_batch&) {},
       [this](load_atom) { return load(); },
       [](attach_atom, const router_actor&) {},
-      [this](status_atom) { return unanswered(); },
+      [this](status_atom) { return std::uint64_t{options_.queue->unanswered()}; },
       [this](tick_atom) {
         tick_at_.reset();
-        dispatch();
+        look();
       },
   };
 }

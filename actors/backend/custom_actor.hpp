@@ -15,13 +15,16 @@ struct custom_options {
   std::shared_ptr<class metrics> numbers;
   /// Told when an instance is lost that comes back by itself, and when all are there again.
   std::function<void(bool all_there)> tell_standing;
+  /// Of the model; closed when the actor ends.
+  std::shared_ptr<custom_queue> queue;
 };
 
 /// A backend that also wakes itself.
 using custom_core = backend_core::extend<TROUPE_TAKES(tick_atom)>;
 
-/// A model of a backend that stands alone: puts its requests into a queue, up to the model's limit,
-/// and wakes instances for them that are free. Never calls the library itself.
+/// A model of a backend that stands alone: starts its instances and has those back that are lost,
+/// and looks at the queue when something in it is due. Requests reach the queue through it, or
+/// without it. Never calls the library itself.
 class custom_state {
 public:
   static inline const char* name = "troupe.custom";
@@ -36,8 +39,6 @@ public:
 private:
   struct seat {
     custom_instance instance;
-    /// It serves the queue.
-    bool busy = false;
     /// It was initialized, and its process has not ended since.
     bool there = false;
   };
@@ -48,10 +49,7 @@ private:
   void lose(std::size_t index);
   [[nodiscard]] bool all_there() const;
   void execute(inference_request_ptr request, response_sink_ptr sink);
-  void dispatch();
-  void come_back(const custom_queue::outlook& ahead, time_point now);
-  [[nodiscard]] std::uint64_t unanswered() const;
-  void rouse(std::size_t index);
+  void look();
 
   custom_core::pointer self_;
   custom_options options_;
@@ -60,7 +58,6 @@ private:
   /// All were initialized once; and who waits for that.
   bool began_ = false;
   caf::response_promise loaded_;
-  std::shared_ptr<custom_queue> queue_;
   /// When the next tick comes.
   std::optional<time_point> tick_at_;
 };

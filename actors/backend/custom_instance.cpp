@@ -52,7 +52,7 @@ caf::result<void> instance_state::watch() {
 /// Without a message between two batches.
 void instance_state::serve() {
   while (backend_) {
-    auto jobs = options_.queue->take(std::chrono::steady_clock::now());
+    auto jobs = options_.queue->take(options_.number, std::chrono::steady_clock::now());
     if (jobs.empty())
       return;
     execute(std::move(jobs));
@@ -74,10 +74,7 @@ custom_instance::behavior_type instance_state::make_behavior(instance_options op
   return {
       [this](load_atom) { return load(); },
       [this](status_atom) { return watch(); },
-      [this](execute_atom) {
-        serve();
-        return true;
-      },
+      [this](execute_atom) { serve(); },
       [](reset_atom) {},
       [](tick_atom) {},
   };

@@ -78,9 +78,22 @@ result<void> custom_queue::push(inference_request_ptr request, response_sink_ptr
     job.late_at = now + limit;
     job.reject_late = policy.reject;
   }
-  const std::lock_guard lock{mutex_};
+  errands after;
+  {
+    const std::lock_guard lock{mutex_};
+    if (auto taken = queue_up(std::move(job)); !taken)
+      return taken;
+    arrange(now, after);
+  }
+  run(after);
+  return {};
+}
+
+/// @pre the lock is held
+result<void> custom_queue::queue_up(custom_job job) {
   if (closed_)
-    return fail(errc::draining, fmt::format("model '{}' is being unloaded", model_->name));
+    return fail(*closed_);
+  const auto& policy = policy_of(job.level);
   const auto of_level = std::count_if(waiting_.begin(), waiting_.end(), [&](const custom_job& j) {
     return levels_ > 0 && j.level == job.level;
   });
@@ -93,6 +106,13 @@ result<void> custom_queue::push(inference_request_ptr request, response_sink_ptr
   any_late_ = any_late_ || job.late_at != time_point::max();
   insert(std::move(job));
   return {};
+}
+
+void custom_queue::let_in(inference_request_ptr request, response_sink_ptr sink) {
+  if (!sink->wanted())
+    return;
+  if (auto taken = push(std::move(request), sink, std::chrono::steady_clock::now()); !taken)
+    end_with_error(*sink, std::move(taken.error()));
 }
 
 void custom_queue::insert(custom_job job) {
@@ -167,43 +187,113 @@ custom_queue::plan custom_queue::next(time_point now) const {
   return {count, oldest + delay_};
 }
 
-custom_batch custom_queue::take(time_point now) {
-  custom_batch rejected;
+std::size_t custom_queue::add_instance(std::function<void()> rouse) {
+  const std::lock_guard lock{mutex_};
+  instances_.push_back({.rouse = std::move(rouse)});
+  return instances_.size() - 1;
+}
+
+void custom_queue::set_reminder(std::function<void()> remind) {
+  const std::lock_guard lock{mutex_};
+  remind_ = std::move(remind);
+}
+
+void custom_queue::enter(std::size_t instance) {
+  errands after;
+  {
+    const std::lock_guard lock{mutex_};
+    instances_[instance].there = instances_[instance].idle = true;
+    arrange(std::chrono::steady_clock::now(), after);
+  }
+  run(after);
+}
+
+void custom_queue::leave(std::size_t instance) {
+  errands after;
+  {
+    const std::lock_guard lock{mutex_};
+    instances_[instance].there = instances_[instance].idle = false;
+    arrange(std::chrono::steady_clock::now(), after);
+  }
+  run(after);
+}
+
+/// Chooses idle instances for what is due.
+/// @return when the queue is to be looked at again
+std::optional<time_point> custom_queue::rouse_idle(time_point now, errands& after) {
+  if (waiting_.empty())
+    return std::nullopt;
+  auto again = time_point::max();
+  if (const auto due = next(now).at; due > now) {
+    again = due;
+  } else {
+    auto wanted = waiting_.size();
+    for (auto& one : instances_)
+      if (wanted > 0 && one.idle) {
+        one.idle = false;
+        after.rouse.push_back(&one.rouse);
+        --wanted;
+      }
+  }
+  if (any_late_)
+    for (const auto& job : waiting_)
+      again = std::min(again, job.late_at);
+  return again == time_point::max() ? std::nullopt : std::optional{again};
+}
+
+/// After a change: rouses, and asks for a reminder of what comes earlier than the last one asked
+/// for.
+void custom_queue::arrange(time_point now, errands& after) {
+  const auto again = rouse_idle(now, after);
+  if (!again || (reminded_for_ && *reminded_for_ <= *again && *reminded_for_ > now))
+    return;
+  reminded_for_ = again;
+  if (remind_)
+    after.remind = &remind_;
+}
+
+void custom_queue::run(const errands& after) {
+  for (const auto& job : after.rejected)
+    end_with_error(*job.sink, {errc::busy, "Request timeout expired"});
+  for (const auto* rouse : after.rouse)
+    (*rouse)();
+  if (after.remind != nullptr)
+    (*after.remind)();
+}
+
+custom_batch custom_queue::take(std::size_t instance, time_point now) {
+  errands after;
   custom_batch taken;
   {
     const std::lock_guard lock{mutex_};
-    rejected = sort_out_late(now);
+    after.rejected = sort_out_late(now);
     if (!waiting_.empty())
       if (const auto go = next(now); go.at <= now) {
         const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(go.count);
         taken.assign(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(end));
         waiting_.erase(waiting_.begin(), end);
       }
+    instances_[instance].idle = taken.empty() && instances_[instance].there;
+    if (taken.empty())
+      arrange(now, after);
   }
-  for (const auto& job : rejected)
-    end_with_error(*job.sink, {errc::busy, "Request timeout expired"});
+  run(after);
   for (const auto& job : taken)
     job.sink->on_accepted(request_id{}, 0);
   return taken;
 }
 
-custom_queue::outlook custom_queue::look(time_point now) {
-  outlook ahead;
-  custom_batch rejected;
+std::optional<time_point> custom_queue::look(time_point now) {
+  errands after;
+  std::optional<time_point> again;
   {
     const std::lock_guard lock{mutex_};
-    rejected = sort_out_late(now);
-    if (!waiting_.empty())
-      ahead.batch = next(now).at;
-    if (any_late_)
-      ahead.late =
-          std::min_element(waiting_.begin(), waiting_.end(), [](const auto& a, const auto& b) {
-            return a.late_at < b.late_at;
-          })->late_at;
+    after.rejected = sort_out_late(now);
+    again = rouse_idle(now, after);
+    reminded_for_ = again;
   }
-  for (const auto& job : rejected)
-    end_with_error(*job.sink, {errc::busy, "Request timeout expired"});
-  return ahead;
+  run(after);
+  return again;
 }
 
 void custom_queue::abandon(const response_sink_ptr& owner) {
@@ -219,7 +309,7 @@ void custom_queue::close(const error& why) {
   std::deque<custom_job> left;
   {
     const std::lock_guard lock{mutex_};
-    closed_ = true;
+    closed_ = why;
     left.swap(waiting_);
   }
   for (const auto& job : left)
@@ -229,6 +319,13 @@ void custom_queue::close(const error& why) {
 std::size_t custom_queue::size() const {
   const std::lock_guard lock{mutex_};
   return waiting_.size();
+}
+
+std::size_t custom_queue::unanswered() const {
+  const std::lock_guard lock{mutex_};
+  const auto busy = std::count_if(instances_.begin(), instances_.end(),
+                                  [](const instance_seat& s) { return s.there && !s.idle; });
+  return waiting_.size() + static_cast<std::size_t>(busy);
 }
 
 } // namespace troupe::actors

@@ -28,7 +28,10 @@ struct wish {
 /// A queue of a model with batches of at most 4, and a clock that stands still.
 struct bench {
   explicit bench(const config::dynamic_batching& how = {}, std::size_t most = 100)
-      : queue{model(how), most} {}
+      : queue{model(how), most} {
+    queue.add_instance([this] { ++roused; });
+    queue.set_reminder([this] { ++reminded; });
+  }
 
   static std::shared_ptr<const config::triton_model> model(const config::dynamic_batching& how) {
     auto made = std::make_shared<config::triton_model>();
@@ -55,12 +58,14 @@ struct bench {
 
   std::vector<response_sink_ptr> take() {
     std::vector<response_sink_ptr> all;
-    for (const auto& job : queue.take(now))
+    for (const auto& job : queue.take(0, now))
       all.push_back(job.sink);
     return all;
   }
 
   time_point now{1h};
+  int roused = 0;
+  int reminded = 0;
   custom_queue queue;
 };
 
@@ -94,12 +99,12 @@ TEST_CASE("a preferred size goes at once, the rest when the oldest has waited") 
   bench b{{.preferred_batch_sizes = {2}, .max_queue_delay_us = 1000}};
   const auto one = b.add();
   CHECK(b.take().empty());
-  CHECK(b.queue.look(b.now).batch == b.now + 1ms);
+  CHECK(b.queue.look(b.now) == b.now + 1ms);
   b.now += 400us;
   const auto two = b.add();
   const auto three = b.add();
   CHECK(b.take() == sinks{one, two});
-  CHECK(b.queue.look(b.now).batch == b.now + 1ms);
+  CHECK(b.queue.look(b.now) == b.now + 1ms);
   b.now += 1ms;
   const auto four = b.add({.rows = 2});
   // It has waited, so that all go that can.
@@ -121,7 +126,7 @@ TEST_CASE("priorities go first, and late requests behind the others of theirs") 
   const auto late = b.add({.rows = 4, .timeout = 5ms});
   const auto low = b.add({.rows = 4});
   const auto high = b.add({.rows = 4, .priority = 1});
-  CHECK(b.queue.look(b.now).late == b.now + 5ms);
+  CHECK(b.queue.look(b.now) == b.now + 5ms);
   b.now += 5ms;
   CHECK(b.take() == sinks{high});
   CHECK(b.take() == sinks{low});
@@ -157,6 +162,50 @@ TEST_CASE("a queue has a limit, each priority its own, and an end") {
   CHECK(b.queue.size() == 2);
   b.queue.close({errc::peer_down, "over"});
   CHECK(first->why == "over");
-  CHECK(b.add()->why == "model 'm' is being unloaded");
+  CHECK(b.add()->why == "over");
   CHECK(b.take().empty());
+}
+
+TEST_CASE("an idle instance is roused for what is due, once, and one that is away never") {
+  bench b;
+  const auto first = b.add({.rows = 4});
+  CHECK(b.roused == 0);
+  b.queue.enter(0);
+  CHECK(b.roused == 1);
+  b.add({.rows = 4});
+  CHECK(b.roused == 1);
+  CHECK(b.queue.unanswered() == 3);
+  CHECK(b.take() == sinks{first});
+  CHECK(b.take().size() == 1);
+  CHECK(b.take().empty());
+  CHECK(b.queue.unanswered() == 0);
+  b.add({.rows = 4});
+  CHECK(b.roused == 2);
+  b.queue.leave(0);
+  b.add({.rows = 4});
+  CHECK(b.roused == 2);
+  b.queue.enter(0);
+  CHECK(b.roused == 3);
+}
+
+TEST_CASE("what leaves goes to another instance, and what is to come is reminded of once") {
+  bench b{{.preferred_batch_sizes = {4}, .max_queue_delay_us = 1000}};
+  int other = 0;
+  CHECK(b.queue.add_instance([&] { ++other; }) == 1);
+  b.queue.enter(0);
+  b.queue.enter(1);
+  b.add();
+  b.add();
+  CHECK(b.roused + other == 0);
+  CHECK(b.reminded == 1);
+  b.now += 1ms;
+  CHECK_FALSE(b.queue.look(b.now));
+  CHECK(b.roused == 1);
+  CHECK(other == 1);
+  // The first takes nothing, having lost its process; the second had found it taken.
+  CHECK(b.queue.take(1, b.now).size() == 2);
+  CHECK(b.queue.take(1, b.now).empty());
+  b.queue.leave(0);
+  b.add({.rows = 4});
+  CHECK(other == 2);
 }

@@ -115,15 +115,15 @@ void process_instance_state::try_again() {
     back_.deliver(caf::unit);
 }
 
-/// @return false: there is no process any more
-bool process_instance_state::serve() {
+/// What waits goes to other instances, or waits on, once there is no process any more.
+void process_instance_state::serve() {
   while (link_ && link_->alive()) {
-    auto jobs = options_.queue->take(std::chrono::steady_clock::now());
+    auto jobs = options_.queue->take(options_.number, std::chrono::steady_clock::now());
     if (jobs.empty())
-      return true;
+      return;
     execute(std::move(jobs));
   }
-  return false;
+  options_.queue->leave(options_.number);
 }
 
 void process_instance_state::execute(custom_batch jobs) {

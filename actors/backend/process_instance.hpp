@@ -25,7 +25,7 @@ public:
 private:
   [[nodiscard]] caf::result<void> load();
   [[nodiscard]] caf::result<void> watch();
-  [[nodiscard]] bool serve();
+  void serve();
   void execute(custom_batch jobs);
   [[nodiscard]] result<void> start();
   void lose();

@@ -61,14 +61,21 @@ void node_state::start_backend(std::size_t index) {
   model.backend_ready = false;
   model.lacking = false;
   const auto& numbers = options_.metrics;
-  if (stands_alone(model.config))
+  if (stands_alone(model.config)) {
+    const auto queue =
+        std::make_shared<custom_queue>(model.triton, *model.config.max_queued_requests);
+    model.door = queue;
     model.backend = self_->spawn<caf::monitored>(
-        run_custom,
-        custom_options{model.config, numbers, [index, node = node_core{self_}](bool all_there) {
-                         post(node, attach_atom::value,
-                              (all_there ? "whole:" : "lacking:") + std::to_string(index));
-                       }});
-  else
+        run_custom, custom_options{.model = model.config,
+                                   .numbers = numbers,
+                                   .tell_standing =
+                                       [index, node = node_core{self_}](bool all_there) {
+                                         post(node, attach_atom::value,
+                                              (all_there ? "whole:" : "lacking:") +
+                                                  std::to_string(index));
+                                       },
+                                   .queue = queue});
+  } else
     model.backend = self_->spawn<caf::detached + caf::monitored>(
         run_backend, backend_options{.model = model.config,
                                      .make = maker_of(model.config, numbers),

@@ -87,6 +87,8 @@ private:
     std::shared_ptr<const void> lease = std::make_shared<const char>();
     std::weak_ptr<const void> users{};
     backend_core backend;
+    /// As model_entry::door.
+    std::shared_ptr<request_door> door;
     bool backend_ready = false;
     bool backend_failed = false;
     /// Its backend lives, and waits for a process of its own that has ended.

@@ -135,6 +135,7 @@ model_entry node_state::entry_of(std::size_t index) const {
                     .state = std::move(stand.state),
                     .note = std::move(stand.note),
                     .triton = model.triton};
+  entry.door = model.door;
   entry.max_model_len = model.loaded.max_model_len;
   entry.description = model.loaded;
   entry.loading = model.loading;

@@ -42,9 +42,11 @@ void call::begin() {
                                                         .batch_size = text_.request.batch_size,
                                                         .tells_executions = tensors()});
   sink_ = sink;
-  post(model_.backend, execute_atom_v,
-       inference_request_ptr{std::make_shared<const inference_request>(text_.request)},
-       response_sink_ptr{std::move(sink)});
+  inference_request_ptr request = std::make_shared<const inference_request>(text_.request);
+  if (model_.door)
+    model_.door->let_in(std::move(request), std::move(sink));
+  else
+    post(model_.backend, execute_atom_v, std::move(request), response_sink_ptr{std::move(sink)});
 }
 
 infer_response call::blank() const {

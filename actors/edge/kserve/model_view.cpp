@@ -167,6 +167,7 @@ model_view view_of(const model_entry& model) {
                   .reason = model.note};
   if (model.state == "ready") {
     made.backend = model.backend;
+    made.door = model.door;
     made.lease = model.lease;
   }
   return made;

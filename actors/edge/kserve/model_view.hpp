@@ -19,6 +19,8 @@ struct model_view {
   std::shared_ptr<const config::triton_model> declared;
   /// Empty unless the model can serve now.
   backend_actor backend;
+  /// As model_entry::door.
+  std::shared_ptr<request_door> door;
   /// "READY", "LOADING", "UNAVAILABLE", as in the repository's index.
   std::string state;
   std::string reason;

@@ -126,4 +126,16 @@ public:
 using inference_request_ptr = std::shared_ptr<const inference_request>;
 using response_sink_ptr = std::shared_ptr<response_sink>;
 
+/// A backend that takes requests without a message on the way, from any thread.
+class request_door {
+public:
+  request_door() = default;
+  virtual ~request_door() = default;
+  request_door(const request_door&) = delete;
+  request_door& operator=(const request_door&) = delete;
+
+  /// As the message `execute`: the sink hears of everything, refusals included.
+  virtual void let_in(inference_request_ptr request, response_sink_ptr sink) = 0;
+};
+
 } // namespace troupe::actors
