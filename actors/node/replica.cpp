@@ -39,7 +39,8 @@ replica_state::~replica_state() {
 void replica_state::start_worker() {
   restart_pending_ = false;
   load_began_ = now();
-  report_.status.state = report_.status.restarts == 0 ? "loading" : "restarting";
+  if (report_.status.state != "failed")
+    report_.status.state = report_.status.restarts == 0 ? "loading" : "restarting";
   auto workers = options_.workers;
   workers.supervisor = replica_actor{self_};
   worker_ = spawn_workers(self_, workers);
@@ -67,6 +68,12 @@ void replica_state::on_load_failed(const error& why) {
   report_.why = why.code;
   report_.note = why.note;
   publish();
+  // What has served before is tried until its files are whole again.
+  if (life_ == 0)
+    return;
+  end(worker_);
+  restart_pending_ = true;
+  tell_later(self_, backoff_.next(now()), load_atom::value);
 }
 
 engine::scheduler_config replica_state::limits() const {
@@ -93,6 +100,8 @@ engine::scheduler_config replica_state::limits() const {
 void replica_state::build(const engine::executor_description& loaded) {
   restart_pending_ = false;
   report_.loaded = loaded;
+  report_.why = errc::none;
+  report_.note.clear();
   life_ = static_cast<std::uint64_t>(now().time_since_epoch().count());
   kv_manager_ =
       self_->spawn<caf::monitored>(kv_manager, kv_manager_options{.num_blocks = loaded.num_blocks,

@@ -90,8 +90,17 @@ void look(self_ptr self) {
   tell(self, worker_core{self}, tick_atom::value);
 }
 
+/// Ends the worker of a spoiled executor, with the second question of its supervisor: the replica
+/// dies with it, and by then whoever waited for the step that failed has the reason.
+void end_if_spoiled(self_ptr self) {
+  auto& st = state(self);
+  if (st.executor && st.executor->spoiled() && std::exchange(st.ending, true))
+    self->quit(to_caf({errc::peer_down, "the executor is to be loaded anew"}));
+}
+
 caf::result<std::uint64_t> status(self_ptr self) {
   auto& st = state(self);
+  end_if_spoiled(self);
   if (st.in_work.empty())
     return mailbox_depth(self);
   st.asked.push_back(self->make_response_promise<std::uint64_t>());

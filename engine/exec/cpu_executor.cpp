@@ -44,6 +44,8 @@ result<void> cpu_executor::prepare(const step_batch& step) {
   const auto begin = clock_type::now();
   if (!model_)
     return fail(errc::invalid_argument, fmt::format("step {}: nothing is loaded", value(step.id)));
+  if (spoiled_)
+    return give_up(*spoiled_);
   if (step.id <= last_prepared_)
     return give_up({errc::invalid_argument, fmt::format("step {}: comes after step {}",
                                                         value(step.id), value(last_prepared_))});
@@ -113,7 +115,22 @@ result<void> cpu_executor::forward(forward_batch batch, step_id step) {
   team_->run([&](kernels::cpu::member& m) { model_->forward(m, batch, work_); });
   if (exchange_.failed())
     return fail(*exchange_.failure());
-  return {};
+  return check_weights();
+}
+
+/// After a pass: what it read from the checkpoint's files must have been their values.
+result<void> cpu_executor::check_weights() {
+  if (!weights_)
+    return {};
+  auto intact = weights_->intact();
+  if (!intact) {
+    spoiled_ = intact.error();
+    if (options_.group)
+      options_.group->abort(
+          {spoiled_->code,
+           fmt::format("{}: {}", options_.group->name_of(options_.rank), spoiled_->note)});
+  }
+  return intact;
 }
 
 result<void> cpu_executor::launch(step_id step) {

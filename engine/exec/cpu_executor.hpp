@@ -11,6 +11,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -35,6 +36,7 @@ public:
   [[nodiscard]] result<void> sample(step_id step) override;
   [[nodiscard]] result<step_result> collect(step_id step) override;
   void reset() override;
+  [[nodiscard]] bool spoiled() const noexcept override { return spoiled_.has_value(); }
 
   /// The logits of the `index`-th row that samples in the step launched last, for tests and tools.
   /// Valid until the next launch.
@@ -95,6 +97,7 @@ private:
   [[nodiscard]] result<staged_step*> find(step_id step, phase wanted, std::string_view verb);
   void gather_inputs(staged_step& staged);
   [[nodiscard]] result<void> forward(forward_batch batch, step_id step);
+  [[nodiscard]] result<void> check_weights();
   [[nodiscard]] tl::unexpected<error> give_up(error e);
 
   executor_options options_;
@@ -116,6 +119,8 @@ private:
   std::array<staged_step, most_steps> steps_;
   /// The newest step that was prepared; 0 after a reset, when numbers may begin anew.
   step_id last_prepared_{};
+  /// Why no step succeeds any more.
+  std::optional<error> spoiled_;
 };
 
 } // namespace troupe::engine

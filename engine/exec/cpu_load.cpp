@@ -218,6 +218,8 @@ result<void> cpu_executor::load_weights(const load_progress& progress) {
     return fail(loaded.error());
   model_ = std::move(*loaded);
   const std::uint64_t identity = weights_->identity();
+  if (auto whole = weights_->settle(); !whole)
+    return whole;
   // A whole tied model has copied all that it needs; the mapping is in nobody's way but memory's.
   if (whole_.tie_word_embeddings && options_.ranks == 1)
     weights_.reset();

@@ -150,6 +150,9 @@ public:
   [[nodiscard]] virtual result<step_result> collect(step_id step) = 0;
   /// Forgets all sequences and steps. The KV contents are undefined after it.
   virtual void reset() = 0;
+  /// Whether what it computes with is damaged: no step succeeds any more, and it is to be made and
+  /// loaded anew. The step that found out says why.
+  [[nodiscard]] virtual bool spoiled() const noexcept { return false; }
 };
 
 /// Makes an executor of a kind in the table: "cpu", "simulated", or "cuda:0" with the number of the

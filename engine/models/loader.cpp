@@ -37,6 +37,7 @@ result<std::vector<float>> load_vector(const load_context& from, const std::stri
   for (std::int64_t i = 0; i < size; ++i)
     values[static_cast<std::size_t>(i)] =
         kernels::load_as_f32(tensor->view.data, tensor->view.type, i);
+  from.source->done_with(*tensor);
   return values;
 }
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <optional>
 #include <set>
+#include <utility>
 
 namespace troupe::engine {
 
@@ -35,8 +36,8 @@ public:
   /// Takes a file into the checkpoint. With `index`, only the tensors that it places there.
   result<void> add(safetensors_file file, const std::set<std::string>* index) {
     const fs::path path = file.file().path();
-    files_.push_back(std::move(file));
-    for (const auto& [name, entry] : files_.back().entries())
+    files_.push_back({.file = std::move(file)});
+    for (const auto& [name, entry] : files_.back().file.entries())
       if ((index == nullptr || index->contains(name)) &&
           !tensors_.try_emplace(name, place{entry, files_.size() - 1}).second)
         return fail(errc::corrupt_data,
@@ -59,7 +60,8 @@ public:
                               wanted.name, fmt::join(wanted.shape, ", ")));
     at->second.used = true;
     const safetensors_entry& entry = at->second.entry;
-    const std::string path = files_[at->second.file].file().path().string();
+    shard& from = files_[at->second.file];
+    const std::string path = from.file.file().path().string();
     if (entry.shape != wanted.shape)
       return fail(errc::bad_shape,
                   fmt::format("{}: tensor '{}' has the shape [{}], config.json asks for [{}]", path,
@@ -70,12 +72,15 @@ public:
       return fail(errc::unsupported,
                   fmt::format("{}: tensor '{}' is {}; weights may be F32, F16 or BF16", path,
                               wanted.name, entry.dtype));
-    return view_of(entry, *type);
+    auto tensor = view_of(entry, *type);
+    if (tensor && tensor->view.data == entry.bytes.data())
+      ++from.views;
+    return tensor;
   }
 
   result<void> copy(std::span<const std::byte> part, std::byte* to) const override {
-    if (const mapped_file* file = file_of(part))
-      return file->copy(part, to);
+    if (const shard* from = shard_of(part))
+      return from->file.file().copy(part, to);
     return weight_source::copy(part, to);
   }
 
@@ -83,8 +88,27 @@ public:
     const std::span part{static_cast<const std::byte*>(tensor.view.data),
                          static_cast<std::size_t>(tensor.view.size()) *
                              kernels::size_of(tensor.view.type)};
-    if (const mapped_file* file = file_of(part))
-      file->drop(part);
+    if (shard* const from = shard_of(part)) {
+      from->file.file().drop(part);
+      --from->views;
+    }
+  }
+
+  result<void> settle() override {
+    auto good = intact();
+    std::erase_if(tensors_, [&](const auto& item) { return files_[item.second.file].views == 0; });
+    for (shard& one : files_)
+      if (one.views == 0)
+        one.file = {};
+    return good;
+  }
+
+  result<void> intact() const override {
+    for (const shard& one : files_)
+      if (!one.file.file().path().empty())
+        if (auto good = one.file.file().intact(); !good)
+          return good;
+    return {};
   }
 
   std::vector<std::string> unused() const override {
@@ -97,8 +121,8 @@ public:
 
   std::uint64_t identity() const override {
     fingerprint print;
-    for (const safetensors_file& file : files_)
-      print.add(file.identity());
+    for (const shard& one : files_)
+      print.add(one.file.identity());
     return print.value();
   }
 
@@ -109,14 +133,23 @@ private:
     bool used = false;
   };
 
+  struct shard {
+    safetensors_file file{};
+    /// Tensors that were handed out as views into the file and are not done with.
+    std::uint32_t views = 0;
+  };
+
   /// The file that `part` lies in; nullptr for what was made from one.
-  const mapped_file* file_of(std::span<const std::byte> part) const noexcept {
-    for (const safetensors_file& one : files_) {
-      const auto whole = one.file().bytes();
+  const shard* shard_of(std::span<const std::byte> part) const noexcept {
+    for (const shard& one : files_) {
+      const auto whole = one.file.file().bytes();
       if (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size())
-        return &one.file();
+        return &one;
     }
     return nullptr;
+  }
+  shard* shard_of(std::span<const std::byte> part) noexcept {
+    return const_cast<shard*>(std::as_const(*this).shard_of(part));
   }
 
   static result<weight_tensor> view_of(const safetensors_entry& entry, dtype type) {
@@ -138,7 +171,7 @@ private:
   }
 
   fs::path shown_;
-  std::vector<safetensors_file> files_;
+  std::vector<shard> files_;
   std::map<std::string, place, std::less<>> tensors_;
 };
 
@@ -175,6 +208,10 @@ result<void> weight_source::copy(std::span<const std::byte> part, std::byte* to)
   std::memcpy(to, part.data(), part.size());
   return {};
 }
+
+result<void> weight_source::settle() { return {}; }
+
+result<void> weight_source::intact() const { return {}; }
 
 result<std::unique_ptr<weight_source>> open_safetensors(const fs::path& model_dir) {
   auto source = std::make_unique<checkpoint>(model_dir);

@@ -23,6 +23,10 @@ auto refused(const std::filesystem::path& path, std::string_view verb) {
               fmt::format("{}: cannot {} the file: {}", path.string(), verb, std::strerror(cause)));
 }
 
+std::int64_t written_at_ns(const struct stat& status) {
+  return std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
 } // namespace
 
 result<mapped_file> mapped_file::open(const std::filesystem::path& path) {
@@ -37,6 +41,7 @@ result<mapped_file> mapped_file::open(const std::filesystem::path& path) {
   if (!S_ISREG(status.st_mode))
     return fail(errc::io_failure, fmt::format("{}: is not a regular file", path.string()));
   mapped.size_ = static_cast<std::size_t>(status.st_size);
+  mapped.written_at_ns_ = written_at_ns(status);
   if (mapped.size_ == 0)
     return mapped;
   void* const data = ::mmap(nullptr, mapped.size_, PROT_READ, MAP_PRIVATE, mapped.fd_, 0);
@@ -45,26 +50,53 @@ result<mapped_file> mapped_file::open(const std::filesystem::path& path) {
     return refused(path, "map");
   }
   mapped.data_ = static_cast<const std::byte*>(data);
+  mapped.guard_ = mapping_guard{data, mapped.size_};
   return mapped;
 }
 
 mapped_file::mapped_file(mapped_file&& other) noexcept
     : data_{std::exchange(other.data_, nullptr)}, size_{std::exchange(other.size_, 0)},
-      fd_{std::exchange(other.fd_, -1)}, path_{std::move(other.path_)} {}
+      fd_{std::exchange(other.fd_, -1)}, written_at_ns_{other.written_at_ns_},
+      path_{std::move(other.path_)}, guard_{std::move(other.guard_)} {}
 
 mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   std::swap(fd_, other.fd_);
+  std::swap(written_at_ns_, other.written_at_ns_);
   std::swap(path_, other.path_);
+  std::swap(guard_, other.guard_);
   return *this;
 }
 
 mapped_file::~mapped_file() {
+  guard_ = {};
   if (data_ != nullptr)
     ::munmap(const_cast<std::byte*>(data_), size_);
   if (fd_ >= 0)
     ::close(fd_);
+}
+
+result<void> mapped_file::intact() const {
+  const auto changed = [&](std::string_view how) {
+    return fail(errc::io_failure,
+                fmt::format("{}: {} while it was in use; to replace it, write a new file beside it "
+                            "and rename that over it",
+                            path_.string(), how));
+  };
+  struct stat now {};
+  if (::fstat(fd_, &now) != 0)
+    return refused(path_, "read the size of");
+  const auto size = static_cast<std::uint64_t>(now.st_size);
+  if (size < size_)
+    return changed(fmt::format("the file was cut from {} to {} bytes", size_, size));
+  // A cut inside a page brings no signal, and one that is mended before anybody reads leaves other
+  // values.
+  if (size != size_ || written_at_ns(now) != written_at_ns_)
+    return changed("the file was written to");
+  if (guard_.torn())
+    return changed("a part of the file was missing or could not be read");
+  return {};
 }
 
 result<void> mapped_file::copy(std::span<const std::byte> part, std::byte* to) const {

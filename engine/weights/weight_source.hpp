@@ -44,8 +44,19 @@ public:
   /// @errors io_failure
   [[nodiscard]] virtual result<void> copy(std::span<const std::byte> part, std::byte* to) const;
 
-  /// Says that the values of `tensor` have been copied: the source may drop what caches them.
+  /// Says that the values of `tensor` have been copied and its view is used no more: the source may
+  /// drop what caches them.
   virtual void done_with(const weight_tensor& tensor) noexcept = 0;
+
+  /// Says that no further tensor is asked for, and lets go of every file of which no view is used.
+  /// get(), copy() and identity() come before it.
+  /// @errors io_failure: a file was changed while it was read, so that nothing of it is to be used
+  [[nodiscard]] virtual result<void> settle();
+
+  /// Whether the views that are still used have shown the values of their files up to now. Whoever
+  /// computed with them asks afterwards. Any thread. Cost: below a microsecond a file.
+  /// @errors io_failure: a file was changed or cut; the note says which, and the mend
+  [[nodiscard]] virtual result<void> intact() const;
 
   /// Names of tensors that nobody has asked for, sorted.
   [[nodiscard]] virtual std::vector<std::string> unused() const = 0;

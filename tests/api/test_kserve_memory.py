@@ -1,6 +1,7 @@
 """System shared memory end to end, and tritonclient's asyncio client over HTTP."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -129,6 +130,53 @@ def test_an_object_that_shrinks_is_an_error(stage, protocol, room):
             client.infer("bard", [input_in(module, prompt_bytes())], parameters=GREEDY)
         file.truncate(ROOM_BYTES)
     assert client.is_server_live()
+
+
+def test_a_room_for_outputs_that_shrinks_is_an_error(stage, protocol, room):
+    module, client = protocol
+    client.register_system_shared_memory("room", "/troupe_test_room", ROOM_BYTES)
+    out = module.InferRequestedOutput("text_output")
+    out.set_shared_memory("room", 1024, 2048)
+    with open("/dev/shm/troupe_test_room", "r+b") as file:
+        file.truncate(2048)
+        with pytest.raises(InferenceServerException, match="shrunk"):
+            client.infer("bard", [input_in(module, prompt_bytes())], outputs=[out], parameters=GREEDY)
+        file.truncate(ROOM_BYTES)
+    assert client.infer("bard", [input_in(module, prompt_bytes())], outputs=[out], parameters=GREEDY)
+
+
+def test_an_object_that_shrinks_and_grows_under_requests_ends_nothing(stage, protocol, room):
+    """Whatever the moment of the cut, each request is answered, by a text or by an error."""
+    module, client = protocol
+    client.register_system_shared_memory("room", "/troupe_test_room", ROOM_BYTES)
+    out = module.InferRequestedOutput("text_output")
+    out.set_shared_memory("room", 1024, 2048)
+    end = threading.Event()
+
+    def cut_and_mend():
+        content = serialize_byte_tensor(PROMPT).item()
+        with open("/dev/shm/troupe_test_room", "r+b", buffering=0) as file:
+            while not end.is_set():
+                file.truncate(0)
+                file.truncate(ROOM_BYTES)
+                file.seek(0)
+                file.write(content)
+
+    cutter = threading.Thread(target=cut_and_mend)
+    cutter.start()
+    answers = errors = 0
+    try:
+        while answers + errors < 200:
+            try:
+                client.infer("bard", [input_in(module, prompt_bytes())], outputs=[out], parameters=GREEDY)
+                answers += 1
+            except InferenceServerException:
+                errors += 1
+    finally:
+        end.set()
+        cutter.join()
+    assert errors > 0 and client.is_server_live()
+    assert stage.post(GENERATE, {"text_input": "ROMEO:", **GREEDY}).status_code == 200
 
 
 def test_the_asyncio_client_over_http(stage):

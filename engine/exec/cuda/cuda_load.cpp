@@ -174,7 +174,7 @@ result<void> cuda_executor::load_weights(const load_progress& progress) {
   description_.weight_bytes = bring->bytes();
   describe_numerics(source->identity());
   config_ = model_->config();
-  return {};
+  return source->settle();
 }
 
 std::string cuda_executor::device_text() const {
