@@ -1,16 +1,15 @@
 #include "actors/backend/process_link.hpp"
 
-#include "actors/backend/process_spawn.hpp"
+#include "actors/backend/host_command.hpp"
 
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <signal.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -39,7 +38,7 @@ std::string_view name_of(process::Order::WhatCase what) {
 } // namespace
 
 result<std::unique_ptr<process_link>> process_link::start(link_options options) {
-  if (!can_start_host())
+  if (host_command().empty())
     return fail(errc::unsupported, "this program has not said how it hosts a backend in a process "
                                    "of its own: it must call set_host_command(); or remove the "
                                    "parameter PROCESS");
@@ -144,27 +143,28 @@ void process_link::run(std::promise<result<void>> started) {
 
 result<void> process_link::spawn() {
   std::array<int, 2> pair{-1, -1};
-  std::array<int, 2> out{-1, -1};
-  std::array<int, 2> err{-1, -1};
   waker_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  const bool made = waker_ >= 0 &&
-                    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) == 0 &&
-                    pipe2(out.data(), O_CLOEXEC) == 0 && pipe2(err.data(), O_CLOEXEC) == 0;
-  int why = made ? 0 : errno;
-  if (made)
-    why = start_host(pid_, {out[1], err[1], pair[1]});
-  socket_ = pair[0];
-  printed_[0] = {out[0], backends::log_severity::info, {}};
-  printed_[1] = {err[0], backends::log_severity::warning, {}};
-  for (const int theirs : {pair[1], out[1], err[1]})
-    if (theirs >= 0)
-      ::close(theirs);
-  if (why != 0)
+  if (waker_ < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
     return fail(errc::io_failure,
-                fmt::format("{} cannot be started: {}", options_.who, std::strerror(why)));
+                fmt::format("{} cannot be started: {}", options_.who, std::strerror(errno)));
+  socket_ = pair[0];
+  const auto words = host_command();
+  auto started = child_process::start(
+      {.program = words.front(),
+       .arguments = words,
+       .socket = pair[1],
+       .on_line =
+           [host = options_.host](child_stream from, std::string_view line) {
+             host->log(from == child_stream::output ? backends::log_severity::info
+                                                    : backends::log_severity::warning,
+                       line);
+           },
+       .longest_line = longest_line});
+  ::close(pair[1]);
+  if (!started)
+    return fail(started.error().code, fmt::format("{}: {}", options_.who, started.error().note));
+  child_ = std::move(*started);
   start_by_ = steady::now() + 60s;
-  for (const int ours : {pair[0], out[0], err[0]})
-    fcntl(ours, F_SETFL, O_NONBLOCK);
   return {};
 }
 
@@ -189,20 +189,18 @@ bool process_link::go_on() {
     const std::lock_guard lock{mutex_};
     to_send = sent_ < outbox_.size();
   }
-  std::array<pollfd, 4> all{{{socket_, static_cast<short>(to_send ? POLLIN | POLLOUT : POLLIN), 0},
-                             {waker_, POLLIN, 0},
-                             {printed_[0].from, POLLIN, 0},
-                             {printed_[1].from, POLLIN, 0}}};
+  std::vector<pollfd> all{{socket_, static_cast<short>(to_send ? POLLIN | POLLOUT : POLLIN), 0},
+                          {waker_, POLLIN, 0}};
+  child_.add_to(all);
   ::poll(all.data(), all.size(), pause());
   std::uint64_t times = 0;
   std::ignore = ::read(waker_, &times, sizeof times);
   send_some();
   const bool open = receive();
-  for (auto& one : printed_)
-    print(one);
+  child_.take_output();
   watch_times();
   forget_unwanted();
-  return open && !has_ended();
+  return open && !child_.has_ended();
 }
 
 void process_link::send_some() {
@@ -323,23 +321,6 @@ void process_link::take_exchange(process::Report& report) {
     return;
   const std::lock_guard lock{mutex_};
   open_.erase(report.id());
-}
-
-void process_link::print(stream& from) {
-  std::array<char, 4096> piece{};
-  ssize_t n = 0;
-  while (from.from >= 0 && (n = ::read(from.from, piece.data(), piece.size())) > 0) {
-    from.line.append(piece.data(), static_cast<std::size_t>(n));
-    std::size_t end = 0;
-    while ((end = from.line.find('\n')) != std::string::npos) {
-      options_.host->log(from.severity, std::string_view{from.line}.substr(0, end));
-      from.line.erase(0, end + 1);
-    }
-    if (from.line.size() > longest_line)
-      options_.host->log(from.severity, std::exchange(from.line, {}));
-  }
-  if (n == 0 && from.from >= 0)
-    ::close(std::exchange(from.from, -1));
 }
 
 void process_link::watch_times() {

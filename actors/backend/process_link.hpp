@@ -3,11 +3,8 @@
 #include "actors/backend/custom_exchange.hpp"
 #include "actors/backend/library_host.hpp"
 #include "actors/backend/process_messages.hpp"
+#include "troupe/base/child_process.hpp"
 
-#include <poll.h>
-#include <sys/types.h>
-
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -66,13 +63,6 @@ private:
     steady::time_point until{};
     std::promise<result<process::Report>> answer;
   };
-  /// What it prints, line by line.
-  struct stream {
-    int from = -1;
-    backends::log_severity severity = backends::log_severity::info;
-    std::string line;
-  };
-
   explicit process_link(link_options options) : options_{std::move(options)} {}
 
   void run(std::promise<result<void>> started);
@@ -86,11 +76,9 @@ private:
   void take_exchange(process::Report& report);
   void begin();
   void answer_call(process::Report report);
-  void print(stream& from);
   void watch_times();
   void forget_unwanted();
   void kill_it(std::string why);
-  [[nodiscard]] bool has_ended() const;
   [[nodiscard]] std::string reap();
   void bury(const std::string& how);
   void close_all();
@@ -98,10 +86,9 @@ private:
 
   link_options options_;
   std::thread thread_;
-  pid_t pid_ = 0;
+  child_process child_;
   int socket_ = -1;
   int waker_ = -1;
-  std::array<stream, 2> printed_;
   std::string inbox_;
   std::string killed_for_;
 

@@ -1,11 +1,7 @@
 // The part of a link that sees its child out.
 #include "actors/backend/process_link.hpp"
 
-#include "actors/backend/process_spawn.hpp"
-
 #include <fmt/core.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <tuple>
@@ -19,36 +15,22 @@ using namespace std::chrono_literals;
 void process_link::kill_it(std::string why) {
   if (killed_for_.empty())
     killed_for_ = std::move(why);
-  if (::kill(-pid_, SIGKILL) != 0)
-    ::kill(pid_, SIGKILL);
-}
-
-/// Whether the child has ended; it stays to be waited for.
-bool process_link::has_ended() const {
-  siginfo_t ended{};
-  return waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-         ended.si_pid == pid_;
+  child_.kill_group();
 }
 
 /// @return how it ended
 std::string process_link::reap() {
   // One that has closed its end is about to go; one that only closed it is helped.
   constexpr int looks = 200;
-  for (int i = 0; i < looks && !has_ended(); ++i)
+  for (int i = 0; i < looks && !child_.has_ended(); ++i)
     std::this_thread::sleep_for(10ms);
-  if (!has_ended())
+  if (!child_.has_ended())
     kill_it("closed its connection and was ended");
   // What it has started goes with it.
-  ::kill(-pid_, SIGKILL);
-  int status = 0;
-  waitpid(pid_, &status, 0);
+  child_.kill_group();
+  const auto status = child_.reap();
   std::ignore = receive();
-  for (auto& one : printed_) {
-    print(one);
-    if (!one.line.empty())
-      options_.host->log(one.severity, std::exchange(one.line, {}));
-  }
-  return killed_for_.empty() ? describe_end(status) : killed_for_;
+  return killed_for_.empty() ? "ended with " + describe_exit(status) : killed_for_;
 }
 
 /// Ends what is open with the reason.
@@ -77,7 +59,7 @@ void process_link::bury(const std::string& how) {
 }
 
 void process_link::close_all() {
-  for (int* const fd : {&socket_, &waker_, &printed_[0].from, &printed_[1].from})
+  for (int* const fd : {&socket_, &waker_})
     if (*fd >= 0)
       ::close(std::exchange(*fd, -1));
 }

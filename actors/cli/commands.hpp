@@ -37,6 +37,8 @@ struct up_options {
   /// For tests: a kind of executor in place of the devices of the file.
   std::string executor;
   bool fault_injection = false;
+  /// The process of this program that started it and with which it ends; 0 where people did.
+  std::int32_t parent = 0;
 };
 
 /// Where a cluster answers, for the commands that ask one.

@@ -1,6 +1,7 @@
 #include "actors/cli/compare_side.hpp"
 
 #include "actors/cli/engine_options.hpp"
+#include "actors/cli/own_process.hpp"
 #include "troupe/config/diagnostics.hpp"
 
 #include <fmt/core.h>
@@ -65,9 +66,9 @@ result<std::unique_ptr<compare_side>> compare_side::start(const recipe& how,
   if (!config)
     return fail(config.error());
   std::unique_ptr<compare_side> made{new compare_side{how.name}};
-  auto started =
-      child_process::start(how.name, command_of(how, config->nodes.front()),
-                           [raw = made.get()](std::string line) { raw->take(std::move(line)); });
+  auto started = start_own_process(
+      command_of(how, config->nodes.front()),
+      [raw = made.get()](child_stream, std::string_view line) { raw->take(std::string{line}); });
   if (!started)
     return fail(started.error());
   made->process_ = std::move(*started);
@@ -105,10 +106,10 @@ void compare_side::read_on() {
     std::vector<pollfd> all;
     process_.add_to(all);
     ::poll(all.data(), all.size(), static_cast<int>((50ms).count()));
-    process_.forward();
+    process_.take_output();
     if (const auto status = process_.ended()) {
       const std::lock_guard lock{mutex_};
-      end_ = describe_status(*status);
+      end_ = describe_exit(*status);
       return;
     }
     const auto now = std::chrono::steady_clock::now();

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "actors/cli/child_process.hpp"
 #include "actors/cli/commands.hpp"
+#include "troupe/base/child_process.hpp"
 
 #include <chrono>
 #include <deque>

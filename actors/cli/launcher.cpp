@@ -1,7 +1,7 @@
 #include "actors/cli/launcher.hpp"
 
-#include "actors/cli/child_process.hpp"
 #include "actors/cli/local_address.hpp"
+#include "actors/cli/own_process.hpp"
 #include "actors/node/backoff.hpp"
 
 #include <fmt/core.h>
@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <utility>
@@ -35,6 +36,22 @@ struct seat {
 
 enum class phase { serving, ending_fronts, ending_all };
 
+/// Writes a line of a node to the stream of its own, with the node's name before it. The stream may
+/// be slow; what cannot be written is lost.
+void print_line(const std::string& name, child_stream from, std::string_view line) {
+  const auto whole = fmt::format("{} | {}\n", name, line);
+  std::string_view left{whole};
+  while (!left.empty()) {
+    const auto written = ::write(from == child_stream::output ? STDOUT_FILENO : STDERR_FILENO,
+                                 left.data(), left.size());
+    if (written < 0 && errno == EINTR)
+      continue;
+    if (written <= 0)
+      return;
+    left.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
 class launcher {
 public:
   explicit launcher(std::vector<seat> seats) : seats_{std::move(seats)} {
@@ -55,7 +72,7 @@ public:
       wait();
       take_signals();
       for (auto& one : seats_) {
-        one.process.forward();
+        one.process.take_output();
         if (const auto status = one.process.ended())
           on_end(one, *status);
       }
@@ -70,7 +87,11 @@ private:
     for (auto& one : seats_) {
       if (one.done || one.process.running() || steady::now() < one.again)
         continue;
-      if (auto started = child_process::start(one.name, one.command)) {
+      auto started = start_own_process(one.command,
+                                       [name = one.name](child_stream from, std::string_view line) {
+                                         print_line(name, from, line);
+                                       });
+      if (started) {
         one.process = std::move(*started);
         continue;
       }
@@ -122,7 +143,7 @@ private:
     const auto pause = one.pause.next(steady::now());
     one.again = steady::now() + pause;
     fmt::print(stderr, "troupe: node '{}' ended with {}; started again in {} ms\n", one.name,
-               describe_status(status), pause.count());
+               describe_exit(status), pause.count());
   }
 
   void go_on_ending() {

@@ -70,6 +70,7 @@ CLI::App* add_up(CLI::App& app, up_options& o) {
   up->add_option("--repository-poll-secs", o.poll_seconds, "How often the poll mode looks; 15")
       ->check(CLI::Range(1U, 86400U));
   up->add_option("--executor", o.executor, "For tests: cpu, simulated or cuda:0")->group("");
+  up->add_option("--child-of", o.parent, "For troupe itself: the process to end with")->group("");
   up->add_flag("--fault-injection", o.fault_injection, "For tests: lets clients kill actors")
       ->group("");
   up->footer("Examples:\n  troupe up examples/quickstart/cluster.json\n"

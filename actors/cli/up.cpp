@@ -1,6 +1,7 @@
 #include "actors/cli/commands.hpp"
 #include "actors/cli/engine_options.hpp"
 #include "actors/cli/launcher.hpp"
+#include "actors/cli/own_process.hpp"
 #include "actors/cli/progress.hpp"
 #include "actors/cli/secret.hpp"
 #include "actors/cli/signals.hpp"
@@ -179,6 +180,8 @@ int run_node(const up_options& o, const config::cluster_config& config, const si
 
 int run_up(const up_options& o) {
   const signal_gate gate;
+  if (o.parent != 0 && !end_with_parent(o.parent))
+    return failed;
   if (const auto made = make_missing_secret(o); !made)
     return complain(made.error());
   auto how = engine_options_of(with_control(o));
