@@ -198,6 +198,15 @@ struct replica_report {
 };
 TROUPE_INSPECT(replica_report, status, note, why, loaded, stats, loading, answers)
 
+/// A custom model's actor -> its node: whether all instances of the model are there. One whose
+/// process has ended comes back by itself.
+struct custom_standing {
+  /// The model's place in the node's list.
+  std::uint64_t model = 0;
+  bool whole = false;
+};
+TROUPE_INSPECT(custom_standing, model, whole)
+
 /// Empties a node without cutting a stream.
 struct drain_order {
   std::string node;
@@ -223,8 +232,8 @@ namespace troupe::actors {
 /// `attach` with a model serves it, in place of an older one of its name, and is answered when it
 /// is ready; `detach` unloads one and is answered when its last request has ended.
 using node_core = caf::typed_actor<
-    TROUPE_TAKES(replica_report), TROUPE_TAKES(tick_atom), TROUPE_TAKES(kill_atom, std::string),
-    TROUPE_TAKES(attach_atom, std::string),
+    TROUPE_TAKES(replica_report), TROUPE_TAKES(custom_standing), TROUPE_TAKES(tick_atom),
+    TROUPE_TAKES(kill_atom, std::string), TROUPE_TAKES(attach_atom, std::string),
     TROUPE_ANSWERS(std::uint64_t, attach_atom, loaded_model_ptr),
     TROUPE_ANSWERS(std::uint64_t, detach_atom, std::string), TROUPE_TAKES(roster_view_ptr),
     TROUPE_TAKES(drain_atom, drain_order), TROUPE_ANSWERS(std::uint64_t, drain_atom),
@@ -270,4 +279,5 @@ CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_owner))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_frame))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_peers))
 CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::rank_order))
+CAF_ADD_TYPE_ID(troupe_core, (troupe::actors::custom_standing))
 CAF_END_TYPE_ID_BLOCK(troupe_core)

@@ -70,9 +70,8 @@ void node_state::start_backend(std::size_t index) {
                                    .numbers = numbers,
                                    .tell_standing =
                                        [index, node = node_core{self_}](bool all_there) {
-                                         post(node, attach_atom::value,
-                                              (all_there ? "whole:" : "lacking:") +
-                                                  std::to_string(index));
+                                         post(node,
+                                              custom_standing{.model = index, .whole = all_there});
                                        },
                                    .queue = queue});
   } else
@@ -104,11 +103,13 @@ void node_state::on_backend_loaded(std::size_t index, const error* why) {
 }
 
 /// A custom model has lost an instance that comes back by itself, or has them all again.
-void node_state::take_standing(std::size_t index, bool whole) {
-  if (!models_[index].backend)
+void node_state::take_standing(const custom_standing& told) {
+  if (told.model >= models_.size() || !models_[told.model].backend)
     return;
-  models_[index].backend_ready = whole;
-  models_[index].lacking = !whole;
+  auto& model = models_[told.model];
+  model.backend_ready = told.whole;
+  model.lacking = !told.whole;
+  publish();
 }
 
 void node_state::start_replica(const placed_replica& where) {
@@ -223,10 +224,6 @@ void node_state::restart_now(const std::string& what) {
     start_router();
   else if (what.starts_with("backend:"))
     restart_backend(std::stoul(what.substr(8)));
-  else if (what.starts_with("whole:"))
-    take_standing(std::stoul(what.substr(6)), true);
-  else if (what.starts_with("lacking:"))
-    take_standing(std::stoul(what.substr(8)), false);
   else if (what.starts_with("replica:"))
     restart_replica(replica_id{static_cast<std::uint32_t>(std::stoul(what.substr(8)))});
   for (auto& edge : options_.edges)
@@ -352,6 +349,7 @@ node_core::behavior_type node_state::make_behavior(node_options options) {
   start_all();
   return {
       [this](const replica_report& report) { take_report(report); },
+      [this](const custom_standing& told) { take_standing(told); },
       [this](tick_atom) { tick(); },
       [this](kill_atom, const std::string& kind) { kill(kind); },
       [this](attach_atom, const std::string& what) { restart_now(what); },

@@ -139,7 +139,7 @@ private:
   void restart_replica(replica_id id);
   void restart_now(const std::string& what);
   void take_report(const replica_report& report);
-  void take_standing(std::size_t model, bool whole);
+  void take_standing(const custom_standing& told);
   void on_backend_loaded(std::size_t model, const error* why);
   void kill(const std::string& kind);
   void measure_mailboxes();
