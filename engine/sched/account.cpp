@@ -18,21 +18,31 @@ std::uint32_t scheduler::impl::blocks_for(std::uint32_t tokens) const {
 /// What the account has before another sequence is let in beside running ones: all that is known of
 /// it, and room for these to go on for a while. Less would let in what soon has to leave again, and
 /// then all is computed anew.
-std::uint32_t scheduler::impl::entrance(const sequence& seq, std::uint32_t have) const {
+/// @param room room_of_running()
+std::uint32_t scheduler::impl::entrance(const sequence& seq, std::uint32_t have,
+                                        std::uint64_t room) const {
   if (running.empty())
     return 0;
   const auto known = blocks_for(seq.expected());
-  std::uint64_t blocks = known > have ? known - have : 0;
-  for (const auto* other : running) {
-    const auto last =
-        std::min<std::uint64_t>(config.max_model_len, std::uint64_t{other->prompt_tokens} +
-                                                          other->request.sampling.max_tokens);
-    const auto end = std::min<std::uint64_t>(last - 1, other->expected() + room_to_go_on);
-    const auto needed = blocks_for(static_cast<std::uint32_t>(end));
-    const auto held = static_cast<std::uint32_t>(other->blocks.size());
-    blocks += needed > held ? needed - held : 0;
-  }
+  const auto blocks = room + (known > have ? known - have : 0);
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks, account_cap));
+}
+
+/// The blocks that a running sequence lacks to go on for a while.
+std::uint32_t scheduler::impl::room_of(const sequence& seq) const {
+  const auto last = std::min<std::uint64_t>(
+      config.max_model_len, std::uint64_t{seq.prompt_tokens} + seq.request.sampling.max_tokens);
+  const auto end = std::min<std::uint64_t>(last - 1, seq.expected() + room_to_go_on);
+  const auto needed = blocks_for(static_cast<std::uint32_t>(end));
+  const auto held = static_cast<std::uint32_t>(seq.blocks.size());
+  return needed > held ? needed - held : 0;
+}
+
+std::uint64_t scheduler::impl::room_of_running() const {
+  std::uint64_t room = 0;
+  for (const auto* seq : running)
+    room += room_of(*seq);
+  return room;
 }
 
 /// The blocks that the next two steps take in the worst case, or that the next of the queue needs
@@ -57,7 +67,7 @@ std::uint32_t scheduler::impl::demand() const {
   std::uint32_t room = 0;
   if (places > 0 && !waiting.empty()) {
     const auto& head = *waiting.begin()->second;
-    room = entrance(head, static_cast<std::uint32_t>(head.blocks.size()));
+    room = entrance(head, static_cast<std::uint32_t>(head.blocks.size()), room_of_running());
   }
   for (auto i = waiting.begin(); i != waiting.end() && places > 0; ++i, --places) {
     if (budget == 0 || blocks >= account_cap)

@@ -27,6 +27,7 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
   step_plan plan{.budget = config.max_num_batched_tokens,
                  .prompt_budget = prompt_budget(),
                  .account = ledger.account(),
+                 .room = {},
                  .preempted = false,
                  .rows = {}};
   pressed = false;
@@ -219,7 +220,7 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
   const bool whole = !config.enable_chunked_prefill;
   auto fitting =
       covered(prefix, head.scheduled, std::min({wanted, plan.budget, plan.prompt_budget}));
-  const bool roomy = plan.account == account_cap || ledger.account() >= entrance(head, prefix);
+  const bool roomy = is_roomy(plan, head, prefix);
   if ((whole && fitting < wanted) || !roomy)
     fitting = 0;
   if (fitting == 0) {
@@ -246,8 +247,20 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
   counters.prefix_cache_queries += config.enable_prefix_caching ? head.size() : 0;
   counters.prefix_cache_hits += head.scheduled;
   schedule(plan, head, fitting);
+  if (plan.room)
+    *plan.room += room_of(head);
   publish(head);
   return true;
+}
+
+/// Whether the head of the queue may come in beside what runs. Whoever runs already keeps its need
+/// while others come in, so all are counted once a step.
+bool scheduler::impl::is_roomy(step_plan& plan, const sequence& head, std::uint32_t prefix) const {
+  if (plan.account == account_cap)
+    return true;
+  if (!plan.room)
+    plan.room = room_of_running();
+  return ledger.account() >= entrance(head, prefix, *plan.room);
 }
 
 /// Live blocks that continue the pinned prefix, those of this very step included.

@@ -7,6 +7,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -31,6 +32,8 @@ struct step_plan {
   std::uint32_t prompt_budget = 0;
   /// What the account had before this step.
   std::uint32_t account = 0;
+  /// Of the running sequences, once somebody asked to be let in beside them.
+  std::optional<std::uint64_t> room;
   bool preempted = false;
   std::vector<planned_row> rows;
 };
@@ -93,7 +96,10 @@ struct scheduler::impl {
 
   // account.cpp: the account of granted ids, and what is done when it is short.
   [[nodiscard]] std::uint32_t blocks_for(std::uint32_t tokens) const;
-  [[nodiscard]] std::uint32_t entrance(const sequence& seq, std::uint32_t have) const;
+  [[nodiscard]] std::uint32_t entrance(const sequence& seq, std::uint32_t have,
+                                       std::uint64_t room) const;
+  [[nodiscard]] std::uint32_t room_of(const sequence& seq) const;
+  [[nodiscard]] std::uint64_t room_of_running() const;
   [[nodiscard]] std::uint32_t demand() const;
   [[nodiscard]] std::uint32_t open_wants() const;
   [[nodiscard]] std::uint32_t refill() const;
@@ -112,6 +118,7 @@ struct scheduler::impl {
   void running_pass(step_plan& plan);
   void waiting_pass(step_plan& plan, time_point now);
   [[nodiscard]] bool admit_head(step_plan& plan, time_point now);
+  [[nodiscard]] bool is_roomy(step_plan& plan, const sequence& head, std::uint32_t prefix) const;
   [[nodiscard]] std::uint32_t tokens_wanted(const sequence& seq) const;
   [[nodiscard]] std::vector<block_id> shareable(const sequence& seq) const;
   void schedule(step_plan& plan, sequence& seq, std::uint32_t tokens);
