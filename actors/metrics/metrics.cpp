@@ -25,14 +25,15 @@ struct metrics::impl {
     return known == limits.end() ? default_max_model_len : known->second;
   }
 
-  replica_series& replica(std::string_view model, std::string_view engine) {
-    const key name{model, engine};
-    const auto known = replicas.find(name);
-    if (known != replicas.end())
-      return *known->second;
-    auto made = std::make_unique<replica_series>(*registry, labels(model, engine),
-                                                 max_model_len(name.first));
-    return *replicas.emplace(name, std::move(made)).first->second;
+  /// Null when it is not open.
+  replica_series* replica(std::string_view model, std::string_view engine) {
+    const auto known = replicas.find(key{model, engine});
+    if (known == replicas.end())
+      return nullptr;
+    if (!known->second)
+      known->second = std::make_unique<replica_series>(*registry, labels(model, engine),
+                                                       max_model_len(known->first.first));
+    return known->second.get();
   }
 
   front_series& front(std::string_view model) {
@@ -49,6 +50,7 @@ struct metrics::impl {
 
   mutable std::mutex mutex;
   std::shared_ptr<Registry> registry = std::make_shared<Registry>();
+  /// Null before the first numbers.
   std::map<key, std::unique_ptr<replica_series>> replicas;
   std::map<std::string, std::unique_ptr<front_series>> fronts;
   std::map<std::string, std::uint32_t> limits;
@@ -78,13 +80,25 @@ std::string metrics::render() const {
   return std::move(out).str();
 }
 
+void metrics::open_replica(std::string_view model, std::string_view engine) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->replicas.try_emplace({std::string{model}, std::string{engine}});
+}
+
+void metrics::close_replica(std::string_view model, std::string_view engine) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->replicas.erase({std::string{model}, std::string{engine}});
+}
+
 void metrics::set_replica(std::string_view model, std::string_view engine,
                           const replica_facts& facts) {
   const std::lock_guard lock{impl_->mutex};
   if (facts.max_model_len > 0)
     impl_->limits[std::string{model}] = facts.max_model_len;
-  auto& series = impl_->replica(model, engine);
-  series.made
+  auto* const series = impl_->replica(model, engine);
+  if (series == nullptr)
+    return;
+  series->made
       .gauge("vllm:cache_config_info", "The configuration of the KV cache, in labels.",
              {{"block_size", std::to_string(facts.block_size)},
               {"num_gpu_blocks", std::to_string(facts.num_blocks)},
@@ -96,15 +110,18 @@ void metrics::set_replica(std::string_view model, std::string_view engine,
 void metrics::set_scheduler(std::string_view model, std::string_view engine,
                             const engine::scheduler_stats& stats) {
   const std::lock_guard lock{impl_->mutex};
-  impl_->replica(model, engine).sched.update(stats);
+  if (auto* const series = impl_->replica(model, engine))
+    series->sched.update(stats);
 }
 
 void metrics::observe_request(std::string_view model, std::string_view engine,
                               const engine::request_timing& timing) {
   const std::lock_guard lock{impl_->mutex};
-  auto& series = impl_->replica(model, engine);
-  series.requests.add(timing);
-  series.made
+  auto* const series = impl_->replica(model, engine);
+  if (series == nullptr)
+    return;
+  series->requests.add(timing);
+  series->made
       .counter("vllm:request_success_total", "Requests that ended, by their finish reason.",
                {{"finished_reason", std::string{engine::to_string(timing.finish)}}})
       .Increment();
@@ -113,7 +130,10 @@ void metrics::observe_request(std::string_view model, std::string_view engine,
 void metrics::observe_step(std::string_view model, std::string_view engine,
                            const engine::step_timings& timings, std::uint32_t tokens) {
   const std::lock_guard lock{impl_->mutex};
-  auto& series = impl_->replica(model, engine).requests;
+  auto* const of = impl_->replica(model, engine);
+  if (of == nullptr)
+    return;
+  auto& series = of->requests;
   series.iteration.Observe(tokens);
   series.phase_prepare.Observe(seconds(timings.prepare));
   series.phase_forward.Observe(seconds(timings.forward));

@@ -59,6 +59,11 @@ public:
   /// The text exposition, version 0.0.4.
   [[nodiscard]] std::string render() const;
 
+  /// From now on the numbers of this replica are taken, of which no series is made before the
+  /// first. Again changes nothing.
+  void open_replica(std::string_view model, std::string_view engine);
+  /// The replica is no more: its series go, and what is told of it late is dropped.
+  void close_replica(std::string_view model, std::string_view engine);
   /// Once per load of a replica, before its first numbers.
   void set_replica(std::string_view model, std::string_view engine, const replica_facts& facts);
   /// Gauges as they are; the cumulative counters of `stats` are exported by their differences to

@@ -3,7 +3,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,10 +24,21 @@ std::string value_of(const std::string& text, const std::string& series) {
   return text.substr(from, text.find('\n', from) - from);
 }
 
+/// The lines in an order of their own: a family's series have none.
+std::vector<std::string> lines_of(const metrics& m) {
+  std::istringstream text{m.render()};
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(text, line);)
+    lines.push_back(line);
+  std::sort(lines.begin(), lines.end());
+  return lines;
+}
+
 } // namespace
 
 TEST_CASE("the scheduler's counters are exported by their differences") {
   metrics m;
+  m.open_replica("bard", "1");
   engine::scheduler_stats s;
   s.running = 3;
   s.waiting = 2;
@@ -57,6 +70,7 @@ TEST_CASE("the scheduler's counters are exported by their differences") {
 
 TEST_CASE("a restarted scheduler never makes a counter go back") {
   metrics m;
+  m.open_replica("bard", "1");
   engine::scheduler_stats s;
   s.generation_tokens = 100;
   m.set_scheduler("bard", "1", s);
@@ -68,6 +82,7 @@ TEST_CASE("a restarted scheduler never makes a counter go back") {
 
 TEST_CASE("an ended request fills the histograms and its finish reason") {
   metrics m;
+  m.open_replica("bard", "1");
   engine::request_timing t;
   t.finish = engine::finish_reason::stop;
   t.prompt_tokens = 12;
@@ -93,6 +108,7 @@ TEST_CASE("the token buckets end at the limit of the model") {
   CHECK(token_count_buckets(1) == std::vector<double>{1});
   CHECK(token_count_buckets(256) == std::vector<double>{1, 2, 5, 10, 20, 50, 100, 200});
   metrics m;
+  m.open_replica("bard", "1");
   replica_facts facts;
   facts.max_model_len = 256;
   facts.block_size = 16;
@@ -109,6 +125,7 @@ TEST_CASE("the token buckets end at the limit of the model") {
 
 TEST_CASE("latencies, steps and the edge's own numbers appear") {
   metrics m;
+  m.open_replica("bard", "1");
   m.observe_first_token("bard", 0.02);
   m.observe_inter_token("bard", 0.005);
   m.observe_e2e("bard", 0.9);
@@ -136,6 +153,37 @@ TEST_CASE("latencies, steps and the edge's own numbers appear") {
   CHECK(value_of(text, "troupe:http_requests_total{path=\"/v1/completions\",status=\"200\"}") ==
         "1");
   CHECK(value_of(text, "troupe:slow_readers_cut_total") == "1");
+}
+
+TEST_CASE("a replica that is no more leaves nothing, and others stay") {
+  metrics m;
+  const auto fill = [&m](const char* engine) {
+    engine::request_timing t;
+    t.finish = engine::finish_reason::stop;
+    t.generated_tokens = 5;
+    m.set_replica("bard", engine, {.block_size = 16, .num_blocks = 64, .max_model_len = 256});
+    m.set_scheduler("bard", engine, {.generation_tokens = 9});
+    m.observe_step("bard", engine, {std::chrono::microseconds{20}, {}, {}}, 17);
+    m.observe_request("bard", engine, t);
+    m.observe_request("bard", engine, t);
+  };
+  const auto empty = lines_of(m);
+  fill("1");
+  CHECK(lines_of(m) == empty);
+  m.open_replica("bard", "1");
+  fill("1");
+  const auto one = lines_of(m);
+  CHECK(one.size() > empty.size() + 100);
+  m.open_replica("bard", "2");
+  m.open_replica("bard", "2");
+  fill("2");
+  CHECK(lines_of(m).size() > one.size() + 100);
+  m.close_replica("bard", "2");
+  fill("2");
+  CHECK(lines_of(m) == one);
+  m.close_replica("bard", "1");
+  m.close_replica("bard", "7");
+  CHECK(lines_of(m) == empty);
 }
 
 TEST_CASE("a router's numbers are counted on or set") {

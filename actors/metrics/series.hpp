@@ -9,6 +9,7 @@
 #include <prometheus/registry.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -29,24 +30,38 @@ inline constexpr std::uint32_t default_max_model_len = 131072;
 
 inline double seconds(duration d) { return std::chrono::duration<double>(d).count(); }
 
+/// How to take each of some metrics out of the registry.
+using removals = std::map<const void*, std::function<void()>>;
+
 /// Makes the metrics of one set of labels by name.
 class maker {
 public:
-  maker(Registry& registry, Labels labels) : registry_{registry}, labels_{std::move(labels)} {}
+  /// @param made learns of all that is made, by whoever takes it out again
+  maker(Registry& registry, Labels labels, removals* made = nullptr)
+      : registry_{registry}, labels_{std::move(labels)}, made_{made} {}
 
   Gauge& gauge(const char* name, const char* help, const Labels& more = {}) {
-    return prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(with(more));
+    auto& family = prometheus::BuildGauge().Name(name).Help(help).Register(registry_);
+    return note(family, family.Add(with(more)));
   }
   Counter& counter(const char* name, const char* help, const Labels& more = {}) {
-    return prometheus::BuildCounter().Name(name).Help(help).Register(registry_).Add(with(more));
+    auto& family = prometheus::BuildCounter().Name(name).Help(help).Register(registry_);
+    return note(family, family.Add(with(more)));
   }
   Histogram& histogram(const char* name, const char* help, const std::vector<double>& bounds,
                        const Labels& more = {}) {
-    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_).Add(with(more),
-                                                                                      bounds);
+    auto& family = prometheus::BuildHistogram().Name(name).Help(help).Register(registry_);
+    return note(family, family.Add(with(more), bounds));
   }
 
 private:
+  template <class T>
+  T& note(prometheus::Family<T>& family, T& metric) {
+    if (made_ != nullptr)
+      made_->try_emplace(&metric, [&family, &metric] { family.Remove(&metric); });
+    return metric;
+  }
+
   [[nodiscard]] Labels with(const Labels& more) const {
     auto all = labels_;
     all.insert(more.begin(), more.end());
@@ -55,6 +70,7 @@ private:
 
   Registry& registry_;
   Labels labels_;
+  removals* made_;
 };
 
 /// A cumulative number of somebody else, exported by its differences.
@@ -166,11 +182,18 @@ struct request_series {
   Histogram &phase_prepare, &phase_forward, &phase_sample, &phase_idle;
 };
 
-/// One replica of one model.
+/// One replica of one model. Its end takes all that it shows away.
 struct replica_series {
   replica_series(Registry& registry, Labels labels, std::uint32_t max_model_len)
-      : made{registry, std::move(labels)}, sched{made}, requests{made, max_model_len} {}
+      : made{registry, std::move(labels), &all}, sched{made}, requests{made, max_model_len} {}
+  ~replica_series() {
+    for (const auto& [metric, remove] : all)
+      remove();
+  }
+  replica_series(const replica_series&) = delete;
+  replica_series& operator=(const replica_series&) = delete;
 
+  removals all;
   maker made;
   scheduler_series sched;
   request_series requests;

@@ -129,6 +129,7 @@ void node_state::spawn_replica(replica_id id) {
                         .node = *options_.self.name,
                         .state = part.restarts == 0 ? "loading" : "restarting",
                         .restarts = part.restarts};
+  options_.metrics->open_replica(model.name, std::to_string(value(id)));
   part.supervisor = self_->spawn<caf::monitored>(
       run_replica, replica_options{.model = model,
                                    .route = models_[part.where.model].route,

@@ -213,6 +213,7 @@ void node_state::end_model(std::size_t index) {
       tell(self_, router, detach_atom::value, item.first, to_caf(why));
     self_->demonitor(item.second.supervisor->address());
     caf::anon_send_exit(item.second.supervisor, caf::exit_reason::user_shutdown);
+    options_.metrics->close_replica(model.config.name, std::to_string(value(item.first)));
     return true;
   });
   model.files.reset();

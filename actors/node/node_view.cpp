@@ -280,8 +280,9 @@ void node_state::measure_remote() {
       auto stats = report.stats;
       if (!member.up())
         stats.running = stats.waiting = stats.steps_in_flight = stats.blocks_used = 0;
-      options_.metrics->set_scheduler(report.status.model,
-                                      std::to_string(value(report.status.replica)), stats);
+      const auto engine = std::to_string(value(report.status.replica));
+      options_.metrics->open_replica(report.status.model, engine);
+      options_.metrics->set_scheduler(report.status.model, engine, stats);
     }
   }
 }

@@ -215,9 +215,12 @@ def weight_of(served):
     return len(list((own / "task").iterdir())), len(list((own / "fd").iterdir())), pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
+def metric_lines(served):
+    return len(served.get("/metrics").text.splitlines())
+
+
 def assert_flat(megabytes):
     """Past the first quarter, in which caches fill, nothing grows; a model that stayed would be some MiB a cycle."""
-    print("resident MiB:", megabytes[:: max(1, len(megabytes) // 20)], megabytes[-1])
     quarter = len(megabytes) // 4
     early, late = megabytes[quarter:2 * quarter], megabytes[-quarter:]
     assert max(late) <= max(early) + 24 + len(megabytes) // 8, megabytes
@@ -256,12 +259,14 @@ def test_cycles_under_traffic_lose_nothing_and_leave_nothing(repository, tmp_pat
         try:
             for number in range(2):
                 cycle(number)
-            before = weight_of(served)
-            megabytes = []
+            before, lines = weight_of(served), metric_lines(served)
+            weights = []
             for number in range(CYCLES):
                 cycle(number)
-                megabytes.append(weight_of(served)[2])
-            after = weight_of(served)
+                weights.append(weight_of(served))
+                if number % 20 == 19:
+                    print(f"cycle {number + 1}: threads, descriptors, resident MiB: {weights[-1]}", flush=True)
+            after = weights[-1]
         finally:
             end.set()
             for thread in askers:
@@ -272,7 +277,9 @@ def test_cycles_under_traffic_lose_nothing_and_leave_nothing(repository, tmp_pat
         assert {words for status, words in comes_and_goes if status == 200} == {text}
         print(f"{CYCLES} cycles: {len(stays)} answers of the one that stays, {len(comes_and_goes)} of the other; {before} to {after}")
         assert after[0] <= before[0] + 2 and after[1] <= before[1] + 4, (before, after)
-        assert_flat(megabytes)
+        assert_flat([weight[2] for weight in weights])
+        # A replica shows some 230 lines, which go with it.
+        assert metric_lines(served) <= lines + 200
         assert len(served.get("/troupe/v1/status").json()["replicas"]) == 1
 
 
