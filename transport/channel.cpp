@@ -145,7 +145,8 @@ result<void> channel::admit(const frame_header& header) {
   credited_ = std::max(credited_, header.credit);
   if (!is_sequenced(header.op))
     return {};
-  if (header.sequence < next_in_ || early_.contains(header.sequence))
+  const bool next = header.sequence == next_in_;
+  if (header.sequence < next_in_ || (next && next_admitted_) || early_.contains(header.sequence))
     return broken(fmt::format("frame {} came twice", header.sequence));
   if (header.sequence - next_in_ > settings_.reorder_frames_max)
     return broken(
@@ -157,7 +158,10 @@ result<void> channel::admit(const frame_header& header) {
                                 open + frame_cost(header) - settings_.window_here));
     admitted_ += frame_cost(header);
   }
-  early_.emplace(header.sequence, incoming_frame{});
+  if (next)
+    next_admitted_ = true;
+  else
+    early_.emplace(header.sequence, incoming_frame{});
   return {};
 }
 
@@ -175,12 +179,19 @@ void channel::take(incoming_frame frame, std::vector<incoming_frame>& in_order) 
     in_order.push_back(std::move(frame));
     return;
   }
-  const auto place = early_.find(frame.header.sequence);
-  TROUPE_CHECK(place != early_.end(), "frame {} was not admitted", frame.header.sequence);
-  place->second = std::move(frame);
-  place->second.arrived = true;
-  if (place->first != next_in_)
-    stats_.reorder_frames_max = std::max(stats_.reorder_frames_max, reorder_frames());
+  if (next_admitted_ && frame.header.sequence == next_in_) {
+    next_admitted_ = false;
+    count_received(frame);
+    in_order.push_back(std::move(frame));
+    ++next_in_;
+  } else {
+    const auto place = early_.find(frame.header.sequence);
+    TROUPE_CHECK(place != early_.end(), "frame {} was not admitted", frame.header.sequence);
+    place->second = std::move(frame);
+    place->second.arrived = true;
+    if (place->first != next_in_)
+      stats_.reorder_frames_max = std::max(stats_.reorder_frames_max, reorder_frames());
+  }
   while (!early_.empty() && early_.begin()->first == next_in_ && early_.begin()->second.arrived) {
     count_received(early_.begin()->second);
     in_order.push_back(std::move(early_.begin()->second));
@@ -200,7 +211,7 @@ std::uint64_t channel::credit_left() const noexcept {
 }
 
 std::uint32_t channel::reorder_frames() const noexcept {
-  return static_cast<std::uint32_t>(early_.size());
+  return static_cast<std::uint32_t>(early_.size() + (next_admitted_ ? 1 : 0));
 }
 
 } // namespace troupe::net

@@ -107,6 +107,8 @@ private:
   std::uint64_t taken_ = 0;
   std::uint64_t granted_ = 0;
   std::uint64_t told_ = 0;
+  /// The frame whose turn is next was admitted while it was next: it needs no place in `early_`.
+  bool next_admitted_ = false;
   /// Frames that came too early, by sequence number. admit() enters a place, take() fills it.
   std::map<std::uint64_t, incoming_frame> early_;
   channel_stats stats_;

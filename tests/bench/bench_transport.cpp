@@ -2,6 +2,7 @@
 // run; beside them the actors of one process, and ucx_perftest where it is installed.
 //   bench_transport [ROUNDS]         medians of ROUNDS (7) interleaved rounds
 //   bench_transport ROUNDS buffers   the rows of buffers alone, over shared memory and tcp
+//   bench_transport ROUNDS small     the rows of small messages alone
 //   bench_transport --serve KIND     the other process; started by the bench itself
 #include "actors/protocol.hpp"
 #include "tests/bench/ucx_perftest.hpp"
@@ -295,6 +296,9 @@ constexpr std::array<column_facts, column_count> columns{{{"64 B round trip, us"
                                                           {"% of a core, idle", true}}};
 using row = std::array<double, column_count>;
 
+/// Which rows are wanted.
+enum class subset : std::uint8_t { all, small, buffers };
+
 double cpu_seconds() {
   rusage used{};
   ::getrusage(RUSAGE_SELF, &used);
@@ -309,7 +313,7 @@ caf::actor find(caf::actor_system& sys, const std::string& kind, std::uint16_t p
   return *wire::of(sys).lookup(*node, "echo");
 }
 
-row measure(const std::string& kind, bool buffers_alone) {
+row measure(const std::string& kind, subset wanted) {
   std::optional<server> other;
   if (kind != "local")
     other.emplace(kind);
@@ -324,7 +328,7 @@ row measure(const std::string& kind, bool buffers_alone) {
     return out;
   };
   row out{};
-  if (!buffers_alone) {
+  if (wanted != subset::buffers) {
     sys.spawn(pinger, far, here, 3000);
     out[round_trip] = value();
     sys.spawn(stepper, far, here, 1000);
@@ -332,11 +336,13 @@ row measure(const std::string& kind, bool buffers_alone) {
     sys.spawn(ticker, far, here, 40);
     out[rate] = value();
   }
-  sys.spawn(pusher, far, here, middling);
-  out[buffers_64k] = value();
-  sys.spawn(pusher, far, here, large);
-  out[buffers_4m] = value();
-  if (!buffers_alone) {
+  if (wanted != subset::small) {
+    sys.spawn(pusher, far, here, middling);
+    out[buffers_64k] = value();
+    sys.spawn(pusher, far, here, large);
+    out[buffers_4m] = value();
+  }
+  if (wanted == subset::all) {
     const auto before = cpu_seconds();
     std::this_thread::sleep_for(std::chrono::seconds{1});
     out[idle] = (cpu_seconds() - before) * 100;
@@ -401,18 +407,21 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::string{argv[1]} == "--serve")
     return serve(argv[2]);
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 7;
-  const bool buffers_alone = argc == 3 && std::string{argv[2]} == "buffers";
-  if (rounds < 1 || argc > (buffers_alone ? 3 : 2)) {
-    std::fprintf(stderr, "usage: bench_transport [ROUNDS [buffers]]   (7 when not given)\n");
+  const std::string named = argc > 2 ? argv[2] : "";
+  const auto wanted = named == "buffers" ? subset::buffers
+                      : named == "small" ? subset::small
+                                         : subset::all;
+  if (rounds < 1 || argc > (wanted == subset::all ? 2 : 3)) {
+    std::fprintf(stderr, "usage: bench_transport [ROUNDS [buffers|small]]   (7 when not given)\n");
     return 2;
   }
   std::map<std::string, std::vector<row>> all;
   for (int i = 0; i < rounds; ++i) {
     for (const auto& kind : kinds) {
-      if (buffers_alone && kind != "shm" && kind != "tcp" && kind != "shm_pool")
+      if (wanted == subset::buffers && kind != "shm" && kind != "tcp" && kind != "shm_pool")
         continue;
-      all[kind].push_back(measure(kind, buffers_alone));
-      if (kind == "shm" || kind == "tcp")
+      all[kind].push_back(measure(kind, wanted));
+      if (wanted != subset::small && (kind == "shm" || kind == "tcp"))
         all["ucx_" + kind].push_back(measure_peer(kind));
     }
   }

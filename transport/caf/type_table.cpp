@@ -99,9 +99,9 @@ caf::error type_table::load(caf::deserializer& source, caf::message& what) const
     return e;
   if (count > elements_max)
     return caf::make_error(caf::sec::unknown_type, "a message of too many elements");
-  auto data = caf::make_counted<caf::detail::dynamic_message_data>();
   const auto& types = source.context()->system().types();
   std::vector<caf::type_erased_value_ptr> values;
+  values.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     std::uint16_t number = 0;
     std::string name;
@@ -115,11 +115,10 @@ caf::error type_table::load(caf::deserializer& source, caf::message& what) const
       return caf::make_error(caf::sec::unknown_type,
                              "message type " + std::to_string(number) + ' ' + name);
   }
-  for (auto& value : values) {
+  for (auto& value : values)
     if (auto e = value->load(source))
       return e;
-    data->append(std::move(value));
-  }
+  auto data = caf::make_counted<caf::detail::dynamic_message_data>(std::move(values));
   what = caf::message{caf::detail::message_data::cow_ptr{std::move(data)}};
   return caf::none;
 }

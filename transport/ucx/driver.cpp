@@ -190,6 +190,7 @@ bool driver::tell_broken(time_point now) {
 
 bool driver::progress(time_point now) {
   constexpr int rounds_max = 64;
+  now_ = now;
   bytes_in_ = 0;
   fetch_next();
   bool active = bytes_in_ > 0;
@@ -198,6 +199,8 @@ bool driver::progress(time_point now) {
       break;
     active = true;
     fetch_next();
+    if (bytes_in_ <= lone_bytes && mesh_->has_events() && !has_copies())
+      break;
   }
   active = tell_broken(now) || active;
   active = step_closing(now) || active;
@@ -279,6 +282,7 @@ void driver::shut_down(time_point deadline) {
     close(links_.begin()->first, true);
   auto now = steady_clock{}.now();
   while (!closing_.empty() && now < deadline) {
+    now_ = now;
     ucp_worker_progress(worker_.get());
     step_closing(now);
     now = steady_clock{}.now();

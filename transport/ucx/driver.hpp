@@ -67,12 +67,19 @@ public:
 private:
   /// The id of UCX's active message that carries frames.
   static constexpr unsigned frames_id = 7;
+  /// Whoever waits for so little waits for an answer: it is handed on at once.
+  static constexpr std::uint64_t lone_bytes = 1024;
   /// What may come in before it is handed on: as much as stays in a core's cache.
   static constexpr std::uint64_t turn_bytes = std::uint64_t{256} << 10;
 
-  struct send_op;
   struct receive_op;
   using endpoint_ref = std::shared_ptr<endpoint>;
+  /// A frame that UCX works on.
+  struct send_op {
+    driver& self;
+    endpoint_ref over;
+    outgoing_frame frame;
+  };
   /// A payload that UCX can bring from its sender's memory.
   struct waiting_payload {
     frame_header header;
@@ -124,8 +131,12 @@ private:
   /// Payloads that wait in their senders' memory, by link, each for the one before it.
   std::unordered_map<link_id, std::deque<waiting_payload>> waiting_;
   std::vector<link_id> lines_;
-  /// What came since progress() was called.
+  /// When progress() was called, which is when its callbacks say that things happened, and what
+  /// came since.
+  time_point now_{};
   std::uint64_t bytes_in_ = 0;
+  /// What the last send needed, when UCX was done with it at once.
+  std::unique_ptr<send_op> spare_;
   std::deque<quarantined> quarantine_;
   time_point next_release_{};
   std::unordered_map<std::string, socket_address> names_;

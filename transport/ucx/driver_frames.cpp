@@ -11,13 +11,6 @@
 
 namespace troupe::net::ucx {
 
-/// A frame that UCX works on.
-struct driver::send_op {
-  driver& self;
-  endpoint_ref over;
-  outgoing_frame frame;
-};
-
 /// A frame whose payload is on its way into `buffer`, where the pool's alignment is; its meta bytes
 /// lie behind it.
 struct driver::receive_op {
@@ -36,10 +29,14 @@ struct driver::receive_op {
 };
 
 sending driver::transmit(link_id link, outgoing_frame frame) {
-  const auto over = find(link);
-  if (over == nullptr || over->has_failed())
+  const auto found = links_.find(link);
+  if (found == links_.end() || found->second->has_failed())
     return sending::pending; // The mesh is about to hear that the link broke.
-  auto op = std::make_unique<send_op>(send_op{*this, over, std::move(frame)});
+  auto& over = found->second;
+  auto op = spare_ != nullptr ? std::move(spare_)
+                              : std::make_unique<send_op>(send_op{*this, nullptr, {}});
+  op->over = over;
+  op->frame = std::move(frame);
   ucp_request_param_t how{};
   how.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
@@ -54,8 +51,12 @@ sending driver::transmit(link_id link, outgoing_frame frame) {
     how.flags |= UCP_AM_SEND_FLAG_EAGER;
   auto* const made = ucp_am_send_nbx(over->handle(), frames_id, out.head.data(), out.head.size(),
                                      out.payload.data(), out.payload.size(), &how);
-  if (made == nullptr)
+  if (made == nullptr) {
+    op->over = nullptr;
+    op->frame = {};
+    spare_ = std::move(op);
     return sending::done;
+  }
   if (UCS_PTR_IS_ERR(made)) {
     broke(link, to_error(UCS_PTR_STATUS(made), errc::peer_down, "a frame was not sent"));
     return sending::pending;
@@ -82,7 +83,7 @@ void driver::sent(send_op& op, ucs_status_t status) {
   if (status != UCS_OK)
     return broke(over.link(), to_error(status, errc::peer_down, "a frame was not sent"));
   if (links_.contains(over.link()))
-    mesh_->frame_sent(over.link(), queued_bytes, steady_clock{}.now());
+    mesh_->frame_sent(over.link(), queued_bytes, now_);
 }
 
 ucs_status_t driver::take(std::span<const std::byte> head, void* data, std::size_t bytes,
@@ -102,7 +103,7 @@ ucs_status_t driver::take(std::span<const std::byte> head, void* data, std::size
       log_warn("a frame of an unknown link is dropped: {}", header.error().note);
     return UCS_OK;
   }
-  const auto link = mesh_->admit(*header, from, steady_clock{}.now());
+  const auto link = mesh_->admit(*header, from, now_);
   const auto over = link ? find(*link) : nullptr;
   if (over == nullptr)
     return UCS_OK;
@@ -193,7 +194,7 @@ void driver::received(receive_op& op) {
     in.meta = all.slice(payload, size - payload);
     in.payload = payload > 0 ? all.slice(0, payload) : shared_bytes{};
   }
-  mesh_->frame_arrived(op.over->link(), std::move(in), steady_clock{}.now());
+  mesh_->frame_arrived(op.over->link(), std::move(in), now_);
 }
 
 } // namespace troupe::net::ucx

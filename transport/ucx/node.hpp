@@ -64,9 +64,9 @@ private:
   /// Empties the queue into the mesh. @pre mutex_ is held
   bool take_queue(time_point now);
   void run();
-  bool turn();
-  /// Has the user called with what came, here or by the courier.
-  void hand_over();
+  [[nodiscard]] bool turn(time_point now);
+  /// Has the user called with what came, here or by the courier. @return whether jobs did
+  bool hand_over();
   void call_user(delivery& what);
   void sleep();
   void end();
@@ -97,7 +97,9 @@ private:
   bool listens_ = false;
   std::atomic<bool> stopping_ = false;
   std::once_flag stopped_;
-  time_point last_active_{};
+  /// Since when nothing has happened; taken by the first turn that finds nothing.
+  time_point idle_since_{};
+  bool was_active_ = true;
   std::thread thread_;
 };
 
