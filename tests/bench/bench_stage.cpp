@@ -2,9 +2,10 @@
 // with the same messages, events over HTTP, a hybrid that only forwards. Interleaved, medians of
 // seven.
 //
-//   bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid] [peer=PORT]      all by default
+//   bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid] [peer=PORT,PID]  all by default
 //
-// peer=PORT is the gRPC port of another server that has the model "identity"; echo measures it too.
+// peer= names the gRPC port and the process of another server that has the model "identity"; echo
+// measures it too.
 // `troupe` lies beside this program, the backends and stage_clock.so in ../lib/stage.
 
 #include "tests/bench/stage_parts.hpp"
@@ -132,41 +133,61 @@ void bench_streams(const process& ours, const process& bare) {
              to_bare.text(".3f"), to_events.text(".3f"), counts[0], counts[1], counts[2]);
 }
 
-void bench_echo(const process& ours, const process& bare, int peer) {
+/// Another server, with the processes that it started; port 0: none.
+struct other_server {
+  int port = 0;
+  pid_t pid = 0;
+};
+
+/// Requests a second, and a CPU second of a server's processes.
+struct echo_rates {
+  figures wall;
+  figures cpu;
+  void add(int requests, double rate, double used) {
+    wall.add(rate);
+    cpu.add(requests / used);
+  }
+  [[nodiscard]] std::string text() const {
+    return fmt::format("{} requests/s, {} a CPU second", wall.text(".0f"), cpu.text(".0f"));
+  }
+};
+
+figures ratios(const figures& a, const figures& b) {
+  figures made;
+  for (std::size_t i = 0; i < a.all.size(); ++i)
+    made.add(a.all[i] / b.all[i]);
+  return made;
+}
+
+/// On few cores the clients take their share of every server's time, so that the ratio of rates
+/// says less than the ratio of what the servers use.
+void bench_echo(const process& ours, const process& bare, other_server peer) {
   for (const int clients : {1, 8}) {
     const int requests = 4000 / clients;
-    figures bare_rate;
-    figures our_rate;
-    figures ratio;
-    figures cpu_ratio;
-    figures peer_rate;
-    figures to_peer;
+    echo_rates plain;
+    echo_rates own;
+    echo_rates theirs;
     for (int round = 0; round <= rounds; ++round) {
-      const auto bare_cpu = bare.cpu_s();
-      const auto plain = run_echo(bare.port("grpc"), "identity", clients, requests);
-      const auto bare_used = bare.cpu_s() - bare_cpu;
-      const auto our_cpu = ours.cpu_s();
-      const auto rate = run_echo(ours.port("grpc"), "identity", clients, requests);
-      const auto our_used = ours.cpu_s() - our_cpu;
-      const auto other = peer == 0 ? 0 : run_echo(peer, "identity", clients, requests);
-      if (round == 0)
-        continue;
-      if (peer != 0) {
-        peer_rate.add(other);
-        to_peer.add(rate / other);
-      }
-      bare_rate.add(plain);
-      our_rate.add(rate);
-      ratio.add(rate / plain);
-      cpu_ratio.add(bare_used / our_used);
+      const auto measure = [&](int port, pid_t pid, echo_rates& rates) {
+        const auto before = tree_cpu_s(pid);
+        const auto rate = run_echo(port, "identity", clients, requests);
+        if (round > 0)
+          rates.add(clients * requests, rate, tree_cpu_s(pid) - before);
+      };
+      measure(bare.port("grpc"), bare.pid(), plain);
+      measure(ours.port("grpc"), ours.pid(), own);
+      if (peer.port != 0)
+        measure(peer.port, peer.pid, theirs);
     }
-    fmt::print("identity, 1 KiB, {} at a time: requests/s\n"
-               "  bare grpc++ {}, ours {}, ratio {} (aim 0.6); per CPU second {}\n",
-               clients, bare_rate.text(".0f"), our_rate.text(".0f"), ratio.text(".3f"),
-               cpu_ratio.text(".3f"));
-    if (peer != 0)
-      fmt::print("  the peer {}, ours / peer {} (aim 3)\n", peer_rate.text(".0f"),
-                 to_peer.text(".2f"));
+    fmt::print("identity, 1 KiB, {} at a time\n  bare grpc++ {}\n  ours {}\n"
+               "  ours / bare {} (aim 0.6), a CPU second {}\n",
+               clients, plain.text(), own.text(), ratios(own.wall, plain.wall).text(".3f"),
+               ratios(own.cpu, plain.cpu).text(".3f"));
+    if (peer.port != 0)
+      fmt::print("  the peer {}\n  ours / peer {} (aim 3), a CPU second {}; bare / peer {}\n",
+                 theirs.text(), ratios(own.wall, theirs.wall).text(".2f"),
+                 ratios(own.cpu, theirs.cpu).text(".2f"),
+                 ratios(plain.wall, theirs.wall).text(".2f"));
   }
 }
 
@@ -210,11 +231,13 @@ int main(int argc, char** argv) {
   if (argc < 2)
     give_up("usage: bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid]");
   std::set<std::string> wanted{argv + 2, argv + argc};
-  int peer = 0;
+  other_server peer;
   std::erase_if(wanted, [&](const std::string& word) {
-    const bool names = word.rfind("peer=", 0) == 0;
-    peer = names ? std::atoi(word.c_str() + 5) : peer;
-    return names;
+    if (word.rfind("peer=", 0) != 0)
+      return false;
+    if (std::sscanf(word.c_str(), "peer=%d,%d", &peer.port, &peer.pid) != 2)
+      give_up("peer= wants PORT,PID");
+    return true;
   });
   const auto does = [&](const char* what) { return wanted.empty() || wanted.contains(what); };
   const auto self = fs::read_symlink("/proc/self/exe");

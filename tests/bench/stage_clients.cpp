@@ -20,6 +20,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <thread>
@@ -190,6 +193,33 @@ double process::cpu_s() const {
   if (clock_getcpuclockid(pid_, &clock) != 0 || clock_gettime(clock, &used) != 0)
     give_up("the CPU time of a process cannot be read");
   return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+}
+
+double tree_cpu_s(pid_t root) {
+  std::map<pid_t, std::pair<pid_t, double>> all;
+  for (const auto& entry : std::filesystem::directory_iterator{"/proc"}) {
+    const auto pid = static_cast<pid_t>(std::atoi(entry.path().filename().c_str()));
+    std::ifstream file{entry.path() / "stat"};
+    std::string line;
+    if (pid == 0 || !std::getline(file, line))
+      continue;
+    int parent = 0;
+    unsigned long user = 0;
+    unsigned long system = 0;
+    // Behind the name, which may hold anything.
+    if (std::sscanf(line.c_str() + line.rfind(')') + 1,
+                    " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &parent, &user,
+                    &system) == 3)
+      all[pid] = {parent, static_cast<double>(user + system)};
+  }
+  double ticks = 0;
+  for (const auto& [pid, one] : all) {
+    auto at = pid;
+    while (at != root && all.contains(at))
+      at = all[at].first;
+    ticks += at == root ? one.second : 0;
+  }
+  return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 stream_run run_streams(int grpc_port, int tokens) {

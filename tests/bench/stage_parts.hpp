@@ -42,6 +42,9 @@ private:
   std::string said_;
 };
 
+/// User and system time of a process and all that come from it, in seconds, to 10 ms.
+[[nodiscard]] double tree_cpu_s(pid_t root);
+
 /// Runs a bare server of the callback API until it is killed: ModelInfer echoes the first input,
 /// and ModelStreamInfer sends `id` messages that are `message` but for their text, one a tick.
 int run_bare(const std::string& message);

@@ -212,7 +212,7 @@ def main():
             print(f"tritonserver {version_of(real.log)}; {len(HTTP) + len(GRPC)} requests")
             unexplained = tell(record(real), record(ours), given.all)
             if given.bench:
-                subprocess.run([given.bench, str(ROOT), "echo", f"peer={real.grpc}"], check=True, timeout=300)
+                subprocess.run([given.bench, str(ROOT), "echo", f"peer={real.grpc},{real.process.pid}"], check=True, timeout=300)
         finally:
             real.stop()
             ours.stop()
