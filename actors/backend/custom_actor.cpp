@@ -122,9 +122,7 @@ custom_core::behavior_type custom_state::make_behavior(custom_options options) {
       [this](execute_atom, inference_request_ptr request, response_sink_ptr sink) {
         execute(std::move(request), std::move(sink));
       },
-      [this](abandon_atom, const response_sink_ptr& owner) {
-        options_.queue->abandon(owner);
-      },
+      [this](abandon_atom, const response_sink_ptr& owner) { options_.queue->abandon(owner); },
       [](const engine::token_batch&) {},
       [this](load_atom) { return load(); },
       [](attach_atom, const router_actor&) {},

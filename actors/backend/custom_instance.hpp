@@ -13,12 +13,12 @@
 namespace troupe::actors {
 
 /// One instance of a model of a backend that stands alone. `load` opens the library and initializes
-/// it; `execute` serves the queue until that has nothing to give. `status` is answered, with an error, when the instance is lost; `load`
-/// then waits until it is back. `reset` and `tick` are its own.
+/// it; `execute` serves the queue until that has nothing to give. `status` is answered, with an
+/// error, when the instance is lost; `load` then waits until it is back. `reset` and `tick` are its
+/// own.
 using custom_instance =
     caf::typed_actor<TROUPE_ANSWERS(void, load_atom), TROUPE_ANSWERS(void, status_atom),
-                     TROUPE_TAKES(execute_atom), TROUPE_TAKES(reset_atom),
-                     TROUPE_TAKES(tick_atom)>;
+                     TROUPE_TAKES(execute_atom), TROUPE_TAKES(reset_atom), TROUPE_TAKES(tick_atom)>;
 
 struct instance_options {
   std::shared_ptr<const config::triton_model> model;

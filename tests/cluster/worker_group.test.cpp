@@ -111,7 +111,8 @@ struct far_node_state {
 node_core::behavior_type far_node(node_core::stateful_pointer<far_node_state> self,
                                   const std::shared_ptr<script>& plan) {
   return {
-      [](const replica_report&) {}, [](const custom_standing&) {},
+      [](const replica_report&) {},
+      [](const custom_standing&) {},
       [](tick_atom) {},
       [self](kill_atom, const std::string&) {
         caf::anon_send_exit(state(self).seats.back(), caf::exit_reason::kill);

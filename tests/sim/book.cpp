@@ -75,9 +75,9 @@ void book::dispatched(const engine::submission& sent, const engine::replica_fact
 }
 
 void book::accepted(request_id id, replica_id replica, std::uint32_t attempt) {
-  if (const auto found = records_.find(id);
-      found != records_.end() && found->second.attempt == attempt &&
-      found->second.replica == replica)
+  if (const auto found = records_.find(id); found != records_.end() &&
+                                            found->second.attempt == attempt &&
+                                            found->second.replica == replica)
     found->second.accepted = true;
 }
 
