@@ -199,7 +199,8 @@ bool driver::progress(time_point now) {
       break;
     active = true;
     fetch_next();
-    if (bytes_in_ <= lone_bytes && mesh_->has_events() && !has_copies())
+    // What broke is told after the frames that came before it.
+    if (bytes_in_ <= lone_bytes && mesh_->has_events() && !has_copies() && broken_.empty())
       break;
   }
   active = tell_broken(now) || active;
