@@ -199,9 +199,6 @@ bool driver::progress(time_point now) {
       break;
     active = true;
     fetch_next();
-    // What broke is told after the frames that came before it.
-    if (bytes_in_ <= lone_bytes && mesh_->has_events() && !has_copies() && broken_.empty())
-      break;
   }
   active = tell_broken(now) || active;
   active = step_closing(now) || active;

@@ -67,8 +67,6 @@ public:
 private:
   /// The id of UCX's active message that carries frames.
   static constexpr unsigned frames_id = 7;
-  /// Whoever waits for so little waits for an answer: it is handed on at once.
-  static constexpr std::uint64_t lone_bytes = 1024;
   /// What may come in before it is handed on: as much as stays in a core's cache.
   static constexpr std::uint64_t turn_bytes = std::uint64_t{256} << 10;
 
