@@ -31,6 +31,7 @@ REASONS = {
     "infer": "one response needs no stream: a decoupled model is served where Triton refuses", "grpc infer": "as infer",
     "identity for no output": SENTENCE, "identity of an unknown type": SENTENCE, "identity of another input": SENTENCE,
     "identity of 300": "a number that does not fit its type is refused and not cut",
+    "grpc stream": "tokens that come while a response is being sent go into one, as in vLLM itself; often there is no such difference",
     "grpc stream with all outputs": "num_input_tokens has the shape that the configuration declares, [1]; the backend sends a scalar",
     "grpc stream of an unknown input": SENTENCE,
     "grpc stream of nobody as a status": "`triton_grpc_error` is honoured for refusals too",
