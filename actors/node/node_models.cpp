@@ -217,6 +217,7 @@ void node_state::end_model(std::size_t index) {
     return true;
   });
   model.files.reset();
+  model.door.reset();
   // What is left in the list is small.
   config::model_config name;
   name.name = model.config.name;
