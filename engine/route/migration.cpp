@@ -75,11 +75,12 @@ void router::impl::lose(request_id id, const error& why, end_cause cause, time_p
   park(id, stream);
   if (stream.cancelled)
     return end(id, finish_reason::abort, {errc::cancelled, "the request was withdrawn"});
-  if (cause == end_cause::died) {
+  const bool died = cause == end_cause::died;
+  if (died) {
     ++stream.deaths;
     stream.suspicion += served ? 2 : 1;
   }
-  if (cause == end_cause::died && stream.suspicion >= 2 * config.deaths_max) {
+  if (died && stream.suspicion >= 2 * config.deaths_max) {
     ++counters.poisoned;
     return end(id, finish_reason::error,
                {errc::limit_exceeded,
@@ -94,7 +95,7 @@ void router::impl::lose(request_id id, const error& why, end_cause cause, time_p
     stream.give_up_at.reset(); // now it waits as one that lost its replica
   if (!stream.give_up_at)
     stream.give_up_at = now + config.resume_limit;
-  if (cause == end_cause::died && !served && stream.deaths > 1)
+  if (died && !served && stream.deaths > 1)
     stream.retry_at = now + config.suspect_wait;
   else
     (void)place(id, stream, now);
