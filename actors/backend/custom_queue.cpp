@@ -81,7 +81,7 @@ result<void> custom_queue::push(inference_request_ptr request, response_sink_ptr
   errands after;
   {
     const std::lock_guard lock{mutex_};
-    if (auto taken = queue_up(std::move(job)); !taken)
+    if (auto taken = queue_up(std::move(job), policy); !taken)
       return taken;
     arrange(now, after);
   }
@@ -90,10 +90,9 @@ result<void> custom_queue::push(inference_request_ptr request, response_sink_ptr
 }
 
 /// @pre the lock is held
-result<void> custom_queue::queue_up(custom_job job) {
+result<void> custom_queue::queue_up(custom_job job, const config::queue_policy& policy) {
   if (closed_)
     return fail(*closed_);
-  const auto& policy = policy_of(job.level);
   const auto of_level = std::count_if(waiting_.begin(), waiting_.end(), [&](const custom_job& j) {
     return levels_ > 0 && j.level == job.level;
   });
@@ -198,21 +197,15 @@ void custom_queue::set_reminder(std::function<void()> remind) {
   remind_ = std::move(remind);
 }
 
-void custom_queue::enter(std::size_t instance) {
-  errands after;
-  {
-    const std::lock_guard lock{mutex_};
-    instances_[instance].there = instances_[instance].idle = true;
-    arrange(std::chrono::steady_clock::now(), after);
-  }
-  run(after);
-}
+void custom_queue::enter(std::size_t instance) { set_there(instance, true); }
 
-void custom_queue::leave(std::size_t instance) {
+void custom_queue::leave(std::size_t instance) { set_there(instance, false); }
+
+void custom_queue::set_there(std::size_t instance, bool there) {
   errands after;
   {
     const std::lock_guard lock{mutex_};
-    instances_[instance].there = instances_[instance].idle = false;
+    instances_[instance].there = instances_[instance].idle = there;
     arrange(std::chrono::steady_clock::now(), after);
   }
   run(after);

@@ -89,10 +89,11 @@ private:
   };
 
   [[nodiscard]] const config::queue_policy& policy_of(std::uint64_t level) const;
-  [[nodiscard]] result<void> queue_up(custom_job job);
+  [[nodiscard]] result<void> queue_up(custom_job job, const config::queue_policy& policy);
   void insert(custom_job job);
   [[nodiscard]] custom_batch sort_out_late(time_point now);
   [[nodiscard]] plan next(time_point now) const;
+  void set_there(std::size_t instance, bool there);
   [[nodiscard]] std::optional<time_point> rouse_idle(time_point now, errands& after);
   void arrange(time_point now, errands& after);
   static void run(const errands& after);
