@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,policies8b,racecheck,memory8b,soak,wire,stage,stages,coldstart,compare8b,compare06b,
+#   or of each8b,each06b,profile,profile_load,policies8b,racecheck,memory8b,soak,wire,stage,stages,coldstart,logits,compare8b,compare06b,
 #   loads8b,online; with .peer beside the bundle and the step peer before them, the last five measure vLLM too, and defaults8b and
 #   defaults06b measure it with its own limits; or, with two GPUs, of tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
@@ -45,6 +45,9 @@ fi
 libraries="$from/lib${cublas:+:$cublas}${nccl:+:$nccl}:/usr/local/cuda/lib64:/usr/local/cuda/extras/CUPTI/lib64:/usr/local/cuda/targets/x86_64-linux/lib:/usr/local/nvidia/lib64"
 # Before each command of ours, and none of the machine's.
 ours=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+# Behind it, before a command of the machine's.
+# shellcheck disable=SC2034
+machine=(env "LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}")
 
 note() { table+=("$(printf '%-28s %s' "$1" "$2")"); }
 

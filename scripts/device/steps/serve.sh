@@ -71,3 +71,19 @@ step_coldstart() {
   note "coldstart vLLM" "$((SECONDS - begin)) s to the first token"
   end_peer "$serving"
 }
+# The logits of a shape, prefill and decode, against transformers on the same card.
+logits_of() { # MODEL PORT
+  local folder=/tmp/troupe-logits-$1
+  python3 "$from"/models.py "$folder" "$1" max_model_len=4096 max_num_seqs=8 'load_format="auto"'
+  one "logits_weights_$1" 90 "${machine[@]}" python3 "$from"/logits.py weights "$folder"
+  up_file "$folder/cluster.json" 60 "logits_server_$1" "$2" --set 'devices=["cuda:0"]' || { down; note "logits $1" "FAILED: not ready"; return; }
+  one "logits_ask_$1" 60 python3 "$from"/logits.py ask "http://127.0.0.1:$2" "$1" "$folder"
+  down
+  one "logits_$1" 90 "${machine[@]}" python3 "$from"/logits.py judge "$folder"
+  note "logits $1" "$(tail -n 2 "$out/logits_$1.log" | tr '\n' ' ' | head -c 300)"
+  rm -rf "$folder"
+}
+step_logits() {
+  logits_of qwen06b 18453
+  logits_of llama8b 18454
+}
