@@ -2,7 +2,7 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,profile,profile_load,policies8b,racecheck,memory8b,soak,wire,stage,stages,coldstart,logits,compare8b,compare06b,
+#   or of each8b,each06b,deterministic,profile,profile_load,policies8b,racecheck,memory8b,soak,wire,stage,stages,coldstart,logits,compare8b,compare06b,
 #   loads8b,online; with .peer beside the bundle and the step peer before them, the last five measure vLLM too, and defaults8b and
 #   defaults06b measure it with its own limits; or, with two GPUs, of tp_tests,tp_bench,tp_serve
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).

@@ -27,9 +27,10 @@
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,narrow,streamed,even_blocks,gate_in_product,warpgroups,sum_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
+//              [--deterministic 1]
 //
 // --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
-// the first N GPUs.
+// the first N GPUs. --deterministic measures the batch-invariant mode.
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
 // all, and all but one.
@@ -71,6 +72,7 @@ struct settings {
   std::vector<std::uint32_t> ladder;
   bool each = false;
   std::vector<std::uint32_t> mixed;
+  bool deterministic = false;
 };
 
 /// What may be left out, in the order of the rungs, and how.
@@ -270,6 +272,8 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--mixed")
       s.mixed = numbers(given);
+    else if (option == "--deterministic")
+      s.deterministic = numbers(given).at(0) != 0;
     else if (option == "--ranks")
       s.ranks = numbers(given).at(0);
     else if (option == "--ladder")
@@ -372,8 +376,10 @@ int main(int argc, char** argv) {
   std::filesystem::create_directories(folder);
   std::ofstream{folder / "config.json"} << configs.at(s.model);
   const auto begin = steady::now();
-  auto loaded = std::make_unique<test::rank_group>(
-      s.ranks, options_of(folder), [](const executor_options& place) {
+  auto options = options_of(folder);
+  options.deterministic = s.deterministic;
+  auto loaded =
+      std::make_unique<test::rank_group>(s.ranks, options, [](const executor_options& place) {
         return std::make_unique<cuda::cuda_executor>(
             place, must(cuda::open_device(static_cast<int>(place.rank))));
       });

@@ -4,6 +4,11 @@
 
 step_bench8b() { one bench8b 75 "$from/bin/bench_cuda" --model llama8b --batches 1,8,32,64,128,256 --mixed 64,192; }
 step_bench06b() { one bench06b 45 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256; }
+# The price of the batch-invariant mode.
+step_deterministic() {
+  one bench_deterministic8b 60 "$from/bin/bench_cuda" --model llama8b --batches 1,8,64,256 --prefill 128,2048 --deterministic 1
+  one bench_deterministic06b 30 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256 --prefill 128,2048 --deterministic 1
+}
 step_ops() { one bench_ops 40 "$from/bin/bench_cuda_ops" 1 8 32 256; }
 # What the ladder, which goes up, does not tell: all shortcuts but one.
 step_without() {
