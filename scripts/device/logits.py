@@ -27,13 +27,8 @@ def torch_and_config(folder):
 
 def empty_model(torch, config, dtype, device):
     from transformers import AutoModelForCausalLM
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device):
-            return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    finally:
-        torch.set_default_dtype(before)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager").eval()
 
 
 def weights(folder):
@@ -83,6 +78,7 @@ def logprobs_of(torch, folder, config, dtype, answers):
     from safetensors.torch import load_file
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = empty_model(torch, config, dtype, device)
+    assert all(x.dtype == dtype for x in model.parameters())
     model.load_state_dict(load_file(folder / "hf" / "model.safetensors", device=device), strict=not config.tie_word_embeddings)
     found = []
     with torch.inference_mode():
