@@ -20,7 +20,8 @@ constexpr int width = 8;
 
 /// Blocks that are on the device at once, or a few more.
 constexpr std::int64_t multiprocessors = 132;
-constexpr std::int64_t resident_blocks = multiprocessors * 8;
+constexpr int resident_on_each = 8;
+constexpr std::int64_t resident_blocks = multiprocessors * resident_on_each;
 
 /// The sum of eight products of bf16 numbers on top of `sum`, in their order.
 __device__ __forceinline__ float dot(const uint4& x, const uint4& y, float sum) {
@@ -49,7 +50,8 @@ __device__ __forceinline__ void stream_round(uint4 (&x)[ahead][outputs],
 
 /// `brought`: vectors of a row of w that the first blocks ask for before they wait.
 template <int Rows, class Out, bool Gated>
-__global__ void __launch_bounds__(32 * warps) skinny_kernel(ordered_matmul_args args, int brought) {
+__global__ void __launch_bounds__(32 * warps, Rows == 1 ? resident_on_each : 1)
+    skinny_kernel(const __grid_constant__ ordered_matmul_args args, int brought) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const std::int64_t warp = static_cast<std::int64_t>(blockIdx.x) * warps + threadIdx.x / 32;
   const std::int64_t first = Gated ? warp : warp * outputs;
