@@ -48,6 +48,22 @@ __device__ __forceinline__ void stream_round(uint4 (&x)[ahead][outputs],
   }
 }
 
+/// Stores what a warp has made of a row, from output `first` on.
+template <bool Gated, class Out>
+__device__ __forceinline__ void put_outputs(Out* out, std::int64_t first, std::int64_t n,
+                                            const float (&total)[outputs]) {
+  if constexpr (Gated) {
+    // Rounded as the two of them are where they go through memory.
+    out[first] = from_float<Out>(
+        gated(to_float(from_float<Out>(total[0])), to_float(from_float<Out>(total[1]))));
+  } else {
+#pragma unroll
+    for (int i = 0; i < outputs; ++i)
+      if (first + i < n)
+        out[first + i] = from_float<Out>(total[i]);
+  }
+}
+
 /// `brought`: vectors of a row of w that the first blocks ask for before they wait.
 template <int Rows, class Out, bool Gated>
 __global__ void __launch_bounds__(32 * warps, Rows == 1 ? resident_on_each : 1)
@@ -99,7 +115,6 @@ __global__ void __launch_bounds__(32 * warps, Rows == 1 ? resident_on_each : 1)
       }
     }
   }
-  auto* const out = static_cast<Out*>(args.out);
 #pragma unroll
   for (int m = 0; m < Rows; ++m) {
     float total[outputs];
@@ -108,16 +123,7 @@ __global__ void __launch_bounds__(32 * warps, Rows == 1 ? resident_on_each : 1)
       total[n] = warp_sum(sum[n][m]);
     if (lane != 0)
       continue;
-    if constexpr (Gated) {
-      // Rounded as the two of them are where they go through memory.
-      out[m * args.ldo + first] = from_float<Out>(
-          gated(to_float(from_float<Out>(total[0])), to_float(from_float<Out>(total[1]))));
-    } else {
-#pragma unroll
-      for (int n = 0; n < outputs; ++n)
-        if (first + n < args.n)
-          out[m * args.ldo + first + n] = from_float<Out>(total[n]);
-    }
+    put_outputs<Gated>(static_cast<Out*>(args.out) + m * args.ldo, first, args.n, total);
   }
 }
 
