@@ -2,10 +2,13 @@
 // with the same messages, events over HTTP, a hybrid that only forwards. Interleaved, medians of
 // seven.
 //
-//   bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid] [peer=PORT,PID]  all by default
+//   bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid] [peer=PORT,PID]
+//   [cpus=SERVERS/CLIENTS]
+//                                                                            all by default
 //
 // peer= names the gRPC port and the process of another server that has the model "identity"; echo
-// measures it too.
+// measures it too. cpus= gives the servers and the clients CPUs of their own, as
+// FIRST-LAST/FIRST-LAST; the peer is started with taskset on the first of them by who asks.
 // `troupe` lies beside this program, the backends and stage_clock.so in ../lib/stage.
 
 #include "tests/bench/stage_parts.hpp"
@@ -152,6 +155,12 @@ struct echo_rates {
   }
 };
 
+/// The CPUs of the servers and the clients; empty: all.
+struct cpu_shares {
+  cpu_range servers;
+  cpu_range clients;
+};
+
 figures ratios(const figures& a, const figures& b) {
   figures made;
   for (std::size_t i = 0; i < a.all.size(); ++i)
@@ -229,7 +238,8 @@ int main(int argc, char** argv) {
     while (true)
       (void)run_streams(std::atoi(argv[2]), 300);
   if (argc < 2)
-    give_up("usage: bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid]");
+    give_up("usage: bench_stage REPOSITORY_ROOT [streams] [echo] [first] [hybrid] [peer=PORT,PID] "
+            "[cpus=SERVERS/CLIENTS]");
   std::set<std::string> wanted{argv + 2, argv + argc};
   other_server peer;
   std::erase_if(wanted, [&](const std::string& word) {
@@ -237,6 +247,16 @@ int main(int argc, char** argv) {
       return false;
     if (std::sscanf(word.c_str(), "peer=%d,%d", &peer.port, &peer.pid) != 2)
       give_up("peer= wants PORT,PID");
+    return true;
+  });
+  cpu_shares cpus;
+  std::erase_if(wanted, [&](const std::string& word) {
+    if (word.rfind("cpus=", 0) != 0)
+      return false;
+    if (std::sscanf(word.c_str(), "cpus=%d-%d/%d-%d", &cpus.servers.first, &cpus.servers.last,
+                    &cpus.clients.first, &cpus.clients.last) != 4)
+      give_up("cpus= wants FIRST-LAST/FIRST-LAST");
+    run_on(cpus.clients);
     return true;
   });
   const auto does = [&](const char* what) { return wanted.empty() || wanted.contains(what); };
@@ -249,11 +269,13 @@ int main(int argc, char** argv) {
   const process ours{{(self.parent_path() / "troupe").string(), "up", models.cluster().string(),
                       "--executor", "simulated", "--backend-directory", stage.string()},
                      (stage / "stage_clock.so").string(),
-                     "ready"};
+                     "ready",
+                     cpus.servers};
   if (does("first"))
     bench_first(ours, ends);
   std::ofstream{models.message(), std::ios::binary} << one_message(ours.port("grpc"));
-  const process bare{{self.string(), "--bare", models.message().string()}, {}, "ready"};
+  const process bare{
+      {self.string(), "--bare", models.message().string()}, {}, "ready", cpus.servers};
   if (does("echo"))
     bench_echo(ours, bare, peer);
   if (does("streams"))

@@ -9,6 +9,7 @@
 #include <grpcpp/grpcpp.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -138,13 +139,25 @@ void give_up(const std::string& why) {
   std::exit(1);
 }
 
+void run_on(const cpu_range& cpus) {
+  if (cpus.last < 0)
+    return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int cpu = cpus.first; cpu <= cpus.last; ++cpu)
+    CPU_SET(static_cast<std::size_t>(cpu), &set);
+  if (sched_setaffinity(0, sizeof set, &set) != 0)
+    give_up("no such CPUs");
+}
+
 process::process(const std::vector<std::string>& command, const std::string& preload,
-                 const std::string& ready) {
+                 const std::string& ready, const cpu_range& cpus) {
   int ends[2];
   if (pipe(ends) != 0)
     give_up("no pipe");
   pid_ = fork();
   if (pid_ == 0) {
+    run_on(cpus);
     dup2(ends[1], STDOUT_FILENO);
     close(ends[0]);
     if (!preload.empty())

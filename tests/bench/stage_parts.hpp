@@ -20,12 +20,20 @@ constexpr int streams = 64;
 /// takes for the end of a step.
 constexpr std::int64_t step_ns = 4'000'000;
 
+/// CPUs by number; last -1: all that there are.
+struct cpu_range {
+  int first = 0;
+  int last = -1;
+};
+/// Keeps this thread, and those and the processes that it starts, on these.
+void run_on(const cpu_range& cpus);
+
 /// A child process that says where it listens.
 class process {
 public:
   /// Waits until a line begins with `ready`. Ends the bench when it does not.
   process(const std::vector<std::string>& command, const std::string& preload,
-          const std::string& ready);
+          const std::string& ready, const cpu_range& cpus);
   ~process();
   process(const process&) = delete;
   process& operator=(const process&) = delete;
