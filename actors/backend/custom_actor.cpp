@@ -12,8 +12,6 @@ namespace troupe::actors {
 
 namespace {
 
-constexpr std::chrono::hours call_limit{24 * 365};
-
 std::uint32_t instances_of(const config::triton_model& model) {
   std::uint32_t count = 0;
   for (const auto& group : model.instance_groups)
@@ -54,7 +52,7 @@ caf::result<void> custom_state::load() {
     options_.queue->add_instance([to = seats_.back().instance] { post(to, execute_atom_v); });
   }
   for (std::size_t i = 0; i < seats_.size(); ++i)
-    ask(self_, seats_[i].instance, call_limit, load_atom::value)
+    ask_without_limit(self_, seats_[i].instance, load_atom::value)
         .then([this, i] { gain(i); },
               [this](const caf::error& why) {
                 if (loaded_.pending())
@@ -70,7 +68,7 @@ bool custom_state::all_there() const {
 void custom_state::gain(std::size_t index) {
   seats_[index].there = true;
   if (own_process_)
-    ask(self_, seats_[index].instance, call_limit, status_atom::value)
+    ask_without_limit(self_, seats_[index].instance, status_atom::value)
         .then([] {}, [this, index](const caf::error&) { lose(index); });
   options_.queue->enter(index);
   if (!all_there())
@@ -88,7 +86,7 @@ void custom_state::lose(std::size_t index) {
   options_.numbers->actor_restarted("backend_process");
   if (began_)
     options_.tell_standing(false);
-  ask(self_, seats_[index].instance, call_limit, load_atom::value)
+  ask_without_limit(self_, seats_[index].instance, load_atom::value)
       .then([this, index] { gain(index); }, [](const caf::error&) {});
 }
 

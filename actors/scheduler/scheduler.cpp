@@ -12,7 +12,6 @@ using self_ptr = scheduler_actor::stateful_pointer<scheduler_state>;
 
 /// How exactly deadlines are kept.
 constexpr std::chrono::milliseconds deadline_tick{20};
-constexpr auto no_limit = std::chrono::hours{24 * 365};
 
 void pump(self_ptr self);
 
@@ -42,7 +41,7 @@ void on_step_failed(self_ptr self, step_id step, const caf::error& why) {
 
 void send_step(self_ptr self, engine::step_batch step) {
   const auto id = step.id;
-  ask(self, state(self).options.worker, no_limit, std::move(step))
+  ask_without_limit(self, state(self).options.worker, std::move(step))
       .then([self](const engine::step_result& done) { on_step_done(self, done); },
             [self, id](const caf::error& why) { on_step_failed(self, id, why); });
 }
@@ -51,7 +50,7 @@ void send_step(self_ptr self, engine::step_batch step) {
 void lose_kv_manager(self_ptr self, const caf::error& why) { self->quit(why); }
 
 void send_admit(self_ptr self, engine::kv_admit admit) {
-  ask(self, state(self).options.kv_manager, no_limit, std::move(admit))
+  ask_without_limit(self, state(self).options.kv_manager, std::move(admit))
       .then(
           [self](const engine::kv_admitted& answer) {
             state(self).core->admitted(answer, now());
@@ -61,7 +60,7 @@ void send_admit(self_ptr self, engine::kv_admit admit) {
 }
 
 void send_want(self_ptr self, engine::kv_want want) {
-  ask(self, state(self).options.kv_manager, no_limit, want)
+  ask_without_limit(self, state(self).options.kv_manager, want)
       .then(
           [self](const engine::kv_grant& answer) {
             state(self).core->granted(answer);

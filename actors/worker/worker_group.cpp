@@ -14,8 +14,6 @@ namespace {
 
 using self_ptr = worker_group_actor::stateful_pointer<worker_group_state>;
 
-/// The ranks bound their own waiting: their exchanges have limits, and the end of one ends all.
-constexpr std::chrono::hours no_limit{24 * 365};
 /// Between two questions for a seat on a node that is not there.
 constexpr std::chrono::milliseconds seat_interval{100};
 
@@ -121,6 +119,7 @@ void take_answer(self_ptr self, round<T>& asked, std::size_t rank, result<T> ans
     settle(self, asked);
 }
 
+/// The ranks bound their own waiting: their exchanges have limits, and the end of one ends all.
 template <class T, class Question>
 void ask_all(self_ptr self, const Question& question, T (*join)(std::vector<T> all),
              caf::typed_response_promise<T> answer) {
@@ -133,7 +132,7 @@ void ask_all(self_ptr self, const Question& question, T (*join)(std::vector<T> a
   asked->join = join;
   st.open[asked->number] = [answer](const error& why) mutable { answer.deliver(to_caf(why)); };
   for (std::size_t rank = 0; rank < st.ranks.size(); ++rank)
-    ask(self, st.ranks[rank], no_limit, question)
+    ask_without_limit(self, st.ranks[rank], question)
         .then([self, asked,
                rank](T& one) { take_answer(self, *asked, rank, result<T>{std::move(one)}); },
               [self, asked, rank](const caf::error& why) {
@@ -213,7 +212,7 @@ void introduce_seats(self_ptr self) {
     all.inboxes.emplace_back(seat);
   auto workers = std::make_shared<std::vector<worker_actor>>(st.seats.size());
   for (std::size_t rank = 0; rank < st.seats.size(); ++rank)
-    ask(self, st.seats[rank], no_limit, attach_atom::value, all)
+    ask_without_limit(self, st.seats[rank], attach_atom::value, all)
         .then(
             [self, rank, workers](const worker_actor& one) {
               (*workers)[rank] = one;
@@ -249,7 +248,7 @@ void ask_for_seat(self_ptr self, std::uint32_t rank) {
   auto order = state(self).options.whole;
   order.rank = rank;
   order.owner = rank_owner{worker_group_actor{self}};
-  ask(self, state(self).options.node, no_limit, std::move(order))
+  ask_without_limit(self, state(self).options.node, std::move(order))
       .then([self, rank](const rank_seat_actor& seat) { take_seat(self, rank, seat); },
             [self, rank](const caf::error& why) { miss_seat(self, rank, from_caf(why)); });
 }

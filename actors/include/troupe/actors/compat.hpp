@@ -130,6 +130,13 @@ auto ask(Actor* self, const Handle& to, std::chrono::milliseconds limit, Ts&&...
   return self->request(to, limit, std::forward<Ts>(xs)...);
 }
 
+/// As ask, for as long as both live. Nothing is left with the actor system's clock, whose thread
+/// wakes for every limit that it is given.
+template <class Actor, class Handle, class... Ts>
+auto ask_without_limit(Actor* self, const Handle& to, Ts&&... xs) {
+  return self->request(to, caf::infinite, std::forward<Ts>(xs)...);
+}
+
 /// Whether two handles or addresses are one actor over one connection. A remote actor that is met
 /// again over a new connection has a new proxy, which compares equal to the old one; and the end of
 /// the old one may still be on its way in a mailbox.
