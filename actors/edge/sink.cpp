@@ -95,17 +95,14 @@ kserve::inference_times choice_sink::times() const {
   return {taken - origin_.arrival, now - taken};
 }
 
-void choice_sink::count(const response_part& part) {
+void choice_sink::count(const outline& part) {
   const bool ends = part.finish != engine::finish_reason::none;
-  const bool responds = part.tokens > 0 || !part.responses.empty();
-  if (!origin_.counts || !(ends || (origin_.stream && responds)))
+  if (!origin_.counts || !(ends || (origin_.stream && part.responds)))
     return;
   if (part.finish == engine::finish_reason::error)
-    return origin_.counts->failed(origin_.counted_as, times(), part.why.code, responses_);
-  const auto now = std::chrono::steady_clock::now();
-  origin_.counts->responded(origin_.counted_as, responses_++, now - responded_,
-                            part.text.empty() && part.responses.empty());
-  responded_ = now;
+    return origin_.counts->failed(origin_.counted_as, times(), part.why, responses_);
+  origin_.counts->responded(origin_.counted_as, responses_++, part.at - responded_, part.empty);
+  responded_ = part.at;
   if (!ends)
     return;
   const auto took = times();
@@ -122,25 +119,34 @@ void choice_sink::on_executed(std::uint32_t batch_size, std::chrono::nanoseconds
 void choice_sink::on_part(response_part part) {
   if (finished_)
     return;
-  observe(part);
-  count(part);
   finished_ = part.finish != engine::finish_reason::none;
-  to_->put(choice_, std::move(part));
+  const outline seen{.at = std::chrono::steady_clock::now(),
+                     .finish = part.finish,
+                     .tokens = part.tokens,
+                     .responds = part.tokens > 0 || !part.responses.empty(),
+                     .empty = part.text.empty() && part.responses.empty(),
+                     .why = part.why.code};
+  // The client waits for a piece of a stream; whoever has seen the end finds it counted.
+  if (!finished_)
+    to_->put(choice_, std::move(part));
+  observe(seen);
+  count(seen);
+  if (finished_)
+    to_->put(choice_, std::move(part));
 }
 
-void choice_sink::observe(const response_part& part) {
+void choice_sink::observe(const outline& part) {
   if (!origin_.numbers || part.finish == engine::finish_reason::error)
     return;
-  const auto now = std::chrono::steady_clock::now();
   if (part.tokens > 0) {
     if (last_)
-      origin_.numbers->observe_inter_token(origin_.model, seconds(now - *last_));
+      origin_.numbers->observe_inter_token(origin_.model, seconds(part.at - *last_));
     else
-      origin_.numbers->observe_first_token(origin_.model, seconds(now - origin_.arrival));
-    last_ = now;
+      origin_.numbers->observe_first_token(origin_.model, seconds(part.at - origin_.arrival));
+    last_ = part.at;
   }
   if (part.finish != engine::finish_reason::none)
-    origin_.numbers->observe_e2e(origin_.model, seconds(now - origin_.arrival));
+    origin_.numbers->observe_e2e(origin_.model, seconds(part.at - origin_.arrival));
 }
 
 } // namespace troupe::actors

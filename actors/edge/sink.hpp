@@ -76,8 +76,18 @@ public:
   [[nodiscard]] bool wanted() const override { return !to_->closed(); }
 
 private:
-  void observe(const response_part& part);
-  void count(const response_part& part);
+  /// What the figures need to know of a part that is gone.
+  struct outline {
+    time_point at;
+    engine::finish_reason finish;
+    std::size_t tokens;
+    bool responds;
+    bool empty;
+    errc why;
+  };
+
+  void observe(const outline& part);
+  void count(const outline& part);
   void settle();
   [[nodiscard]] kserve::inference_times times() const;
 
