@@ -11,8 +11,17 @@ namespace troupe::actors {
 /// the receiver wakes once and finds all that a step brought, instead of once a sequence.
 class wake_batch {
 public:
-  wake_batch() : outer_{std::exchange(current(), this)} {}
+  /// Up to so many together, a receiver's work may be done in the thread that wakes it.
+  static constexpr std::size_t few_together = 4;
+
+  /// Without `gathers` wakes go out as they come: for who knows that there is only one.
+  explicit wake_batch(bool gathers = true) : gathers_{gathers}, outer_{current()} {
+    if (gathers_)
+      current() = this;
+  }
   ~wake_batch() {
+    if (!gathers_)
+      return;
     current() = outer_;
     const auto outer_count = std::exchange(count(), waiting_.size());
     for (const auto& wake : waiting_)
@@ -32,11 +41,9 @@ public:
 
   /// Of a wake that is called: so few go out together that it may do its receiver's work at once,
   /// in this thread, instead of waking the receiver's.
-  [[nodiscard]] static bool few() { return count() <= few_; }
+  [[nodiscard]] static bool few() { return count() <= few_together; }
 
 private:
-  static constexpr std::size_t few_ = 4;
-
   static std::size_t& count() {
     thread_local std::size_t together = 1;
     return together;
@@ -46,6 +53,7 @@ private:
     return batch;
   }
 
+  bool gathers_;
   wake_batch* outer_;
   std::vector<std::function<void()>> waiting_;
 };

@@ -87,8 +87,8 @@ void backend_state::take_accepted(const accepted& taken, live_stream stream) {
 }
 
 void backend_state::take_tokens(const engine::token_batch& batch) {
-  // One wake of an edge for all sequences of the step.
-  const wake_batch together;
+  // One wake of an edge for all sequences of the step; a single one is written at once.
+  const wake_batch together{batch.chunks.size() > 1};
   for (const auto& chunk : batch.chunks) {
     const auto found = streams_.find(chunk.request);
     if (found == streams_.end())
@@ -148,9 +148,41 @@ backend_core::behavior_type backend_state::make_behavior(backend_options options
   };
 }
 
-backend_core::behavior_type run_backend(backend_core::stateful_pointer<backend_state> self,
-                                        backend_options options) {
-  return state(self).make_behavior(std::move(options));
+backend_host::backend_host(caf::actor_config& config, backend_options options)
+    : super{config}, options_{std::move(options)}, brief_streams_{options_.brief_streams} {}
+
+backend_host::behavior_type backend_host::make_behavior() {
+  return state.make_behavior(std::move(options_));
+}
+
+caf::resumable::resume_result backend_host::resume(caf::execution_unit* unit, std::size_t most) {
+  const std::lock_guard own{gate_};
+  return super::resume(unit, most);
+}
+
+void backend_host::enqueue(caf::mailbox_element_ptr what, caf::execution_unit* unit) {
+  if (!take_at_once(*what))
+    super::enqueue(std::move(what), unit);
+}
+
+bool backend_host::take_at_once(caf::mailbox_element& what) {
+  if (!brief_streams_ || !what.mid.is_async() ||
+      !what.content().match_elements<engine::token_batch>())
+    return false;
+  const auto& batch = what.content().get_as<engine::token_batch>(0);
+  if (batch.chunks.size() > wake_batch::few_together)
+    return false;
+  const std::unique_lock lock{gate_, std::try_to_lock};
+  // A mailbox that is blocked is empty, its reader asleep and the actor alive.
+  if (!lock || !mailbox().blocked())
+    return false;
+  try {
+    state.take_tokens(batch);
+  } catch (...) {
+    // As in its own thread: the actor dies of it, and not the sender.
+    caf::anon_send_exit(address(), caf::exit_reason::unhandled_exception);
+  }
+  return true;
 }
 
 } // namespace troupe::actors

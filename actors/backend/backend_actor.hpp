@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 
 namespace troupe::actors {
 
@@ -24,6 +25,9 @@ struct backend_options {
   std::function<std::unique_ptr<backend>()> make;
   /// What routers call the model; empty: its name.
   std::string route{};
+  /// What its token streams do never blocks and takes microseconds, so that it may be done in the
+  /// thread that brings the tokens.
+  bool brief_streams = false;
 };
 
 class backend_state : public engine_port {
@@ -38,6 +42,7 @@ public:
   [[nodiscard]] backend_core::behavior_type make_behavior(backend_options options);
   void submit(engine::submission request, std::shared_ptr<token_stream> stream,
               response_sink_ptr owner) override;
+  void take_tokens(const engine::token_batch& batch);
 
 private:
   struct live_stream {
@@ -48,7 +53,6 @@ private:
   caf::result<void> initialize();
   void execute(inference_request_ptr request, response_sink_ptr sink);
   void take_accepted(const accepted& taken, live_stream stream);
-  void take_tokens(const engine::token_batch& batch);
   void abandon(const response_sink_ptr& owner);
   void use_router(const router_actor& router);
   void fail_all(const error& why);
@@ -63,9 +67,32 @@ private:
   std::uint64_t submissions_ = 0;
 };
 
-/// The behaviour of a backend actor. Spawn it detached: tokenising and a backend's execute may
-/// block.
-backend_core::behavior_type run_backend(backend_core::stateful_pointer<backend_state> self,
-                                        backend_options options);
+/// A backend actor. Spawn it detached: tokenising and a backend's execute may block.
+///
+/// While it sleeps with nothing in its mailbox, a batch of few chunks is taken in the thread that
+/// sends it: a thread less is woken on the way of a token to its client. The gate keeps that from
+/// its own thread's work, and an empty mailbox means that nothing sent before is overtaken. Who
+/// sends only tries the gate, and no stream sends its own backend tokens, so that nobody waits for
+/// it but this actor's thread, for as long as a few chunks take.
+class backend_host final : public backend_core::stateful_base<backend_state> {
+public:
+  using super = backend_core::stateful_base<backend_state>;
+
+  backend_host(caf::actor_config& config, backend_options options);
+
+  using super::enqueue;
+  void enqueue(caf::mailbox_element_ptr what, caf::execution_unit* unit) override;
+  resume_result resume(caf::execution_unit* unit, std::size_t most) override;
+
+protected:
+  behavior_type make_behavior() override;
+
+private:
+  [[nodiscard]] bool take_at_once(caf::mailbox_element& what);
+
+  std::mutex gate_;
+  backend_options options_;
+  const bool brief_streams_;
+};
 
 } // namespace troupe::actors

@@ -28,9 +28,12 @@ bool stands_alone(const config::model_config& model) {
   return !model.triton.library.empty() && model.triton.base.empty();
 }
 
+/// The engine's own backend, with nobody's code around it.
+bool is_plain(const config::model_config& model) { return model.triton.library.empty(); }
+
 std::function<std::unique_ptr<backend>()> maker_of(const config::model_config& model,
                                                    const std::shared_ptr<metrics>& numbers) {
-  if (model.triton.library.empty())
+  if (is_plain(model))
     return make_engine_backend;
   return [numbers] { return std::make_unique<hybrid_backend>(numbers); };
 }
@@ -75,10 +78,11 @@ void node_state::start_backend(std::size_t index) {
                                        },
                                    .queue = queue});
   } else
-    model.backend = self_->spawn<caf::detached + caf::monitored>(
-        run_backend, backend_options{.model = model.config,
-                                     .make = maker_of(model.config, numbers),
-                                     .route = model.route});
+    model.backend = self_->spawn<backend_host, caf::detached + caf::monitored>(
+        backend_options{.model = model.config,
+                        .make = maker_of(model.config, numbers),
+                        .route = model.route,
+                        .brief_streams = is_plain(model.config)});
   tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
   ask(self_, model.backend, load_limit, load_atom::value)
       .then([this, index] { on_backend_loaded(index, nullptr); },

@@ -2,7 +2,7 @@
 
 /// The one place where application code meets CAF's version. Everything else in actors/ spells
 /// inspection, typed signatures, state, error rendering and sending through these names, so that
-/// CAF 1.x needs changes here (and in transport/caf) and nowhere else.
+/// CAF 1.x needs changes here (in transport/caf, and in backend_host) and nowhere else.
 
 #include "troupe/base/error.hpp"
 
