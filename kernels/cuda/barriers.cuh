@@ -36,4 +36,32 @@ __device__ __forceinline__ void wait_all_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
+/// Arrives and makes the phase wait for `bytes` of copies too.
+__device__ __forceinline__ void arrive_expecting(std::uint32_t barrier, std::uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+/// Arrives at the barrier that another block of the cluster has in the same place, to tell that
+/// this thread has read, not that it has written.
+__device__ __forceinline__ void arrive_in(std::uint32_t block, std::uint32_t barrier) {
+  asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+               "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(barrier),
+               "r"(block)
+               : "memory");
+}
+
+/// The block's number in its cluster.
+__device__ __forceinline__ std::uint32_t block_of_cluster() {
+  std::uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+/// Waits for all threads of the cluster that have not ended.
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
+                   : "memory");
+}
+
 } // namespace troupe::kernels::cuda

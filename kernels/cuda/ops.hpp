@@ -278,6 +278,8 @@ struct ordered_matmul_args {
   dtype type = dtype::f32;
   /// Of out.
   dtype out_type = dtype::f32;
+  /// Adds to what is in out. By wide_matmul() alone.
+  bool add = false;
 };
 
 /// out = a w^T with one f32 accumulator per output and k ascending, so that a row's bits do not
@@ -349,6 +351,26 @@ inline constexpr std::int64_t max_streamed_rows = 8;
 /// @cost   reads w once
 [[nodiscard]] result<void> streamed_gated_matmul(const ordered_matmul_args& args,
                                                  stream_ref stream);
+
+/// Whether wide_matmul() takes a product: bf16; out bf16, or f32 to add to; n, k, lda and ldo
+/// multiples of 8, from addresses that are multiples of 16 bytes.
+[[nodiscard]] bool takes_wide(const ordered_matmul_args& args) noexcept;
+
+/// out = a w^T or, with `add`, out += a w^T for many rows, at the rate of the tensor cores. Sums
+/// are in f32, k ascending: a row's bits depend on neither m nor the other rows.
+/// @shape  a [m, k], w [n, k] bf16; out [m, n] bf16, or f32 with `add`
+/// @errors unsupported: what takes_wide() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   2 m n k flops; the host takes some microseconds
+[[nodiscard]] result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// out = silu(a gate^T) * (a up^T) where w holds gate and then up: what wide_matmul() with
+/// silu_mul() behind it gives, without the memory between them.
+/// @shape  a [m, k], w [2 n, k], out [m, n], all bf16
+/// @errors unsupported: what takes_wide() refuses, or `add`; internal
+/// @async  enqueues on `stream`
+/// @cost   4 m n k flops
+[[nodiscard]] result<void> wide_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 struct join_parts_args {
   /// [parts, count] f32.

@@ -235,6 +235,100 @@ TEST_CASE("cuda gated product of few rows") {
       }
 }
 
+namespace {
+
+struct many_rows {
+  std::int64_t m, n, k;
+};
+
+/// Odd numbers of everything, and more tiles than an H100 has multiprocessors.
+const std::vector<many_rows> wide_shapes{{1, 8, 8},       {5, 40, 64},      {127, 264, 72},
+                                         {128, 256, 128}, {129, 520, 200},  {300, 1000, 1032},
+                                         {64, 8200, 520}, {640, 1544, 264}, {1100, 4104, 136}};
+
+cuda::ordered_matmul_args wide_args(const many_rows& s, const mirror& a, const mirror& w,
+                                    const mirror& out) {
+  return {.a = a.as<void>(),
+          .lda = s.k + 8,
+          .w = w.as<void>(),
+          .out = out.as<void>(),
+          .ldo = s.n + 8,
+          .m = s.m,
+          .n = s.n,
+          .k = s.k,
+          .type = dtype::bf16,
+          .out_type = dtype::bf16};
+}
+
+} // namespace
+
+TEST_CASE("cuda products of many rows") {
+  splitmix64 random{25};
+  for (const many_rows& s : wide_shapes) {
+    CAPTURE(s.m, s.n, s.k);
+    matrix a{dtype::bf16, s.m, s.k, s.k + 8}, w{dtype::bf16, s.n, s.k, s.k},
+        out{dtype::bf16, s.m, s.n, s.n + 8}, sum{dtype::f32, s.m, s.n, s.n + 8};
+    a.fill(random, 1);
+    w.fill(random, 1 / std::sqrt(static_cast<float>(s.k)));
+    sum.fill(random, 1);
+    auto truth = reference::linear(a.doubles(), w.doubles(), s.k);
+    const mirror da{a}, dw{w}, d{out}, ds{sum};
+    auto args = wide_args(s, da, dw, d);
+    fine(cuda::wide_matmul(args, nullptr));
+    d.fetch(out.bytes.data());
+    CHECK(cpu::testing::worst_error(out, truth, 1) < tolerance(dtype::bf16));
+    // A row alone has the bits that it has beside others.
+    const matrix together = out;
+    args.m = 1;
+    d.send(std::vector<std::byte>(out.bytes.size(), std::byte{0xFF}).data());
+    fine(cuda::wide_matmul(args, nullptr));
+    d.fetch(out.bytes.data());
+    CHECK(out.same_bits(together, 0, 0, 1));
+    args = wide_args(s, da, dw, ds);
+    args.add = true;
+    CHECK(cuda::wide_matmul(args, nullptr).error().code == errc::unsupported);
+    args.out_type = dtype::f32;
+    const auto before = sum.doubles();
+    for (std::size_t i = 0; i < truth.size(); ++i)
+      truth[i] += before[i];
+    fine(cuda::wide_matmul(args, nullptr));
+    ds.fetch(sum.bytes.data());
+    CHECK(cpu::testing::worst_error(sum, truth, 1) < 1e-4);
+    args.k -= 1;
+    CHECK(cuda::wide_matmul(args, nullptr).error().code == errc::unsupported);
+  }
+}
+
+TEST_CASE("cuda gated product of many rows") {
+  splitmix64 random{26};
+  for (const many_rows& s : wide_shapes) {
+    CAPTURE(s.m, s.n, s.k);
+    matrix a{dtype::bf16, s.m, s.k, s.k + 8}, w{dtype::bf16, 2 * s.n, s.k, s.k},
+        both{dtype::bf16, s.m, 2 * s.n, 2 * s.n + 8}, out{dtype::bf16, s.m, s.n, s.n + 8},
+        wanted{dtype::bf16, s.m, s.n, s.n + 8};
+    a.fill(random, 1);
+    w.fill(random, 1 / std::sqrt(static_cast<float>(s.k)));
+    const mirror da{a}, dw{w}, db{both}, d{out}, dwanted{wanted};
+    fine(cuda::wide_matmul(wide_args({s.m, 2 * s.n, s.k}, da, dw, db), nullptr));
+    fine(cuda::silu_mul({.gate_up = db.as<void>(),
+                         .stride = 2 * s.n + 8,
+                         .out = dwanted.as<void>(),
+                         .out_stride = s.n + 8,
+                         .type = dtype::bf16,
+                         .rows = s.m,
+                         .cols = s.n},
+                        nullptr));
+    auto args = wide_args(s, da, dw, d);
+    fine(cuda::wide_gated_matmul(args, nullptr));
+    d.fetch(out.bytes.data());
+    dwanted.fetch(wanted.bytes.data());
+    for (std::int64_t row = 0; row < s.m; ++row)
+      CHECK(out.same_bits(wanted, row, row, 1));
+    args.add = true;
+    CHECK(cuda::wide_gated_matmul(args, nullptr).error().code == errc::unsupported);
+  }
+}
+
 TEST_CASE("cuda kernels that start early wait for each other") {
   // A chain as a layer has it, many times over, on a stream of its own: with and without the
   // overlap the bits are the same.

@@ -1,0 +1,506 @@
+// The product for many rows: a block for each SM takes tiles of 128 rows of a and up to 256 of w
+// one after the other. A thread has the memory unit keep a ring of stages full, and two warpgroups
+// multiply 64 rows each out of it. Two blocks of a cluster take tiles one below the other and bring
+// half of their w each, to both. With ending::gate a tile is as many rows of gate as of up, and it
+// becomes silu(gate) * up.
+// Roofline: the tensor cores, 128 cycles for each 64 x 256 x 16. A stage's 48 KiB come from L2, or
+// 32 KiB where w is shared, in 1,024 cycles.
+#include "kernels/cuda/barriers.cuh"
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/tensor_copies.cuh"
+#include "kernels/cuda/wgmma_wide.cuh"
+
+#include <algorithm>
+#include <array>
+
+namespace troupe::kernels::cuda {
+
+namespace {
+
+enum class ending { store, add, gate };
+
+constexpr int groups = 2;
+constexpr int group_rows = 64;
+constexpr int tile_rows = groups * group_rows;
+constexpr int consumers = groups * 128;
+/// A further warpgroup of which one thread brings stages: registers are given to whole ones.
+constexpr int threads = consumers + 128;
+constexpr int producer_registers = 40;
+constexpr int consumer_registers = 232;
+/// Of k in a stage, and in an instruction.
+constexpr int depth = 64;
+constexpr int step_depth = 16;
+/// A row of a stage.
+constexpr std::uint32_t row_bytes = depth * 2;
+/// Where a warp gathers outputs to rows of 128 bytes.
+constexpr int warp_rows = 16;
+constexpr std::uint32_t gather_bytes = warp_rows * 128;
+constexpr std::uint32_t shared_room = 227U << 10U;
+/// Tiles one below the other that are taken before the next column: they and their w stay in L2.
+constexpr int band_rows = 16;
+
+template <class Element, ending Ending, int Columns, int Cluster>
+struct wide_shape {
+  using element = Element;
+  static constexpr ending end = Ending;
+  static constexpr int columns = Columns;
+  static constexpr int cluster = Cluster;
+  /// Columns of out in a tile.
+  static constexpr int outputs = Ending == ending::gate ? Columns / 2 : Columns;
+  /// w comes in two boxes.
+  static constexpr int box_rows = Columns / 2;
+  static constexpr std::uint32_t a_bytes = tile_rows * row_bytes;
+  static constexpr std::uint32_t box_bytes = box_rows * row_bytes;
+  static constexpr std::uint32_t stage_bytes = a_bytes + 2 * box_bytes;
+  static constexpr std::uint32_t all_gather_bytes = consumers / 32 * gather_bytes;
+  /// 1,024 for the alignment and 256 for barriers.
+  static constexpr std::uint32_t stages =
+      std::min(8U, (shared_room - all_gather_bytes - 1280) / stage_bytes);
+  static constexpr std::uint32_t shared_bytes = stages * stage_bytes + all_gather_bytes + 1024;
+  static_assert(Cluster == 1 || Cluster == 2);
+};
+
+struct wide_plan {
+  CUtensorMap a;
+  CUtensorMap w;
+  void* out;
+  std::int64_t ldo;
+  int m;
+  /// Columns of out.
+  int n;
+  /// From a row of w to that which the second box begins with.
+  int second_box;
+  /// Stages of a tile.
+  int steps;
+  /// Tiles one below the other, in as many as a cluster has, and side by side.
+  int row_tiles;
+  int column_tiles;
+  /// Of row_tiles, how many are taken before the next column is.
+  int band;
+};
+
+/// Where the n-th tile of a cluster lies.
+struct tile_place {
+  int row;
+  int column;
+
+  template <class Shape>
+  __device__ static tile_place of(const wide_plan& plan, int tile) {
+    const int in_band = plan.band * plan.column_tiles;
+    const int first = tile / in_band * plan.band;
+    const int height = min(plan.band, plan.row_tiles - first);
+    const int within = tile % in_band;
+    int row = first + within % height;
+    if constexpr (Shape::cluster > 1)
+      row = row * Shape::cluster + static_cast<int>(block_of_cluster());
+    return {row * tile_rows, within / height * Shape::outputs};
+  }
+};
+
+template <class Shape>
+struct stage_ring {
+  std::uint32_t memory;
+  std::uint32_t full;
+  std::uint32_t empty;
+  std::uint32_t at = 0;
+  std::uint32_t phase = 0;
+
+  __device__ std::uint32_t a() const { return memory + at * Shape::stage_bytes; }
+  __device__ std::uint32_t w() const { return a() + Shape::a_bytes; }
+  __device__ std::uint32_t filled() const { return full + at * 8; }
+  __device__ std::uint32_t emptied() const { return empty + at * 8; }
+  __device__ void next() {
+    if (++at == Shape::stages) {
+      at = 0;
+      phase ^= 1U;
+    }
+  }
+};
+
+/// The thread that brings stages.
+template <class Shape>
+struct producer {
+  const wide_plan& plan;
+  int tile;
+  int tiles;
+  int step = 0;
+  tile_place place{};
+
+  __device__ producer(const wide_plan& p, int first)
+      : plan{p}, tile{first}, tiles{p.row_tiles * p.column_tiles} {
+    if (more())
+      place = tile_place::of<Shape>(plan, tile);
+  }
+  __device__ bool more() const { return tile < tiles; }
+  __device__ void next() {
+    if (++step < plan.steps)
+      return;
+    step = 0;
+    tile += static_cast<int>(gridDim.x) / Shape::cluster;
+    if (more())
+      place = tile_place::of<Shape>(plan, tile);
+  }
+  __device__ void bring_w(const stage_ring<Shape>& ring) const {
+    arrive_expecting(ring.filled(), Shape::stage_bytes);
+    const int column = step * depth;
+    if constexpr (Shape::cluster == 1) {
+      copy_box(plan.w, {column, place.column}, ring.w(), ring.filled());
+      copy_box(plan.w, {column, place.column + plan.second_box}, ring.w() + Shape::box_bytes,
+               ring.filled());
+    } else {
+      const std::uint32_t box = block_of_cluster();
+      copy_box_to(3, plan.w, {column, place.column + static_cast<int>(box) * plan.second_box},
+                  ring.w() + box * Shape::box_bytes, ring.filled());
+    }
+  }
+  __device__ void bring_a(const stage_ring<Shape>& ring) const {
+    copy_box(plan.a, {step * depth, place.row}, ring.a(), ring.filled());
+  }
+  /// Fills the ring with w, waits for what is in front, and goes on with w and a.
+  __device__ void run(stage_ring<Shape> ring) {
+    stage_ring<Shape> first = ring;
+    producer ahead = *this;
+    for (std::uint32_t i = 0; i < Shape::stages && ahead.more(); ++i, first.next(), ahead.next())
+      ahead.bring_w(first);
+    wait_for_before();
+    for (std::uint32_t i = 0; i < Shape::stages && more(); ++i, ring.next(), next())
+      bring_a(ring);
+    for (; more(); ring.next(), next()) {
+      await(ring.emptied(), ring.phase ^ 1U);
+      bring_w(ring);
+      bring_a(ring);
+    }
+    let_next_begin();
+  }
+};
+
+/// Two numbers of T, the first in the lower half.
+template <class T>
+__device__ __forceinline__ std::uint32_t pack_pair(float low, float high) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const std::uint32_t*>(&both);
+  } else {
+    const __half2 both = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const std::uint32_t*>(&both);
+  }
+}
+template <class T>
+__device__ __forceinline__ float2 unpack_pair(std::uint32_t both) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    return {__uint_as_float(both << 16U), __uint_as_float(both & 0xFFFF0000U)};
+  else
+    return __half22float2(*reinterpret_cast<const __half2*>(&both));
+}
+
+/// Stores four matrices of 8 x 8 elements of 16 bits; lane i gives the address of row i % 8 of
+/// matrix i / 8.
+__device__ __forceinline__ void store_matrices(std::uint32_t address, const std::uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+__device__ __forceinline__ uint4 load_vector(std::uint32_t address) {
+  uint4 x;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "r"(address)
+               : "memory");
+  return x;
+}
+__device__ __forceinline__ void store_floats(std::uint32_t address, float x, float y) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
+}
+/// Adds to memory without bringing what is there.
+__device__ __forceinline__ void add_in_memory(float* to, const uint4& x) {
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(__uint_as_float(x.x)),
+               "f"(__uint_as_float(x.y)), "f"(__uint_as_float(x.z)), "f"(__uint_as_float(x.w))
+               : "memory");
+}
+
+/// What a thread of a warpgroup has of a tile: of its warp's 16 rows parts of rows lane / 4 and
+/// lane / 4 + 8.
+template <class Shape>
+struct warp_tile {
+  using T = typename Shape::element;
+  static constexpr int count = Shape::columns / 2;
+
+  float d[count];
+
+  /// Tells that this warp has read the stage.
+  __device__ static void release(std::uint32_t emptied) {
+    const std::uint32_t lane = threadIdx.x % 32;
+    if constexpr (Shape::cluster == 1) {
+      if (lane == 0)
+        arrive(emptied);
+    } else if (lane < Shape::cluster) {
+      arrive_in(lane, emptied);
+    }
+  }
+
+  /// d = a w^T.
+  __device__ void multiply(stage_ring<Shape>& ring, int steps) {
+    // The same in all threads of a warp, which the compiler does not see.
+    const std::uint32_t group = __shfl_sync(0xFFFFFFFFU, threadIdx.x / 128, 0);
+    const std::uint64_t a = panel_operand(ring.memory + group * group_rows * row_bytes, 16);
+    const std::uint64_t w = panel_operand(ring.memory + Shape::a_bytes, 16);
+    std::uint32_t before = 0;
+    hold(d);
+    for (int step = 0; step < steps; ++step, ring.next()) {
+      await(ring.filled(), ring.phase);
+      begin_products();
+      // Addresses are in units of 16 bytes.
+      const std::uint64_t stage = ring.at * (Shape::stage_bytes / 16);
+#pragma unroll
+      for (int k = 0; k < depth / step_depth; ++k)
+        wgmma_wide<T, Shape::columns>(d, a + stage + k * (step_depth * 2 / 16),
+                                      w + stage + k * (step_depth * 2 / 16), step + k);
+      commit_products();
+      wait_products<1>();
+      if (step > 0)
+        release(before);
+      before = ring.emptied();
+    }
+    wait_products<0>();
+    hold(d);
+    release(before);
+  }
+
+  /// Two outputs of row lane / 4 + 8 h in the j-th eight columns.
+  __device__ std::uint32_t pair(int j, int h) const {
+    const int at = 4 * j + 2 * h;
+    if constexpr (Shape::end != ending::gate) {
+      return pack_pair<T>(d[at], d[at + 1]);
+    } else {
+      // Rounded as the two of them are where they go through memory.
+      const float2 gate = unpack_pair<T>(pack_pair<T>(d[at], d[at + 1]));
+      const float2 up = unpack_pair<T>(pack_pair<T>(d[count / 2 + at], d[count / 2 + at + 1]));
+      return pack_pair<T>(gated(gate.x, up.x), gated(gate.y, up.y));
+    }
+  }
+
+  /// Calls f with a vector of 16 bytes of each row, its row and its column in vectors, for what the
+  /// warp has gathered: rows of Vectors of them, whose place in the row is turned by `turn`.
+  template <int Vectors, class Turn, class F>
+  __device__ static void each_vector(std::uint32_t gathered, Turn turn, F f) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < warp_rows * Vectors / 32; ++i) {
+      const int row = (i * 32 + lane) / Vectors;
+      const int vector = (i * 32 + lane) % Vectors;
+      f(load_vector(gathered + static_cast<std::uint32_t>(row * 128 + (vector ^ turn(row)) * 16)),
+        row, vector);
+    }
+    __syncwarp();
+  }
+
+  /// Stores columns from First on, at most 64.
+  template <int First>
+  __device__ void store(const wide_plan& plan, const tile_place& at, std::uint32_t gathered) const {
+    constexpr int width = Shape::outputs - First < 64 ? Shape::outputs - First : 64;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int row = lane % 16;
+#pragma unroll
+    for (int j = 0; j < width / 8; j += 2) {
+      const int from = First / 8 + j;
+      const std::uint32_t four[4] = {pair(from, 0), pair(from, 1), pair(from + 1, 0),
+                                     pair(from + 1, 1)};
+      store_matrices(gathered +
+                         static_cast<std::uint32_t>(row * 128 + ((j + lane / 16) ^ (row % 8)) * 16),
+                     four);
+    }
+    T* const out = static_cast<T*>(plan.out) + at.row * plan.ldo + at.column + First;
+    each_vector<width / 8>(
+        gathered, [](int r) { return r % 8; },
+        [&](const uint4& x, int r, int vector) {
+          if (at.row + r < plan.m && at.column + First + vector * 8 < plan.n)
+            *reinterpret_cast<uint4*>(out + r * plan.ldo + vector * 8) = x;
+        });
+    if constexpr (First + width < Shape::outputs)
+      store<First + width>(plan, at, gathered);
+  }
+
+  /// Adds all columns to what is in memory, 32 at a time.
+  __device__ void add(const wide_plan& plan, const tile_place& at, std::uint32_t gathered) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const auto turn = [](int r) { return r % 4 * 2; };
+    float* const out = static_cast<float*>(plan.out) + at.row * plan.ldo + at.column;
+#pragma unroll
+    for (int first = 0; first < Shape::columns; first += 32) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const int j = i / 2;
+        const int row = lane / 4 + i % 2 * 8;
+        const int from = first / 2 + 4 * j + i % 2 * 2;
+        store_floats(gathered +
+                         static_cast<std::uint32_t>(
+                             row * 128 + ((j * 2 + lane % 4 / 2) ^ turn(row)) * 16 + lane % 2 * 8),
+                     d[from], d[from + 1]);
+      }
+      each_vector<8>(gathered, turn, [&](const uint4& x, int r, int vector) {
+        if (at.row + r < plan.m && at.column + first + vector * 4 < plan.n)
+          add_in_memory(out + r * plan.ldo + first + vector * 4, x);
+      });
+    }
+  }
+};
+
+template <class Shape>
+__device__ void consume(const wide_plan& plan, stage_ring<Shape> ring, std::uint32_t gather) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const std::uint32_t gathered = gather + static_cast<std::uint32_t>(warp) * gather_bytes;
+  const int tiles = plan.row_tiles * plan.column_tiles;
+  const int first = static_cast<int>(blockIdx.x) / Shape::cluster;
+  wait_for_before();
+  for (int tile = first; tile < tiles; tile += static_cast<int>(gridDim.x) / Shape::cluster) {
+    tile_place at = tile_place::of<Shape>(plan, tile);
+    at.row += warp * warp_rows;
+    warp_tile<Shape> made;
+    made.multiply(ring, plan.steps);
+    if constexpr (Shape::end == ending::add)
+      made.add(plan, at, gathered);
+    else
+      made.template store<0>(plan, at, gathered);
+  }
+}
+
+template <class Shape>
+__global__ void __cluster_dims__(Shape::cluster, 1, 1) __launch_bounds__(threads, 1)
+    wide_kernel(const __grid_constant__ wide_plan plan) {
+  extern __shared__ unsigned char memory[];
+  __shared__ __align__(8) std::uint64_t barriers[2 * Shape::stages];
+  const stage_ring<Shape> ring{(shared_address(memory) + 1023) / 1024 * 1024,
+                               shared_address(barriers), shared_address(barriers + Shape::stages)};
+  if (threadIdx.x == consumers) {
+    fetch_description(plan.a);
+    fetch_description(plan.w);
+    for (std::uint32_t i = 0; i < Shape::stages; ++i) {
+      init_barrier(ring.full + i * 8, 1);
+      // Each warp of the cluster that multiplies.
+      init_barrier(ring.empty + i * 8, Shape::cluster * consumers / 32);
+    }
+    show_barriers();
+  }
+  if constexpr (Shape::cluster > 1)
+    meet_cluster();
+  else
+    __syncthreads();
+  if (threadIdx.x < consumers) {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(consumer_registers));
+    consume<Shape>(plan, ring, ring.memory + Shape::stages * Shape::stage_bytes);
+  } else {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(producer_registers));
+    if (threadIdx.x == consumers)
+      producer<Shape>{plan, static_cast<int>(blockIdx.x) / Shape::cluster}.run(ring);
+  }
+  // The other block may still tell this one that it has read a stage.
+  if constexpr (Shape::cluster > 1) {
+    __syncwarp();
+    meet_cluster();
+  }
+}
+
+int ceil_div(std::int64_t x, int by) { return static_cast<int>((x + by - 1) / by); }
+
+int count_multiprocessors() {
+  int device = 0, count = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count;
+}
+
+template <class Shape>
+result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
+  constexpr bool gate = Shape::end == ending::gate;
+  constexpr auto type = std::is_same_v<typename Shape::element, __nv_bfloat16>
+                            ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                            : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  const auto a = describe_boxes({args.a, args.m, args.k, args.lda, tile_rows}, type);
+  const auto w =
+      describe_boxes({args.w, gate ? 2 * args.n : args.n, args.k, args.k, Shape::box_rows}, type);
+  if (!a || !w)
+    return fail(a ? w.error() : a.error());
+  const wide_plan plan{.a = *a,
+                       .w = *w,
+                       .out = args.out,
+                       .ldo = args.ldo,
+                       .m = static_cast<int>(args.m),
+                       .n = static_cast<int>(args.n),
+                       .second_box = gate ? static_cast<int>(args.n) : Shape::box_rows,
+                       .steps = ceil_div(args.k, depth),
+                       .row_tiles = ceil_div(args.m, tile_rows * Shape::cluster),
+                       .column_tiles = ceil_div(args.n, Shape::outputs),
+                       .band = band_rows / Shape::cluster};
+  const int blocks = std::min(plan.row_tiles * plan.column_tiles * Shape::cluster,
+                              count_multiprocessors() / Shape::cluster * Shape::cluster);
+  auto* const kernel = wide_kernel<Shape>;
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
+  launch_early(kernel, {dim3(static_cast<unsigned>(blocks)), threads, Shape::shared_bytes, stream},
+               plan);
+  return {};
+}
+
+/// A way to cut a product into tiles.
+struct wide_form {
+  int columns;
+  int cluster;
+  result<void> (*launch)(const ordered_matmul_args&, cudaStream_t);
+};
+
+template <ending Ending, int Columns, int Cluster>
+constexpr wide_form form_of{Columns, Cluster,
+                            launch<wide_shape<__nv_bfloat16, Ending, Columns, Cluster>>};
+
+template <ending Ending>
+constexpr std::array<wide_form, 5> forms{form_of<Ending, 256, 2>, form_of<Ending, 192, 2>,
+                                         form_of<Ending, 128, 2>, form_of<Ending, 256, 1>,
+                                         form_of<Ending, 128, 1>};
+
+/// About how many cycles a product takes.
+double cycles_of(const wide_form& form, const ordered_matmul_args& args, std::int64_t w_rows) {
+  const int tiles = ceil_div(args.m, tile_rows * form.cluster) * ceil_div(w_rows, form.columns);
+  const int clusters = count_multiprocessors() / form.cluster;
+  return ceil_div(tiles, clusters) * (ceil_div(args.k, depth) * form.columns * 4.0 + 2000);
+}
+
+/// By the form that takes the least time.
+template <ending Ending>
+result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
+  const std::int64_t w_rows = Ending == ending::gate ? 2 * args.n : args.n;
+  const auto& best = *std::min_element(
+      forms<Ending>.begin(), forms<Ending>.end(), [&](const wide_form& x, const wide_form& y) {
+        return cycles_of(x, args, w_rows) < cycles_of(y, args, w_rows);
+      });
+  if (auto done = best.launch(args, stream); !done)
+    return done;
+  return launched("wide_matmul");
+}
+
+} // namespace
+
+bool takes_wide(const ordered_matmul_args& args) noexcept {
+  constexpr std::int64_t most = std::int64_t{1} << 30U;
+  return args.type == dtype::bf16 && args.out_type == (args.add ? dtype::f32 : dtype::bf16) &&
+         args.m >= 1 && args.m <= most && args.n >= 8 && args.n <= most && args.k >= 8 &&
+         args.k <= most && args.n % 8 == 0 && args.k % 8 == 0 && args.lda >= args.k &&
+         args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
+         aligned(args.w, args.k * 2, 16) && aligned(args.out, args.ldo * 2, 16);
+}
+
+result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream) {
+  if (!takes_wide(args))
+    return fail(errc::unsupported, "wide_matmul: takes bf16 in multiples of 8 and of 16 bytes");
+  return args.add ? launch_best<ending::add>(args, stream)
+                  : launch_best<ending::store>(args, stream);
+}
+
+result<void> wide_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {
+  if (!takes_wide(args) || args.add)
+    return fail(errc::unsupported,
+                "wide_gated_matmul: takes bf16 in multiples of 8 and of 16 bytes");
+  return launch_best<ending::gate>(args, stream);
+}
+
+} // namespace troupe::kernels::cuda
