@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,25 +35,35 @@ struct own_kernel {
   bool (*takes)(const ordered_matmul_args&);
   matmul_library::gated_product* multiply;
   matmul_library::gated_product* gated;
+  /// Its choice for one number of rows is good for others near it.
+  bool many_rows = false;
 };
 
-constexpr std::array<own_kernel, 3> own_kernels{
+/// Rows from which the kernel for many rows is a candidate.
+constexpr std::int64_t wide_rows = 48;
+
+constexpr std::array<own_kernel, 4> own_kernels{
     {{"skinny",
       [](const ordered_matmul_args& args) {
-        return takes_skinny(args) && args.m <= shortcuts_taken().skinny_rows;
+        return takes_skinny(args) && !args.add && args.m <= shortcuts_taken().skinny_rows;
       },
       skinny_matmul, skinny_gated_matmul},
      {"narrow",
       [](const ordered_matmul_args& args) {
-        return takes_narrow(args) && shortcuts_taken().narrow;
+        return takes_narrow(args) && !args.add && shortcuts_taken().narrow;
       },
       narrow_matmul, narrow_gated_matmul},
      // One row is never its.
      {"streamed",
       [](const ordered_matmul_args& args) {
-        return takes_streamed(args) && args.m > 1 && shortcuts_taken().streamed;
+        return takes_streamed(args) && !args.add && args.m > 1 && shortcuts_taken().streamed;
       },
-      streamed_matmul, streamed_gated_matmul}}};
+      streamed_matmul, streamed_gated_matmul},
+     {"wide",
+      [](const ordered_matmul_args& args) {
+        return takes_wide(args) && args.m >= wide_rows && shortcuts_taken().wide;
+      },
+      wide_matmul, wide_gated_matmul, true}}};
 
 /// A shape and the algorithm that serves it.
 struct product {
@@ -99,16 +110,21 @@ std::string shape_of(const matmul_args& args) {
   return std::to_string(args.m) + " x " + std::to_string(args.n) + " x " + std::to_string(args.k);
 }
 
-std::string key_of(const matmul_args& args) {
+/// A shape without its rows.
+std::string family_of(const matmul_args& args) {
   std::string key;
-  for (const std::int64_t part : {args.m, args.n, args.k, args.lda, args.ldo})
+  for (const std::int64_t part : {args.n, args.k, args.lda, args.ldo})
     key += std::to_string(part) + ",";
   return key + std::to_string(static_cast<int>(args.type)) +
          std::to_string(static_cast<int>(args.out_type)) + (args.add ? "+" : "");
 }
 
+std::string key_of(const matmul_args& args) {
+  return std::to_string(args.m) + "," + family_of(args);
+}
+
 /// To be raised when a kernel of our own gets faster or slower.
-constexpr int own_version = 3;
+constexpr int own_version = 4;
 constexpr std::string_view hex_digits = "0123456789abcdef";
 
 /// The name of the kernel of ours, or the algorithm of cuBLASLt's in hexadecimal digits.
@@ -152,7 +168,8 @@ ordered_matmul_args plain(const matmul_args& args) {
           .n = args.n,
           .k = args.k,
           .type = args.type,
-          .out_type = args.out_type};
+          .out_type = args.out_type,
+          .add = args.add};
 }
 
 struct matmul_library::state {
@@ -161,6 +178,8 @@ struct matmul_library::state {
   std::size_t workspace_bytes = 0;
   std::unordered_map<std::string, product> products;
   matmul_choices known;
+  /// Of each family which kernel of ours serves a tuned number of rows, if one does.
+  std::unordered_map<std::string, std::map<std::int64_t, const own_kernel*>> tuned;
 
   ~state() {
     products.clear();
@@ -205,12 +224,25 @@ struct matmul_library::state {
     }
     p.algorithm = found[0].algo;
     p.chosen = true;
+    p.own = own_near(args);
     const auto* const own =
         std::find_if(own_kernels.begin(), own_kernels.end(),
                      [&](const own_kernel& one) { return one.takes(plain(args)); });
-    if (shortcuts_taken().own_untuned && !args.add && own != own_kernels.end())
+    if (shortcuts_taken().own_untuned && own != own_kernels.end())
       p.own = own;
     return &p;
+  }
+
+  /// The kernel of ours for many rows, where it is what the next greater number of rows that was
+  /// tuned takes, or else the next smaller one.
+  [[nodiscard]] const own_kernel* own_near(const matmul_args& args) const {
+    const auto family = tuned.find(family_of(args));
+    if (family == tuned.end())
+      return nullptr;
+    const auto& by_rows = family->second;
+    const auto above = by_rows.lower_bound(args.m);
+    const own_kernel* const own = above == by_rows.end() ? std::prev(above)->second : above->second;
+    return own != nullptr && own->many_rows && own->takes(plain(args)) ? own : nullptr;
   }
 
   /// Takes what is known of a shape; false where nothing is, or it cannot be run here.
@@ -220,7 +252,7 @@ struct matmul_library::state {
       return false;
     const auto* const own =
         std::find_if(own_kernels.begin(), own_kernels.end(), [&](const own_kernel& one) {
-          return !args.add && one.name == at->second && one.takes(plain(args));
+          return one.name == at->second && one.takes(plain(args));
         });
     if (own != own_kernels.end()) {
       p.own = own;
@@ -276,6 +308,58 @@ struct matmul_library::state {
       cudaEventDestroy(mark);
     return time;
   }
+
+  /// How tune() measures.
+  struct measurement {
+    std::span<const void* const> weights;
+    stream_ref stream;
+    const matmul_follower& behind;
+  };
+
+  /// Takes the fastest of cuBLASLt's algorithms and of the kernels of ours.
+  [[nodiscard]] result<void> measure(const matmul_args& args, product& p,
+                                     const measurement& how) const {
+    std::array<cublasLtMatmulHeuristicResult_t, most_algorithms> all;
+    const auto count = candidates(p, all);
+    if (!count)
+      return fail(count.error());
+    const auto& [weights, stream, behind] = how;
+    matmul_args with = args;
+    float best = 1e29F;
+    for (int i = 0; i < *count; ++i) {
+      const auto& algorithm = all[static_cast<std::size_t>(i)].algo;
+      const auto product = [&](const void* w) {
+        with.w = w;
+        return multiply(p, with, algorithm, stream) == CUBLAS_STATUS_SUCCESS &&
+               (!behind.run || behind.run());
+      };
+      const float time = time_of(product, weights, args.m, stream);
+      if (time < best) {
+        best = time;
+        p.algorithm = algorithm;
+      }
+    }
+    p.own = nullptr;
+    for (const own_kernel& one : own_kernels) {
+      if (!one.takes(plain(args)))
+        continue;
+      const auto product = [&](const void* w) {
+        ordered_matmul_args own = plain(args);
+        own.w = w;
+        if (behind.in_product) {
+          own.n /= 2;
+          return one.gated(own, stream).has_value();
+        }
+        return one.multiply(own, stream).has_value() && (!behind.run || behind.run());
+      };
+      const float time = time_of(product, weights, args.m, stream);
+      if (time < best) {
+        best = time;
+        p.own = &one;
+      }
+    }
+    return {};
+  }
 };
 
 matmul_library::matmul_library() = default;
@@ -319,46 +403,10 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
     return fail(found.error());
   product& p = **found;
   p.tuned = true;
-  if (state_->recall(args, p))
-    return {};
-  std::array<cublasLtMatmulHeuristicResult_t, most_algorithms> all;
-  const auto count = state_->candidates(p, all);
-  if (!count)
-    return fail(count.error());
-  matmul_args with = args;
-  float best = 1e29F;
-  for (int i = 0; i < *count; ++i) {
-    const auto& algorithm = all[static_cast<std::size_t>(i)].algo;
-    const auto multiply = [&](const void* w) {
-      with.w = w;
-      return state_->multiply(p, with, algorithm, stream) == CUBLAS_STATUS_SUCCESS &&
-             (!behind.run || behind.run());
-    };
-    const float time = state::time_of(multiply, weights, args.m, stream);
-    if (time < best) {
-      best = time;
-      p.algorithm = algorithm;
-    }
-  }
-  p.own = nullptr;
-  for (const own_kernel& one : own_kernels) {
-    if (args.add || !one.takes(plain(args)))
-      continue;
-    const auto multiply = [&](const void* w) {
-      ordered_matmul_args own = plain(args);
-      own.w = w;
-      if (behind.in_product) {
-        own.n /= 2;
-        return one.gated(own, stream).has_value();
-      }
-      return one.multiply(own, stream).has_value() && (!behind.run || behind.run());
-    };
-    const float time = state::time_of(multiply, weights, args.m, stream);
-    if (time < best) {
-      best = time;
-      p.own = &one;
-    }
-  }
+  if (!state_->recall(args, p))
+    if (auto measured = state_->measure(args, p, {weights, stream, behind}); !measured)
+      return measured;
+  state_->tuned[family_of(args)][args.m] = p.own;
   return {};
 }
 

@@ -26,7 +26,7 @@ struct matmul_args {
   dtype type = dtype::bf16;
   /// Of out: `type` or f32.
   dtype out_type = dtype::bf16;
-  /// Adds to what is in out. By cuBLASLt alone.
+  /// Adds to what is in out.
   bool add = false;
 };
 
@@ -44,8 +44,9 @@ struct matmul_follower {
 /// Shapes and what was found to serve them best, as text without blanks.
 using matmul_choices = std::map<std::string, std::string>;
 
-/// Products through cuBLASLt, and through the kernels of our own for few rows where tune() finds
-/// them faster. Remembers which algorithm serves a shape; bits depend on the algorithm and so on m.
+/// Products through cuBLASLt, and through the kernels of our own where tune() finds them faster.
+/// Remembers which algorithm serves a shape; bits depend on the algorithm and so on m. A number of
+/// rows that was not tuned takes the kernel for many rows where the next tuned number does.
 /// One thread and one stream at a time. Move-only.
 class matmul_library {
 public:
@@ -70,7 +71,7 @@ public:
   /// shape, if tune() found one of ours to be that; else nullptr.
   [[nodiscard]] gated_product* gated(const matmul_args& args) const;
 
-  /// Which kernel serves a shape: cuBLASLt, skinny, narrow or streamed.
+  /// Which kernel serves a shape: cuBLASLt, skinny, narrow, streamed or wide.
   [[nodiscard]] std::string_view kernel_of(const matmul_args& args) const;
 
   /// Measures the algorithms for a shape and keeps the fastest. `weights` are matrices of the shape

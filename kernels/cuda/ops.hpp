@@ -41,13 +41,15 @@ struct shortcuts {
   bool narrow = true;
   /// Whether streamed_matmul() is a candidate.
   bool streamed = true;
+  /// Whether wide_matmul() is a candidate.
+  bool wide = true;
   /// skinny_matmul()'s blocks are dealt out evenly to the SMs, however full these are.
   bool even_blocks = true;
   /// Attention of prompts by the products of warpgroups, where heads have 128 elements.
   bool warpgroups = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
-  /// Products never tuned go through our kernels for few rows where those take them. For tests.
+  /// Products never tuned go through our kernels where those take them. For tests.
   bool own_untuned = false;
 };
 

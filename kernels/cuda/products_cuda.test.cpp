@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 
 #include <cmath>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -296,6 +297,49 @@ TEST_CASE("cuda products of many rows") {
     CHECK(cpu::testing::worst_error(sum, truth, 1) < 1e-4);
     args.k -= 1;
     CHECK(cuda::wide_matmul(args, nullptr).error().code == errc::unsupported);
+  }
+}
+
+TEST_CASE("rows that were not tuned take the kernel for many rows beside tuned ones") {
+  splitmix64 random{27};
+  mirror workspace{32U << 20U};
+  const many_rows s{192, 264, 128};
+  matrix a{dtype::bf16, s.m, s.k, s.k + 8}, w{dtype::bf16, s.n, s.k, s.k},
+      out{dtype::bf16, s.m, s.n, s.n + 8};
+  a.fill(random, 1);
+  w.fill(random, 1);
+  const mirror da{a}, dw{w}, d{out};
+  const auto args_for = [&](std::int64_t rows) {
+    return cuda::matmul_args{.a = da.as<void>(),
+                             .lda = s.k + 8,
+                             .w = dw.as<void>(),
+                             .out = d.as<void>(),
+                             .ldo = s.n + 8,
+                             .m = rows,
+                             .n = s.n,
+                             .k = s.k};
+  };
+  const void* const weights[] = {dw.as<void>()};
+  auto first = cuda::matmul_library::make(workspace.as<void>(), 32U << 20U);
+  REQUIRE(first);
+  fine(first->tune(args_for(128), weights, nullptr));
+  auto known = first->choices();
+  REQUIRE(known.size() == 1);
+  for (const std::string_view choice : {"wide", "nobody"}) {
+    known.begin()->second = choice;
+    auto later = cuda::matmul_library::make(workspace.as<void>(), 32U << 20U);
+    REQUIRE(later);
+    later->recall(known);
+    CHECK(later->kernel_of(args_for(160)) == "cuBLASLt");
+    fine(later->tune(args_for(128), weights, nullptr));
+    const bool wide = choice == "wide";
+    if (wide)
+      CHECK(later->kernel_of(args_for(128)) == "wide");
+    // What was asked for before stays; few rows are never its.
+    for (const std::int64_t rows : {64, 100, 192})
+      CHECK(later->kernel_of(args_for(rows)) == later->kernel_of(args_for(128)));
+    CHECK(later->kernel_of(args_for(160)) == "cuBLASLt");
+    CHECK(later->kernel_of(args_for(16)) == "cuBLASLt");
   }
 }
 

@@ -171,9 +171,12 @@ TEST_CASE("products of the library in bfloat16 give logits near the ordered ones
   folder.write("config.json", test::wide_model);
   // With more than 256 rows they may add to the residual themselves.
   const bool sums = GENERATE(false, true);
+  // By cuBLASLt, and by our kernel for many rows.
+  const bool own = GENERATE(false, true);
   const std::uint32_t length = sums ? 300 : 200;
-  CAPTURE(sums);
+  CAPTURE(sums, own);
   kernels::cuda::shortcuts_taken().sum_in_product = sums;
+  kernels::cuda::shortcuts_taken().own_untuned = own;
   std::vector<std::vector<float>> logits;
   for (const bool deterministic : {true, false}) {
     executor_options options = test::random_options(folder, "bfloat16");

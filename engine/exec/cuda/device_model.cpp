@@ -301,25 +301,25 @@ result<void> device_model::silu(std::int64_t rows, stream_ref on) {
                                  on);
 }
 
-result<void> device_model::gate(const layer& of, const forward_batch& batch, stream_ref on) {
-  const product both = products_of(of, batch.rows)[2];
+result<void> device_model::gate(const layer& of, std::int64_t rows, stream_ref on) {
+  const product both = products_of(of, rows)[2];
   auto* const at_once = !ordered_ && kernels::cuda::shortcuts_taken().gate_in_product
-                            ? library_.gated(padded_args_of(both, batch.rows))
+                            ? library_.gated(padded_args_of(both, rows))
                             : nullptr;
   if (at_once != nullptr) {
-    auto args = kernels::cuda::plain(padded_args_of(both, batch.rows));
+    auto args = kernels::cuda::plain(padded_args_of(both, rows));
     args.out = gated_.data();
     args.n = args.ldo = config_.intermediate_size;
     return at_once(args, on);
   }
   chain all;
-  all.then([&] { return multiply(both, batch.rows, on); });
-  all.then([&] { return silu(batch.rows, on); });
+  all.then([&] { return multiply(both, rows, on); });
+  all.then([&] { return silu(rows, on); });
   return all.state();
 }
 
 result<void> device_model::feed(const layer& of, const forward_batch& batch, stream_ref on) {
-  if (auto gated = gate(of, batch, on); !gated)
+  if (auto gated = gate(of, batch.rows, on); !gated)
     return gated;
   if (auto made = multiply(products_of(of, batch.rows)[3], batch.rows, on); !made)
     return made;

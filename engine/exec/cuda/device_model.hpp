@@ -128,7 +128,7 @@ private:
   /// Makes gated_ of gate_up_.
   [[nodiscard]] result<void> silu(std::int64_t rows, stream_ref on);
   /// Makes gated_ of normed_.
-  [[nodiscard]] result<void> gate(const layer& of, const forward_batch& batch, stream_ref on);
+  [[nodiscard]] result<void> gate(const layer& of, std::int64_t rows, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
   /// The products of a layer and the head for so many rows.
   [[nodiscard]] std::vector<product> products_of(const layer& of, std::int64_t rows) const;

@@ -93,9 +93,12 @@ result<void> device_model::warm(std::int64_t rows, stream_ref on) {
   if (ordered_)
     return {};
   const std::vector<product> products = products_of(layers_.front(), rows);
-  for (std::size_t i = 0; i < (rows <= limits_.picked ? 5 : 4); ++i)
-    if (auto made = multiply(products[i], rows, on); !made)
+  for (std::size_t i = 0; i < (rows <= limits_.picked ? 5 : 4); ++i) {
+    // The product of gate and up may be another kernel than one that is not gated.
+    const auto made = i == 2 ? gate(layers_.front(), rows, on) : multiply(products[i], rows, on);
+    if (!made)
       return made;
+  }
   return {};
 }
 
