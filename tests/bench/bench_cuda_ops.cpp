@@ -7,17 +7,19 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
 #include <string_view>
 #include <vector>
 
-// Each operation of a decode step of Llama-3.1-8B's shape on its own, in bf16: microseconds, the
-// bytes that it has to move over that time, and its share of the read bandwidth measured in the
-// same run. Operations stand many times in a CUDA graph, over rotating weights; medians of replays.
+// Each operation of a step of Llama-3.1-8B's shape on its own, in bf16: microseconds, the bytes
+// that it has to move over that time, and its share of the read bandwidth measured in the same run.
+// Operations stand many times in a CUDA graph, over rotating weights; medians of replays. Of more
+// than 256 rows, which no decode step has, only products: the rate of arithmetic too.
 //
-//   bench_cuda_ops [ROWS...]      default 1 32 256
+//   bench_cuda_ops [ROWS...]      default 1 32 256 512 2048 8192
 namespace {
 
 using namespace troupe;
@@ -32,7 +34,9 @@ constexpr std::int32_t heads = 32;
 constexpr std::int32_t kv_heads = 8;
 constexpr std::int32_t dim = 128;
 constexpr std::uint32_t block_size = 16;
+/// Of a decode step, and of all.
 constexpr std::int64_t most_rows = 256;
+constexpr std::int64_t most_prompt_rows = 8192;
 constexpr std::uint32_t longest = 2048;
 
 device_buffer random_buffer(std::int64_t count, double sigma = 1) {
@@ -89,70 +93,118 @@ struct shape {
   kernels::dtype out_type = kernels::dtype::bf16;
 };
 
+using own_product = result<void> (*)(const ops::ordered_matmul_args&, stream_ref);
+
+/// One product of a layer, by everything that there is.
+class product_bench {
+public:
+  product_bench(op_bench& bench, const shape& s, std::int64_t rows_max)
+      : bench_{bench}, shape_{s}, a_{random_buffer(rows_max * s.k)},
+        out_{must(device_buffer::make(static_cast<std::size_t>(rows_max * s.n) * 4, "out"))} {
+    for (int i = 0; i < s.copies; ++i) {
+      matrices_.push_back(random_buffer(s.n * s.k, 1 / std::sqrt(static_cast<double>(s.k))));
+      weights_.push_back(matrices_.back().data());
+    }
+    must(wait(stream_ref{nullptr}));
+  }
+
+  void run(ops::matmul_library& library, std::int64_t rows) {
+    rows_ = rows;
+    ops::matmul_args args{.a = a_.data(),
+                          .lda = shape_.k,
+                          .w = weights_[0],
+                          .out = out_.data(),
+                          .ldo = shape_.n,
+                          .m = rows,
+                          .n = shape_.n,
+                          .k = shape_.k,
+                          .out_type = shape_.out_type};
+    const bool sums = rows > most_rows && shape_.n == hidden;
+    if (sums) {
+      args.add = true;
+      args.out_type = kernels::dtype::f32;
+    }
+    const bool wide = ops::shortcuts_taken().wide;
+    if (rows > most_rows) {
+      // What it is to be compared with.
+      ops::shortcuts_taken().wide = false;
+      time_library(library, args);
+      ops::shortcuts_taken().wide = wide;
+    } else {
+      time_library(library, args);
+    }
+    const ops::ordered_matmul_args own = ops::plain(args);
+    if (rows <= ops::max_skinny_rows)
+      time("skinny", own, ops::skinny_matmul);
+    if (rows <= ops::max_narrow_rows)
+      time("narrow", own, ops::narrow_matmul);
+    if (rows <= ops::max_streamed_rows)
+      time("streamed", own, ops::streamed_matmul);
+    if (rows > ops::max_narrow_rows && ops::takes_wide(own))
+      time("wide", own, ops::wide_matmul);
+    if (rows <= ops::max_narrow_rows || shape_.n != 2 * inner)
+      return;
+    ops::ordered_matmul_args gated = own;
+    gated.n = gated.ldo = inner;
+    time("wide, gated", gated, ops::wide_gated_matmul);
+  }
+
+private:
+  /// `multiply` takes a matrix of weights.
+  template <class Multiply>
+  void time_with(std::string_view kind, Multiply multiply) {
+    const std::size_t count = rows_ > most_rows ? weights_.size() : 4 * weights_.size();
+    const auto pass = [&]() -> result<void> {
+      for (std::size_t i = 0; i < count; ++i)
+        if (auto done = multiply(weights_[i % weights_.size()]); !done)
+          return done;
+      return {};
+    };
+    const double elements =
+        static_cast<double>(shape_.n * shape_.k + rows_ * (shape_.n + shape_.k));
+    const double time = bench_.run(fmt::format("{} {}", shape_.name, kind), rows_,
+                                   static_cast<int>(count), 2 * elements, pass);
+    if (rows_ > most_rows)
+      fmt::print("ops: {:3} rows {} {}: {:.0f} TFLOP/s\n", rows_, shape_.name, kind,
+                 2e-12 * static_cast<double>(rows_ * shape_.n * shape_.k) / time);
+  }
+  void time_library(ops::matmul_library& library, ops::matmul_args args) {
+    must(library.tune(args, weights_, bench_.on()));
+    time_with(fmt::format("by {}", library.kernel_of(args)), [&](const void* w) {
+      args.w = w;
+      return library.run(args, bench_.on());
+    });
+  }
+  void time(std::string_view kind, ops::ordered_matmul_args args, own_product multiply) {
+    time_with(kind, [&](const void* w) {
+      args.w = w;
+      return multiply(args, bench_.on());
+    });
+  }
+
+  op_bench& bench_;
+  shape shape_;
+  device_buffer a_;
+  device_buffer out_;
+  std::vector<device_buffer> matrices_;
+  std::vector<const void*> weights_;
+  std::int64_t rows_ = 0;
+};
+
 void products(op_bench& bench, const std::vector<std::int64_t>& all_rows) {
   constexpr std::size_t workspace_bytes = std::size_t{64} << 20U;
   const auto workspace = must(device_buffer::make(workspace_bytes, "workspace"));
   auto library = must(ops::matmul_library::make(workspace.data(), workspace_bytes));
+  const std::int64_t rows_max = *std::max_element(all_rows.begin(), all_rows.end());
   for (const shape& s : {shape{"qkv", 6144, hidden, 8}, shape{"o", hidden, hidden, 8},
                          shape{"gate_up", 2 * inner, hidden, 4}, shape{"down", hidden, inner, 6},
                          shape{"lm_head", vocabulary, hidden, 2, kernels::dtype::f32}}) {
-    std::vector<device_buffer> matrices;
-    std::vector<const void*> weights;
-    for (int i = 0; i < s.copies; ++i) {
-      matrices.push_back(random_buffer(s.n * s.k, 1 / std::sqrt(static_cast<double>(s.k))));
-      weights.push_back(matrices.back().data());
-    }
-    const auto a = random_buffer(most_rows * s.k);
-    const auto out =
-        must(device_buffer::make(static_cast<std::size_t>(most_rows * s.n) * 4, "out"));
-    must(wait(stream_ref{nullptr}));
-    for (const std::int64_t rows : all_rows) {
-      ops::matmul_args args{.a = a.data(),
-                            .lda = s.k,
-                            .w = weights[0],
-                            .out = out.data(),
-                            .ldo = s.n,
-                            .m = rows,
-                            .n = s.n,
-                            .k = s.k,
-                            .out_type = s.out_type};
-      must(library.tune(args, weights, bench.on()));
-      const double bytes = 2.0 * static_cast<double>(s.n * s.k + rows * (s.n + s.k));
-      const auto with_all = [&](auto multiply) {
-        return [&args, &weights, multiply]() -> result<void> {
-          for (std::size_t i = 0; i < 4 * weights.size(); ++i) {
-            args.w = weights[i % weights.size()];
-            if (auto done = multiply(); !done)
-              return done;
-          }
-          return {};
-        };
-      };
-      bench.run(fmt::format("{} by {}", s.name, library.kernel_of(args)), rows, s.copies * 4, bytes,
-                with_all([&] { return library.run(args, bench.on()); }));
-      const auto own = [&](std::string_view kind,
-                           result<void> (*multiply)(const ops::ordered_matmul_args&, stream_ref)) {
-        bench.run(fmt::format("{} {}", s.name, kind), rows, s.copies * 4, bytes, with_all([&] {
-                    return multiply({.a = args.a,
-                                     .lda = args.lda,
-                                     .w = args.w,
-                                     .out = args.out,
-                                     .ldo = args.ldo,
-                                     .m = args.m,
-                                     .n = args.n,
-                                     .k = args.k,
-                                     .type = args.type,
-                                     .out_type = args.out_type},
-                                    bench.on());
-                  }));
-      };
-      if (rows <= ops::max_skinny_rows)
-        own("skinny", ops::skinny_matmul);
-      if (rows <= ops::max_narrow_rows)
-        own("narrow", ops::narrow_matmul);
-      if (rows <= ops::max_streamed_rows)
-        own("streamed", ops::streamed_matmul);
-    }
+    // A step has logits of as many rows as it has sequences.
+    const bool head = s.n == vocabulary;
+    product_bench one{bench, s, head ? std::min(rows_max, most_rows) : rows_max};
+    for (const std::int64_t rows : all_rows)
+      if (!head || rows <= most_rows)
+        one.run(library, rows);
   }
 }
 
@@ -368,13 +420,15 @@ void sampling_of(op_bench& bench, std::uint32_t rows) {
 int main(int argc, char** argv) {
   std::vector<std::int64_t> all_rows;
   for (int i = 1; i < argc; ++i)
-    all_rows.push_back(std::clamp<std::int64_t>(std::atoi(argv[i]), 1, most_rows));
+    all_rows.push_back(std::clamp<std::int64_t>(std::atoi(argv[i]), 1, most_prompt_rows));
   if (all_rows.empty())
-    all_rows = {1, 32, 256};
+    all_rows = {1, 32, 256, 512, 2048, 8192};
   must(open_device(0));
   op_bench bench;
   products(bench, all_rows);
   for (const std::int64_t rows : all_rows) {
+    if (rows > most_rows)
+      continue;
     rows_of(bench, rows);
     attention_of(bench, static_cast<std::uint32_t>(rows));
     sampling_of(bench, static_cast<std::uint32_t>(rows));
