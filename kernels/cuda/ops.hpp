@@ -367,7 +367,8 @@ inline constexpr std::int64_t max_streamed_rows = 8;
 [[nodiscard]] result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// out = silu(a gate^T) * (a up^T) where w holds gate and then up: what wide_matmul() with
-/// silu_mul() behind it gives, without the memory between them.
+/// silu_mul() behind it gives, without the memory between them. Its silu is not exact to the last
+/// bit of f32, so that one in bf16 may differ; a row's bits depend on neither m nor the others.
 /// @shape  a [m, k], w [2 n, k], out [m, n], all bf16
 /// @errors unsupported: what takes_wide() refuses, or `add`; internal
 /// @async  enqueues on `stream`

@@ -60,6 +60,8 @@ result<void> ordered_matmul(const ordered_matmul_args& args, stream_ref stream) 
   for (const dtype type : {args.type, args.out_type})
     if (auto good = check_type(type, "ordered_matmul"); !good)
       return good;
+  if (args.add)
+    return fail(errc::unsupported, "ordered_matmul: adds to nothing");
   if (args.m < 0 || args.n <= 0 || args.k <= 0 || args.lda < args.k || args.ldo < args.n)
     return fail(errc::bad_shape, "ordered_matmul: strides below the columns, or no columns");
   if (args.m == 0)

@@ -173,9 +173,9 @@ result<void> launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
 } // namespace
 
 bool takes_skinny(const ordered_matmul_args& args) noexcept {
-  return args.type == dtype::bf16 && args.m >= 1 && args.m <= max_skinny_rows && args.n >= 1 &&
-         args.k >= width && args.k % width == 0 && args.lda >= args.k && args.ldo >= args.n &&
-         aligned(args.a, args.lda * 2, 16) && aligned(args.w, args.k * 2, 16);
+  return args.type == dtype::bf16 && !args.add && args.m >= 1 && args.m <= max_skinny_rows &&
+         args.n >= 1 && args.k >= width && args.k % width == 0 && args.lda >= args.k &&
+         args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) && aligned(args.w, args.k * 2, 16);
 }
 
 result<void> skinny_matmul(const ordered_matmul_args& args, stream_ref stream) {

@@ -307,8 +307,8 @@ void launch(const ordered_matmul_args& args, cudaStream_t stream) {
 } // namespace
 
 bool takes_streamed(const ordered_matmul_args& args) noexcept {
-  return args.type == dtype::bf16 && args.m >= 1 && args.m <= max_streamed_rows && args.n >= 1 &&
-         args.k >= step_depth && args.k % step_depth == 0 && args.lda >= args.k &&
+  return args.type == dtype::bf16 && !args.add && args.m >= 1 && args.m <= max_streamed_rows &&
+         args.n >= 1 && args.k >= step_depth && args.k % step_depth == 0 && args.lda >= args.k &&
          args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
          aligned(args.w, args.k * 2, 16) && args.n * args.k < std::int64_t{1} << 32U;
 }
