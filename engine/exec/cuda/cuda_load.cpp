@@ -231,8 +231,9 @@ result<void> cuda_executor::tune(const std::function<void(std::string_view)>& sa
   if (const auto found = model_->choices(); !std::ranges::includes(known, found))
     if (auto written = kept.add(found); !written)
       say(fmt::format("products will be measured at every start: {}", written.error().note));
-  // All other sizes that a step can have take what cuBLASLt thinks best. A kernel is loaded when it
-  // is first wanted, which waits for all that the device has to do: better now than in a step.
+  // All other sizes that a step can have take what cuBLASLt thinks best, or the kernel for many
+  // rows where the next measured size does. A kernel is loaded when it is first wanted, which waits
+  // for all that the device has to do: better now than in a step.
   const std::int64_t most = description_.max_num_batched_tokens;
   for (std::int64_t rows = 1; rows <= most; ++rows) {
     rows = device_model::padded(rows, most);
