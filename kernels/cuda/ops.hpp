@@ -354,16 +354,16 @@ inline constexpr std::int64_t max_streamed_rows = 8;
 [[nodiscard]] result<void> streamed_gated_matmul(const ordered_matmul_args& args,
                                                  stream_ref stream);
 
-/// Whether wide_matmul() takes a product: bf16; out bf16, or f32 to add to; n, k, lda and ldo
+/// Whether wide_matmul() takes a product: bf16; out bf16, or f32, also to add to; n, k, lda and ldo
 /// multiples of 8, from addresses that are multiples of 16 bytes.
 [[nodiscard]] bool takes_wide(const ordered_matmul_args& args) noexcept;
 
 /// out = a w^T or, with `add`, out += a w^T for many rows, at the rate of the tensor cores. Sums
 /// are in f32, k ascending: a row's bits depend on neither m nor the other rows.
-/// @shape  a [m, k], w [n, k] bf16; out [m, n] bf16, or f32 with `add`
+/// @shape  a [m, k], w [n, k] bf16; out [m, n] bf16, or f32, which must be so to `add`
 /// @errors unsupported: what takes_wide() refuses; internal
 /// @async  enqueues on `stream`
-/// @cost   2 m n k flops; the host takes some microseconds
+/// @cost   2 m n k flops; f32 is written twice; the host takes some microseconds
 [[nodiscard]] result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// out = silu(a gate^T) * (a up^T) where w holds gate and then up: what wide_matmul() with

@@ -295,6 +295,13 @@ TEST_CASE("cuda products of many rows") {
     args.add = true;
     CHECK(cuda::wide_matmul(args, nullptr).error().code == errc::unsupported);
     args.out_type = dtype::f32;
+    args.add = false;
+    fine(cuda::wide_matmul(args, nullptr));
+    matrix floats = sum;
+    ds.fetch(floats.bytes.data());
+    CHECK(cpu::testing::worst_error(floats, truth, 1) < 1e-4);
+    ds.send(sum.bytes.data());
+    args.add = true;
     const auto before = sum.doubles();
     for (std::size_t i = 0; i < truth.size(); ++i)
       truth[i] += before[i];

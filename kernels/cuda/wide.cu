@@ -574,7 +574,7 @@ result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
 
 bool takes_wide(const ordered_matmul_args& args) noexcept {
   constexpr std::int64_t most = std::int64_t{1} << 30U;
-  return args.type == dtype::bf16 && args.out_type == (args.add ? dtype::f32 : dtype::bf16) &&
+  return args.type == dtype::bf16 && (args.out_type == dtype::f32 || (args.out_type == dtype::bf16 && !args.add)) &&
          args.m >= 1 && args.m <= most && args.n >= 8 && args.n <= most && args.k >= 8 &&
          args.k <= most && args.n % 8 == 0 && args.k % 8 == 0 && args.lda >= args.k &&
          args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
@@ -584,8 +584,14 @@ bool takes_wide(const ordered_matmul_args& args) noexcept {
 result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_wide(args))
     return fail(errc::unsupported, "wide_matmul: takes bf16 in multiples of 8 and of 16 bytes");
-  return args.add ? launch_best<ending::add>(args, stream)
-                  : launch_best<ending::store>(args, stream);
+  if (args.out_type == dtype::bf16)
+    return launch_best<ending::store>(args, stream);
+  if (!args.add) {
+    const auto size = [](std::int64_t floats) { return static_cast<std::size_t>(floats * 4); };
+    cudaMemset2DAsync(args.out, size(args.ldo), 0, size(args.n), static_cast<std::size_t>(args.m),
+                      stream);
+  }
+  return launch_best<ending::add>(args, stream);
 }
 
 result<void> wide_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {

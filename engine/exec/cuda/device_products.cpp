@@ -65,7 +65,9 @@ kernels::cuda::matmul_args device_model::padded_args_of(const product& p, std::i
 result<void> device_model::multiply(const product& p, std::int64_t rows, stream_ref on) {
   if (!ordered_)
     return library_.run(padded_args_of(p, rows), on);
-  return kernels::cuda::ordered_matmul(kernels::cuda::plain(args_of(p, rows)), on);
+  const auto args = kernels::cuda::plain(args_of(p, rows));
+  return kernels::cuda::takes_wide(args) ? kernels::cuda::wide_matmul(args, on)
+                                         : kernels::cuda::ordered_matmul(args, on);
 }
 
 result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on) {
@@ -103,8 +105,13 @@ result<void> device_model::warm(std::int64_t rows, stream_ref on) {
 }
 
 std::string device_model::kernels_of(std::int64_t rows) const {
-  if (ordered_ || layers_.empty())
-    return "ordered";
+  if (layers_.empty())
+    return "none";
+  if (ordered_)
+    return kernels::cuda::takes_wide(
+               kernels::cuda::plain(args_of(products_of(layers_.front(), rows)[0], rows)))
+               ? "wide"
+               : "ordered";
   const std::vector<product> products = products_of(layers_.front(), rows);
   constexpr std::array<std::string_view, 5> names{"qkv", "o", "gate_up", "down", "lm_head"};
   std::string text;
