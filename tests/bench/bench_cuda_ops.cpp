@@ -327,30 +327,47 @@ void attention_of(op_bench& bench, std::uint32_t rows) {
   }
 }
 
-/// Attention of one prompt, in tiles of 64 rows and of 128; the bandwidth in the line is without
+/// Prompts of one step: so many of `rows` tokens each, behind `past` that are stored.
+struct prompt_load {
+  std::uint32_t prompts;
+  std::uint32_t past;
+  std::uint32_t rows;
+};
+
+/// Attention of prompts, in tiles of 64 rows and of 128; the bandwidth in the line is without
 /// meaning, so the rate of arithmetic is printed behind it.
-void prompt_of(op_bench& bench, std::uint32_t size) {
+void prompts_of(op_bench& bench, const prompt_load& load) {
+  const std::uint32_t rows = load.prompts * load.rows;
+  const std::uint32_t blocks = (load.past + load.rows) / block_size;
+  const std::int64_t stored = std::int64_t{load.prompts} * (load.past + load.rows);
   for (const std::int32_t tile_rows : {ops::prefill_tile_rows, ops::wide_tile_rows}) {
-    const input_limits limits{.rows = size,
-                              .sequences = 1,
-                              .table_entries = size / block_size,
+    const input_limits limits{.rows = rows,
+                              .sequences = load.prompts,
+                              .table_entries = load.prompts * blocks,
                               .group = heads / kv_heads,
                               .kv_heads = kv_heads,
                               .dim = dim,
                               .prefill_rows = tile_rows};
     auto inputs = must(host_inputs::make(limits));
-    std::vector<block_id> table;
-    for (std::uint32_t b = 0; b < size / block_size; ++b)
-      table.push_back(block_id{b});
-    inputs.add({.rows = static_cast<std::int32_t>(size)}, table);
-    for (std::uint32_t i = 0; i < size; ++i)
-      inputs.add_row({.position = static_cast<std::int32_t>(i)});
+    for (std::uint32_t prompt = 0; prompt < load.prompts; ++prompt) {
+      std::vector<block_id> table;
+      for (std::uint32_t b = 0; b < blocks; ++b)
+        table.push_back(block_id{prompt * blocks + b});
+      inputs.add({.row_begin = static_cast<std::int32_t>(prompt * load.rows),
+                  .rows = static_cast<std::int32_t>(load.rows),
+                  .first_position = static_cast<std::int32_t>(load.past)},
+                 table);
+      for (std::uint32_t i = 0; i < load.rows; ++i)
+        inputs.add_row({.position = static_cast<std::int32_t>(load.past + i),
+                        .sequence = static_cast<std::int32_t>(prompt)});
+    }
+    inputs.order_prompts();
     auto device = must(device_inputs::make(limits));
     must(device.send(inputs, bench.on()));
-    const auto k = random_buffer(std::int64_t{size} * kv_heads * dim);
-    const auto v = random_buffer(std::int64_t{size} * kv_heads * dim);
-    const auto q = random_buffer(std::int64_t{size} * heads * dim);
-    const auto out = random_buffer(std::int64_t{size} * heads * dim);
+    const auto k = random_buffer(stored * kv_heads * dim);
+    const auto v = random_buffer(stored * kv_heads * dim);
+    const auto q = random_buffer(std::int64_t{rows} * heads * dim);
+    const auto out = random_buffer(std::int64_t{rows} * heads * dim);
     must(wait(bench.on()));
     must(wait(stream_ref{nullptr}));
     auto batch = device.batch_of(inputs);
@@ -359,21 +376,21 @@ void prompt_of(op_bench& bench, std::uint32_t size) {
     batch.attention.heads = heads;
     batch.attention.cache = {.k = k.data(),
                              .v = v.data(),
-                             .blocks = size / block_size,
+                             .blocks = stored / block_size,
                              .block_size = block_size,
                              .kv_heads = kv_heads,
                              .dim = dim};
-    batch.attention.rows = size;
+    batch.attention.rows = rows;
     batch.attention.batch = batch.batch;
     batch.attention.scale = 1.0F / std::sqrt(static_cast<float>(dim));
     batch.attention.out = out.data();
     batch.attention.out_stride = heads * dim;
-    const double flops = 2.0 * size * size * heads * dim;
+    const double flops = 2.0 * rows * (2.0 * load.past + load.rows) * heads * dim;
     const double time =
-        bench.run(fmt::format("prompt, tiles of {}", tile_rows), size, 4, 0,
+        bench.run(fmt::format("prompts, tiles of {}", tile_rows), rows, 4, 0,
                   times(4, [&] { return ops::attention(batch.attention, bench.on()); }));
-    fmt::print("ops: {:5} rows in tiles of {}: {:.0f} TFLOP/s\n", size, tile_rows,
-               flops / time / 1e12);
+    fmt::print("ops: {:2} x {:4} rows behind {:4} in tiles of {:3}: {:.0f} TFLOP/s\n", load.prompts,
+               load.rows, load.past, tile_rows, flops / time / 1e12);
   }
 }
 
@@ -433,7 +450,9 @@ int main(int argc, char** argv) {
     attention_of(bench, static_cast<std::uint32_t>(rows));
     sampling_of(bench, static_cast<std::uint32_t>(rows));
   }
-  for (const std::uint32_t size : {2048U, 8192U})
-    prompt_of(bench, size);
+  for (const prompt_load& load :
+       {prompt_load{1, 0, 2048}, prompt_load{1, 0, 8192}, prompt_load{1, 6144, 2048},
+        prompt_load{16, 0, 512}, prompt_load{64, 0, 128}})
+    prompts_of(bench, load);
   return 0;
 }

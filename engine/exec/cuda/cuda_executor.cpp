@@ -170,6 +170,7 @@ void cuda_executor::gather_inputs(staged_step& staged) {
     else
       add_sequence(staged, row);
   }
+  staged.inputs.order_prompts();
 }
 
 result<void> cuda_executor::forward(staged_step& staged) {

@@ -106,11 +106,9 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
   const auto sequence = static_cast<std::int32_t>(sequences_++);
   const std::int32_t tile_rows = rows.rows * limits_.group;
   if (rows.rows > 1 && tile_rows > decode_tile_rows) {
-    // The last tiles see most and come first.
-    const std::int32_t tiles = (tile_rows + limits_.prefill_rows - 1) / limits_.prefill_rows;
-    for (std::int32_t tile = tiles - 1; tile >= 0; --tile)
-      at<attention_item>(layout.prefill)[prefill_items_++] = {
-          .sequence = sequence, .tile_begin = tile * limits_.prefill_rows};
+    for (std::int32_t begin = 0; begin < tile_rows; begin += limits_.prefill_rows)
+      at<attention_item>(layout.prefill)[prefill_items_++] = {.sequence = sequence,
+                                                              .tile_begin = begin};
     return;
   }
   const std::int32_t positions = rows.first_position + rows.rows;
@@ -129,6 +127,23 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
       decode[counts()[0]++] = item;
     partials_ += splits;
   }
+}
+
+void host_inputs::order_prompts() {
+  const input_layout layout{limits_};
+  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout.sequences);
+  // The position that an item's last row sees up to.
+  const auto end_of = [&](const attention_item& item) {
+    const kernels::cuda::sequence_rows& of = sequences[item.sequence];
+    const std::int32_t end =
+        std::min(item.tile_begin + limits_.prefill_rows, of.rows * limits_.group);
+    return of.first_position + (end - 1) / limits_.group;
+  };
+  const std::span items{at<attention_item>(layout.prefill), prefill_items_};
+  std::ranges::sort(items, [&](const attention_item& a, const attention_item& b) {
+    const std::int32_t end_a = end_of(a), end_b = end_of(b);
+    return end_a != end_b ? end_a > end_b : a.sequence < b.sequence;
+  });
 }
 
 void host_inputs::pick(const sampling_row& how) {

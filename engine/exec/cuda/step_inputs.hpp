@@ -32,6 +32,9 @@ public:
   /// Appends a sequence with its rows and block table, and the items of its attention.
   void add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks);
   void add_row(const kernels::cuda::batch_row& row) { batch()[rows_++] = row; }
+  /// Puts the items of prompts in the order in which they are to begin: those that see most first,
+  /// whatever sequence they are of.
+  void order_prompts();
   /// The row that was added last samples.
   void pick(const sampling_row& how);
   /// Rows of nothing up to `rows`, for graphs.
