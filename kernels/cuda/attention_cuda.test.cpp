@@ -105,6 +105,7 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
   const std::int64_t rows = static_cast<std::int64_t>(b.batch.size());
   const std::int64_t width = std::int64_t{b.heads} * b.dim;
   matrix out{b.type, rows, width, width + 8};
+  std::fill(out.bytes.begin(), out.bytes.end(), std::byte{0xFF});
   const mirror o{out}, batch{b.batch}, sequences{b.sequences}, tables{b.tables};
   const mirror prefill{by.prefill}, decode{by.decode}, join{by.join};
   const std::vector<std::int32_t> counts{static_cast<std::int32_t>(by.decode.size()),
@@ -141,6 +142,15 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
                         .out_stride = width + 8},
                        nullptr));
   o.fetch(out.bytes.data());
+  // Nothing is written between the rows.
+  const auto bytes_of = [&](std::int64_t elements) {
+    return static_cast<std::ptrdiff_t>(elements) * static_cast<std::ptrdiff_t>(size_of(b.type));
+  };
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const auto behind = out.bytes.begin() + bytes_of(row * out.stride + width);
+    CHECK(std::all_of(behind, behind + bytes_of(8),
+                      [](std::byte x) { return x == std::byte{0xFF}; }));
+  }
   return out;
 }
 
@@ -225,6 +235,29 @@ TEST_CASE("cuda attention of long prompts") {
     check_attention(
         {dtype::bf16, 8, 2, dim, 16, {{0, 700}, {1000, 90}, {511, 2}, {512, 33}}, {}, {}, {}},
         static_cast<std::uint64_t>(dim) + 31);
+}
+
+TEST_CASE("cuda attention of prompts around whole tiles") {
+  // Tiles of 112 positions and of 128 rows that end with a prompt, before its end and behind it.
+  const std::vector<paged_batch::member> edges{{0, 112},  {0, 111}, {0, 113},   {112, 112},
+                                               {96, 16},  {0, 128}, {1009, 31}, {0, 225},
+                                               {335, 65}, {0, 257}};
+  for (const std::int32_t group : {1, 4, 8})
+    for (const std::int32_t block_size : {16, 32, 64}) {
+      CAPTURE(group, block_size);
+      check_attention({dtype::bf16, 2 * group, 2, 128, block_size, edges, {}, {}, {}},
+                      static_cast<std::uint64_t>(group + block_size));
+    }
+}
+
+TEST_CASE("cuda attention of more prompts than blocks") {
+  // Each block of warpgroups takes several items, long ones and short ones.
+  splitmix64 random{78};
+  std::vector<paged_batch::member> many;
+  for (int i = 0; i < 120; ++i)
+    many.push_back({static_cast<std::int32_t>(i % 5 == 0 ? random.below(300) : 0),
+                    5 + static_cast<std::int32_t>(random.below(i % 9 == 0 ? 250 : 70))});
+  check_attention({dtype::bf16, 8, 2, 128, 16, many, {}, {}, {}}, 79);
 }
 
 TEST_CASE("cuda attention of more decodes than warps") {

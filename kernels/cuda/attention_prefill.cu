@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(threads, 2)
   constexpr std::uint32_t tile_bytes = tile * Dim * 2;
   let_next_begin();
   const item_view<Dim> view{args, args.prefill[blockIdx.x], static_cast<int>(blockIdx.y)};
-  wide_loader<Dim, threads, row_after_row<Dim>> loader{view};
+  wide_loader<Dim, threads> loader{view};
   const std::uint32_t tiles = shared_address(memory);
   const std::uint32_t q = tiles + 4 * tile_bytes;
   const int first_row = static_cast<int>(threadIdx.x) / 32 * warp_tile_rows;
@@ -204,9 +204,9 @@ result<void> launch(const attention_args& args, cudaStream_t stream) {
 } // namespace
 
 result<void> attention_prefill(const attention_args& args, stream_ref stream) {
-  if (args.q_stride % 8 != 0 || args.out_stride % 2 != 0 || !aligned(args.q, 0, 16))
-    return fail(errc::bad_shape, "attention: q must lie on multiples of 16 bytes where tiles have "
-                                 "128 rows");
+  if (!aligned(args.q, args.q_stride * 2, 16) || !aligned(args.out, args.out_stride * 2, 16))
+    return fail(errc::bad_shape, "attention: rows of q and out must lie on multiples of 16 bytes "
+                                 "where tiles have 128 rows");
   if (args.cache.dim == 64)
     return launch<64>(args, stream);
   return shortcuts_taken().warpgroups ? attention_warpgroups(args, stream)

@@ -2,32 +2,15 @@
 
 #include "kernels/cuda/attention_tiles.cuh"
 
-/// How the kernels for prompts bring Q, K and V to shared memory.
+/// How the kernel for prompts by mma.sync brings Q, K and V to shared memory.
 namespace troupe::kernels::cuda {
 
 /// Positions whose blocks the lanes of a warp know.
 inline constexpr int window = 32 * group_positions;
 
-/// Tiles whose rows lie one after the other, for mma.sync.
-template <int Dim>
-struct row_after_row {
-  __device__ static std::uint32_t at(std::uint32_t base, int, int row, int chunk) {
-    return chunk_at<Dim>(base, row, chunk);
-  }
-};
-
-/// Tiles in panels of 64 columns, rows of 128 bytes in each, for wgmma's swizzle of 128 bytes.
-struct panels {
-  __device__ static std::uint32_t at(std::uint32_t base, int rows, int row, int chunk) {
-    return base + static_cast<std::uint32_t>((chunk / 8 * rows + row) * 128 +
-                                             ((chunk % 8 ^ (row & 7)) * 16));
-  }
-};
-
 /// Brings tiles one after the other, from position 0 on. The blocks of the window behind this one
 /// are asked for a window ahead.
-/// `Place` tells where a chunk of 16 bytes of a tile lies.
-template <int Dim, int Threads, class Place>
+template <int Dim, int Threads>
 struct wide_loader {
   static constexpr int chunks = Dim / 8;
 
@@ -68,10 +51,8 @@ struct wide_loader {
         const int row = c / chunks;
         const int size = first + row < stored ? 16 : 0;
         const int element = size == 0 ? 0 : c * 8;
-        copy_async(Place::at(k, tile, g * group_positions + row, c % chunks), from_k + element,
-                   size);
-        copy_async(Place::at(v, tile, g * group_positions + row, c % chunks), from_v + element,
-                   size);
+        copy_async(chunk_at<Dim>(k, g * group_positions + row, c % chunks), from_k + element, size);
+        copy_async(chunk_at<Dim>(v, g * group_positions + row, c % chunks), from_v + element, size);
       }
     }
   }
@@ -84,7 +65,7 @@ struct wide_loader {
       const int row = c / chunks;
       const bool live = view.live(row);
       const std::int64_t place = live ? view.place(row, view.args.q_stride) + c % chunks * 8 : 0;
-      copy_async(Place::at(to, wide_tile_rows, row, c % chunks), from + place, live ? 16 : 0);
+      copy_async(chunk_at<Dim>(to, row, c % chunks), from + place, live ? 16 : 0);
     }
   }
 };

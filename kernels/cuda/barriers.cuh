@@ -64,4 +64,16 @@ __device__ __forceinline__ void meet_cluster() {
                    : "memory");
 }
 
+/// Waits at a barrier of the block until `Threads` of its threads have come; 0 is __syncthreads().
+template <int Threads>
+__device__ __forceinline__ void meet(int number) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "n"(Threads) : "memory");
+}
+
+/// Counts as having come there, and goes on.
+template <int Threads>
+__device__ __forceinline__ void pass(int number) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(number), "n"(Threads) : "memory");
+}
+
 } // namespace troupe::kernels::cuda

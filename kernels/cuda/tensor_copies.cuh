@@ -6,11 +6,62 @@
 #include <cuda_runtime.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
-/// Copies of boxes of a matrix to shared memory, which the memory unit makes by itself (TMA).
+/// Copies of boxes of an array to shared memory, which the memory unit makes by itself (TMA).
 namespace troupe::kernels::cuda {
+
+/// An array of elements of two bytes whose boxes are copied, its innermost dimension first.
+template <std::size_t Rank>
+struct boxed_array {
+  /// On a multiple of 16 bytes.
+  const void* data;
+  std::array<cuuint64_t, Rank> sizes;
+  /// Bytes from one to the next in each dimension but the innermost, multiples of 16.
+  std::array<cuuint64_t, Rank - 1> strides;
+  /// The innermost dimension has 64: rows of 128 bytes, swizzled by 128 bytes.
+  std::array<cuuint32_t, Rank> box;
+};
+
+using tensor_encoder = decltype(&cuTensorMapEncodeTiled);
+
+/// The driver's function that describes arrays; nullptr where it has none.
+[[nodiscard]] inline tensor_encoder find_tensor_encoder() {
+  static const auto encode = []() -> tensor_encoder {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult status{};
+    // By the runtime, for nothing of ours is linked to the driver.
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault,
+                                         &status) != cudaSuccess ||
+        status != cudaDriverEntryPointSuccess)
+      return nullptr;
+    return reinterpret_cast<tensor_encoder>(found);
+  }();
+  return encode;
+}
+
+/// Describes an array to the memory unit. What lies outside of it is copied as zeros.
+/// @errors internal: the driver is too old or refuses it
+/// @cost   half a microsecond of the host
+template <std::size_t Rank>
+[[nodiscard]] result<CUtensorMap> describe_array(const boxed_array<Rank>& of,
+                                                 CUtensorMapDataType type) {
+  const tensor_encoder encode = find_tensor_encoder();
+  if (encode == nullptr)
+    return fail(errc::internal, "the driver has no cuTensorMapEncodeTiled");
+  std::array<cuuint32_t, Rank> every{};
+  every.fill(1);
+  CUtensorMap made{};
+  const CUresult done =
+      encode(&made, type, Rank, const_cast<void*>(of.data), of.sizes.data(), of.strides.data(),
+             of.box.data(), every.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (done != CUDA_SUCCESS)
+    return fail(errc::internal, "cuTensorMapEncodeTiled: " + std::to_string(done));
+  return made;
+}
 
 /// A matrix whose boxes are copied: rows of elements of two bytes.
 struct boxed_matrix {
@@ -19,40 +70,19 @@ struct boxed_matrix {
   std::int64_t columns;
   /// From one row to the next, in elements; its bytes are a multiple of 16, as is the address.
   std::int64_t stride;
-  /// Rows of a box, at most 256. Its columns are 64: rows of 128 bytes, swizzled by 128 bytes.
+  /// Rows of a box, at most 256. Its columns are 64.
   int box_rows;
 };
 
-/// Describes a matrix to the memory unit. What lies outside of it is copied as zeros.
-/// @errors internal: the driver is too old or refuses it
+/// describe_array() of a matrix.
 [[nodiscard]] inline result<CUtensorMap> describe_boxes(const boxed_matrix& of,
                                                         CUtensorMapDataType type) {
-  using encoder = decltype(&cuTensorMapEncodeTiled);
-  static const auto encode = []() -> encoder {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult status{};
-    // By the runtime, for nothing of ours is linked to the driver.
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault,
-                                         &status) != cudaSuccess ||
-        status != cudaDriverEntryPointSuccess)
-      return nullptr;
-    return reinterpret_cast<encoder>(found);
-  }();
-  if (encode == nullptr)
-    return fail(errc::internal, "the driver has no cuTensorMapEncodeTiled");
-  const std::array<cuuint64_t, 2> sizes{static_cast<cuuint64_t>(of.columns),
-                                        static_cast<cuuint64_t>(of.rows)};
-  const std::array<cuuint64_t, 1> strides{static_cast<cuuint64_t>(of.stride) * 2};
-  const std::array<cuuint32_t, 2> box{64, static_cast<cuuint32_t>(of.box_rows)};
-  const std::array<cuuint32_t, 2> every{1, 1};
-  CUtensorMap made{};
-  const CUresult done =
-      encode(&made, type, 2, const_cast<void*>(of.data), sizes.data(), strides.data(), box.data(),
-             every.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (done != CUDA_SUCCESS)
-    return fail(errc::internal, "cuTensorMapEncodeTiled: " + std::to_string(done));
-  return made;
+  return describe_array<2>(
+      {.data = of.data,
+       .sizes = {static_cast<cuuint64_t>(of.columns), static_cast<cuuint64_t>(of.rows)},
+       .strides = {static_cast<cuuint64_t>(of.stride) * 2},
+       .box = {64, static_cast<cuuint32_t>(of.box_rows)}},
+      type);
 }
 
 __device__ __forceinline__ void fetch_description(const CUtensorMap& map) {

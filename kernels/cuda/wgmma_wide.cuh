@@ -21,6 +21,7 @@ namespace troupe::kernels::cuda {
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define TROUPE_NAMES_48                                                                            \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define TROUPE_HALF_48 "%48, %49, %50, %51, %52, %53, %54, %55"
 #define TROUPE_NAMES_64                                                                            \
   "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define TROUPE_NAMES_80                                                                            \
@@ -42,8 +43,8 @@ namespace troupe::kernels::cuda {
   else                                                                                             \
     TROUPE_WGMMA(columns, "f16.f16", names, a_at, b_at, add_at, __VA_ARGS__)
 
-/// d = a b^T or, with `add`, d += a b^T for a 64 x 16 and b Columns x 16 of T, both as
-/// wgmma_rows() has them.
+/// d = a b^T or, with `add`, d += a b^T for a 64 x 16 and b Columns x 16 of T, both rows in panels
+/// as panel_operand() has them.
 template <class T, int Columns>
 __device__ __forceinline__ void wgmma_wide(float (&d)[Columns / 2], std::uint64_t a,
                                            std::uint64_t b, int add) {
@@ -54,6 +55,11 @@ __device__ __forceinline__ void wgmma_wide(float (&d)[Columns / 2], std::uint64_
   } else if constexpr (Columns == 96) {
     TROUPE_WGMMA_TYPES("96", TROUPE_NAMES_0 ", " TROUPE_NAMES_16 ", " TROUPE_NAMES_32, "48", "49",
                        "50", TROUPE_HELD(0), TROUPE_HELD(16), TROUPE_HELD(32));
+  } else if constexpr (Columns == 112) {
+    TROUPE_WGMMA_TYPES("112",
+                       TROUPE_NAMES_0 ", " TROUPE_NAMES_16 ", " TROUPE_NAMES_32 ", " TROUPE_HALF_48,
+                       "56", "57", "58", TROUPE_HELD(0), TROUPE_HELD(16), TROUPE_HELD(32),
+                       TROUPE_HELD_4(48), TROUPE_HELD_4(52));
   } else if constexpr (Columns == 128) {
     TROUPE_WGMMA_TYPES(
         "128", TROUPE_NAMES_0 ", " TROUPE_NAMES_16 ", " TROUPE_NAMES_32 ", " TROUPE_NAMES_48, "64",
@@ -91,6 +97,7 @@ __device__ __forceinline__ void wgmma_wide(float (&d)[Columns / 2], std::uint64_
 #undef TROUPE_NAMES_16
 #undef TROUPE_NAMES_32
 #undef TROUPE_NAMES_48
+#undef TROUPE_HALF_48
 #undef TROUPE_NAMES_64
 #undef TROUPE_NAMES_80
 #undef TROUPE_NAMES_96
