@@ -347,9 +347,7 @@ struct thread_rows {
       const int first = (n + i / 2) * 4 + 2 * (i % 2);
       w[i] = pack_bf16(acc[first] * by[i % 2], acc[first + 1] * by[i % 2]);
     }
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
-                 "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
-                 : "memory");
+    store_matrices(to, w);
   }
 };
 
@@ -503,11 +501,7 @@ struct multiplier {
     for (int i = 0; i < 8; ++i) {
       const int row = i * 2 + lane / 16;
       const std::int64_t place = __shfl_sync(0xFFFFFFFFU, own_place, row);
-      uint4 x;
-      asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-                   : "r"(chunk_at<dim>(gathered, row, lane % 16))
-                   : "memory");
+      const uint4 x = load_vector(chunk_at<dim>(gathered, row, lane % 16));
       if (place >= 0)
         *reinterpret_cast<uint4*>(out + place + lane % 16 * 8) = x;
     }

@@ -32,6 +32,24 @@ __device__ __forceinline__ void load_transposed(std::uint32_t (&r)[4], std::uint
                : "memory");
 }
 
+/// Stores four matrices of 8 x 8 elements of 16 bits; lane i gives the address of row i % 8 of
+/// matrix i / 8.
+__device__ __forceinline__ void store_matrices(std::uint32_t address, const std::uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+
+/// 16 bytes of shared memory.
+__device__ __forceinline__ uint4 load_vector(std::uint32_t address) {
+  uint4 x;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "r"(address)
+               : "memory");
+  return x;
+}
+
 /// Starts a copy of 16 bytes to shared memory; the bytes from `size` on become zeros.
 __device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, int size) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"

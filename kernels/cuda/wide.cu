@@ -194,21 +194,6 @@ __device__ __forceinline__ float gated_fast(float gate, float up) {
   return __fdividef(gate, 1.0F + __expf(-gate)) * up;
 }
 
-/// Stores four matrices of 8 x 8 elements of 16 bits; lane i gives the address of row i % 8 of
-/// matrix i / 8.
-__device__ __forceinline__ void store_matrices(std::uint32_t address, const std::uint32_t (&r)[4]) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
-               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
-               : "memory");
-}
-__device__ __forceinline__ uint4 load_vector(std::uint32_t address) {
-  uint4 x;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-               : "r"(address)
-               : "memory");
-  return x;
-}
 __device__ __forceinline__ void store_floats(std::uint32_t address, float x, float y) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
 }
@@ -574,7 +559,8 @@ result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
 
 bool takes_wide(const ordered_matmul_args& args) noexcept {
   constexpr std::int64_t most = std::int64_t{1} << 30U;
-  return args.type == dtype::bf16 && (args.out_type == dtype::f32 || (args.out_type == dtype::bf16 && !args.add)) &&
+  return args.type == dtype::bf16 &&
+         (args.out_type == dtype::f32 || (args.out_type == dtype::bf16 && !args.add)) &&
          args.m >= 1 && args.m <= most && args.n >= 8 && args.n <= most && args.k >= 8 &&
          args.k <= most && args.n % 8 == 0 && args.k % 8 == 0 && args.lda >= args.k &&
          args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
