@@ -108,8 +108,8 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
   std::fill(out.bytes.begin(), out.bytes.end(), std::byte{0xFF});
   const mirror o{out}, batch{b.batch}, sequences{b.sequences}, tables{b.tables};
   const mirror prefill{by.prefill}, decode{by.decode}, join{by.join};
-  const std::vector<std::int32_t> counts{static_cast<std::int32_t>(by.decode.size()),
-                                         static_cast<std::int32_t>(by.join.size())};
+  std::vector<std::int32_t> counts{static_cast<std::int32_t>(by.decode.size()),
+                                   static_cast<std::int32_t>(by.join.size()), 0};
   const mirror c{counts};
   const mirror partials{static_cast<std::size_t>(by.partials + 1) *
                         static_cast<std::size_t>(b.kv_heads * cuda::partial_floats(b.dim)) * 4};
@@ -137,6 +137,7 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
                         .decode_items_max = static_cast<std::int64_t>(by.decode.size()),
                         .join_items_max = static_cast<std::int64_t>(by.join.size()),
                         .partials = partials.as<float>(),
+                        .taken = c.as<std::int32_t>() + 2,
                         .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
                         .out = o.as<void>(),
                         .out_stride = width + 8},

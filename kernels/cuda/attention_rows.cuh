@@ -10,6 +10,9 @@ namespace troupe::kernels::cuda {
 /// Attention by items on the tensor cores, for attends_by_items().
 [[nodiscard]] result<void> attention_by_items(const attention_args& args, stream_ref stream);
 
+/// Its decode items, and the joins.
+[[nodiscard]] result<void> attention_decode(const attention_args& args, stream_ref stream);
+
 /// The prefill items of 128 rows, for speed: not the bits of attention_by_items().
 [[nodiscard]] result<void> attention_prefill(const attention_args& args, stream_ref stream);
 

@@ -57,4 +57,17 @@ __device__ __forceinline__ std::uint32_t chunk_at(std::uint32_t base, int positi
   return base + static_cast<std::uint32_t>(position * Dim * 2 + ((chunk ^ (position & 7)) * 16));
 }
 
+template <int Dim>
+struct tile_chunks {
+  static __device__ __forceinline__ std::uint32_t at(std::uint32_t base, int position, int chunk) {
+    return chunk_at<Dim>(base, position, chunk);
+  }
+  /// From a place in the first 16 positions and two chunks to that 16 `group` positions and two
+  /// `pair` chunks further; the base is a multiple of 128.
+  static __device__ __forceinline__ std::uint32_t beside(std::uint32_t place, int group, int pair) {
+    return (place ^ static_cast<std::uint32_t>(pair % 4 * 32)) +
+           static_cast<std::uint32_t>(group * (16 * Dim * 2) + pair / 4 * 128);
+  }
+};
+
 } // namespace troupe::kernels::cuda

@@ -241,6 +241,8 @@ struct attention_args {
   std::int64_t join_items_max = 0;
   /// [partials, kv_heads, partial_floats(dim)].
   float* partials = nullptr;
+  /// Counts decode items as they are taken: zero before, and zero again behind.
+  std::int32_t* taken = nullptr;
   /// Usually 1 / sqrt(dim).
   float scale = 0;
   /// [rows, heads dim] in cache.type.

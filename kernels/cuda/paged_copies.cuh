@@ -12,23 +12,25 @@ namespace troupe::kernels::cuda {
 inline constexpr int page_positions = 16;
 /// A page of heads of 128 elements in shared memory is two groups of eight positions; each is a
 /// panel of 64 columns and then the other, rows of 128 bytes, swizzled by 128 bytes. It lies on a
-/// multiple of 1,024 bytes.
+/// multiple of 1,024 bytes. Heads of 64 have one panel, and half of these bytes.
 inline constexpr std::uint32_t page_bytes = 4096;
 /// From eight positions to the next eight, and from a panel to the other.
 inline constexpr std::uint32_t page_group_bytes = 2048;
 inline constexpr std::uint32_t page_panel_bytes = 1024;
 
-/// Describes K or V of a cache with heads of 128 elements of bf16 to the memory unit.
+/// Describes K or V of a cache with heads of 64 or 128 elements of bf16 to the memory unit.
 /// @param  data  on a multiple of 16 bytes
 /// @errors internal: the driver is too old or refuses it
 [[nodiscard]] inline result<CUtensorMap> describe_pages(const kv_cache& cache, const void* data) {
   // Columns of a panel, positions of a group, panels, groups.
   const auto groups =
       static_cast<cuuint64_t>(cache.blocks * cache.kv_heads * (cache.block_size / 8));
+  const auto panels = static_cast<cuuint32_t>(cache.dim / 64);
+  const cuuint64_t row_bytes = panels * 128;
   return describe_array<4>({.data = data,
-                            .sizes = {64, 8, 2, groups},
-                            .strides = {256, 128, page_group_bytes},
-                            .box = {64, 8, 2, page_positions / 8}},
+                            .sizes = {64, 8, panels, groups},
+                            .strides = {row_bytes, 128, 8 * row_bytes},
+                            .box = {64, 8, panels, page_positions / 8}},
                            CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
 }
 

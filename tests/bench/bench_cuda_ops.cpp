@@ -267,6 +267,7 @@ host_inputs decode_inputs(const input_limits& limits, std::uint32_t rows, std::u
                     .sequence = static_cast<std::int32_t>(i),
                     .slot = static_cast<std::int32_t>(slot)});
   }
+  inputs.deal_decodes();
   return inputs;
 }
 

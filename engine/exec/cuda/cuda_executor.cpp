@@ -171,6 +171,7 @@ void cuda_executor::gather_inputs(staged_step& staged) {
       add_sequence(staged, row);
   }
   staged.inputs.order_prompts();
+  staged.inputs.deal_decodes();
 }
 
 result<void> cuda_executor::forward(staged_step& staged) {

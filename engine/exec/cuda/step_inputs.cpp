@@ -17,6 +17,16 @@ using kernels::cuda::split_positions;
 /// the same bits.
 constexpr std::uint64_t most_partials = 2048;
 
+/// What the work of a step is divided by: a warp reads no faster than an SM's share of the
+/// bandwidth, so a sequence that would take a good part of the whole step must be split. All others
+/// are walked whole, for partial results are written and read again.
+constexpr std::int64_t multiprocessors = 132;
+
+/// Whether attention takes a sequence by the larger tiles.
+bool is_prompt(const kernels::cuda::sequence_rows& rows, std::int32_t group) {
+  return rows.rows > 1 && rows.rows * group > decode_tile_rows;
+}
+
 constexpr std::uint64_t tiles_of(std::uint64_t rows, std::int32_t tile_rows) {
   const auto each = static_cast<std::uint64_t>(tile_rows);
   return (rows + each - 1) / each;
@@ -70,6 +80,7 @@ std::uint64_t partial_bytes(const input_limits& limits) {
 result<host_inputs> host_inputs::make(const input_limits& limits) {
   host_inputs made;
   made.limits_ = limits;
+  made.order_.reserve(limits.sequences);
   auto memory = pinned_buffer::make(input_layout{limits}.end, "inputs of steps");
   if (!memory)
     return fail(memory.error());
@@ -89,7 +100,8 @@ void host_inputs::clear() noexcept {
   partials_ = 0;
   table_entries_ = 0;
   any_random_ = any_bounded_ = any_logprobs_ = false;
-  counts()[0] = counts()[1] = 0;
+  // Decode items, joins, and decode items that are taken on the device.
+  counts()[0] = counts()[1] = counts()[2] = 0;
 }
 
 void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks) {
@@ -105,27 +117,52 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
   table_entries_ += blocks.size();
   const auto sequence = static_cast<std::int32_t>(sequences_++);
   const std::int32_t tile_rows = rows.rows * limits_.group;
-  if (rows.rows > 1 && tile_rows > decode_tile_rows) {
-    for (std::int32_t begin = 0; begin < tile_rows; begin += limits_.prefill_rows)
-      at<attention_item>(layout.prefill)[prefill_items_++] = {.sequence = sequence,
-                                                              .tile_begin = begin};
+  if (!is_prompt(rows, limits_.group))
     return;
-  }
-  const std::int32_t positions = rows.first_position + rows.rows;
-  const std::int32_t splits = (positions + split_positions - 1) / split_positions;
-  for (std::int32_t begin = 0; begin < tile_rows; begin += decode_tile_rows) {
-    attention_item item{.sequence = sequence, .tile_begin = begin};
-    auto* const decode = at<attention_item>(layout.decode);
-    if (splits == 1 || partials_ + splits > static_cast<std::int32_t>(most_partials)) {
-      decode[counts()[0]++] = item;
-      continue;
+  for (std::int32_t begin = 0; begin < tile_rows; begin += limits_.prefill_rows)
+    at<attention_item>(layout.prefill)[prefill_items_++] = {.sequence = sequence,
+                                                            .tile_begin = begin};
+}
+
+void host_inputs::deal_decodes() {
+  const input_layout layout{limits_};
+  const std::span sequences{at<kernels::cuda::sequence_rows>(layout.sequences), sequences_};
+  const auto end_of = [&](std::int32_t i) {
+    const auto& of = sequences[static_cast<std::size_t>(i)];
+    return of.first_position + of.rows;
+  };
+  const auto tiles_of_rows = [&](std::int32_t i) {
+    const auto& of = sequences[static_cast<std::size_t>(i)];
+    return (of.rows * limits_.group + decode_tile_rows - 1) / decode_tile_rows;
+  };
+  order_.clear();
+  std::int64_t positions = 0;
+  for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequences_); ++i)
+    if (!is_prompt(sequences[static_cast<std::size_t>(i)], limits_.group)) {
+      order_.push_back(i);
+      positions += std::int64_t{tiles_of_rows(i)} * end_of(i);
     }
-    item.split = splits;
-    item.partial = partials_;
-    at<attention_item>(layout.join)[counts()[1]++] = item;
-    for (item.split = 0; item.split < splits; ++item.split, ++item.partial)
-      decode[counts()[0]++] = item;
-    partials_ += splits;
+  std::ranges::sort(order_, [&](std::int32_t a, std::int32_t b) {
+    return end_of(a) != end_of(b) ? end_of(a) > end_of(b) : a < b;
+  });
+  const std::int64_t share = positions * limits_.kv_heads / multiprocessors;
+  auto* const decode = at<attention_item>(layout.decode);
+  for (const std::int32_t sequence : order_) {
+    const std::int32_t splits = (end_of(sequence) + split_positions - 1) / split_positions;
+    for (std::int32_t tile = 0; tile < tiles_of_rows(sequence); ++tile) {
+      attention_item item{.sequence = sequence, .tile_begin = tile * decode_tile_rows};
+      if (splits == 1 || end_of(sequence) <= share * 3 / 4 ||
+          partials_ + splits > static_cast<std::int32_t>(most_partials)) {
+        decode[counts()[0]++] = item;
+        continue;
+      }
+      item.split = splits;
+      item.partial = partials_;
+      at<attention_item>(layout.join)[counts()[1]++] = item;
+      for (item.split = 0; item.split < splits; ++item.split, ++item.partial)
+        decode[counts()[0]++] = item;
+      partials_ += splits;
+    }
   }
 }
 
@@ -226,6 +263,7 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   attention.decode_count = at(layout.counts, words);
   attention.join = at(layout.join, items);
   attention.join_count = attention.decode_count + 1;
+  attention.taken = memory_.as<std::int32_t>() + 2;
   attention.decode_items_max = sent.counts()[0];
   attention.join_items_max = sent.counts()[1];
   attention.partials = partials_.as<float>();

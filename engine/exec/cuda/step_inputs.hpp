@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace troupe::engine::cuda {
 
@@ -29,12 +30,14 @@ public:
   [[nodiscard]] static result<host_inputs> make(const input_limits& limits);
 
   void clear() noexcept;
-  /// Appends a sequence with its rows and block table, and the items of its attention.
+  /// Appends a sequence with its rows and block table, and the items of a prompt's attention.
   void add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks);
   void add_row(const kernels::cuda::batch_row& row) { batch()[rows_++] = row; }
   /// Puts the items of prompts in the order in which they are to begin: those that see most first,
   /// whatever sequence they are of.
   void order_prompts();
+  /// Makes the items of all other attention, the longest first: once all sequences are there.
+  void deal_decodes();
   /// The row that was added last samples.
   void pick(const sampling_row& how);
   /// Rows of nothing up to `rows`, for graphs.
@@ -67,6 +70,8 @@ private:
   std::uint32_t prefill_items_ = 0;
   std::int32_t partials_ = 0;
   std::uint64_t table_entries_ = 0;
+  /// Sequences in the order of their items.
+  std::vector<std::int32_t> order_;
   bool any_random_ = false;
   bool any_bounded_ = false;
   bool any_logprobs_ = false;

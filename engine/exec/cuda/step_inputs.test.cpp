@@ -48,3 +48,52 @@ TEST_CASE("items of prompts that see most come first") {
     CHECK(items[i].tile_begin == order[i].second * tile_rows);
   }
 }
+
+TEST_CASE("decodes are walked whole unless one is much of the step") {
+  const input_limits limits{
+      .rows = 64, .sequences = 64, .table_entries = 4096, .group = 4, .kv_heads = 8, .dim = 128};
+  auto inputs = host_inputs::make(limits);
+  auto device = device_inputs::make(limits);
+  REQUIRE(inputs);
+  REQUIRE(device);
+  const auto deal = [&](const std::vector<std::int32_t>& lengths) {
+    inputs->clear();
+    for (const std::int32_t length : lengths) {
+      inputs->add({static_cast<std::int32_t>(inputs->rows()), 1, length - 1, 0},
+                  std::vector<block_id>(static_cast<std::size_t>(length + 15) / 16));
+      inputs->add_row({.position = length - 1});
+    }
+    inputs->deal_decodes();
+    REQUIRE(device->send(*inputs, nullptr));
+    const auto attention = device->batch_of(*inputs).attention;
+    std::vector<kernels::cuda::attention_item> items(
+        static_cast<std::size_t>(attention.decode_items_max));
+    REQUIRE(download(items.data(), attention.decode, items.size() * sizeof(items[0]), nullptr));
+    REQUIRE(wait(stream_ref{nullptr}));
+    return items;
+  };
+  // An SM's share is 1,945 positions; the longest come first.
+  std::vector<std::int32_t> many(32, 1000);
+  many[5] = 1100;
+  many[7] = 1000 - 1;
+  auto items = deal(many);
+  CHECK(inputs->joins() == 0);
+  REQUIRE(items.size() == 32);
+  CHECK(items.front().sequence == 5);
+  CHECK(items[1].sequence == 0);
+  CHECK(items.back().sequence == 7);
+  for (const auto& item : items)
+    CHECK(item.split == -1);
+  // One long sequence is split, and the short ones behind it are not.
+  items = deal({200, 3000, 256});
+  CHECK(inputs->joins() == 1);
+  REQUIRE(items.size() == 14);
+  for (std::int32_t i = 0; i < 12; ++i) {
+    CHECK(items[static_cast<std::size_t>(i)].sequence == 1);
+    CHECK(items[static_cast<std::size_t>(i)].split == i);
+    CHECK(items[static_cast<std::size_t>(i)].partial == i);
+  }
+  CHECK(items[12].sequence == 2);
+  CHECK(items[12].split == -1);
+  CHECK(items[13].sequence == 0);
+}

@@ -1,0 +1,443 @@
+// Attention of few rows a sequence, by items of 16 rows. A block has four pairs of warps, an SM one
+// block. In each pair a warp brings K and V, page by page through the memory unit, into a ring of
+// tiles in shared memory that runs on over the borders of splits and items; the other multiplies.
+// Pairs take the items one by one, each the next that nobody has. The arithmetic of a row is that
+// of attention_warps.cuh, whichever way the host cuts its items.
+// Roofline: K and V are read once, at 0.97 of the bandwidth where items walk all their splits and
+// there are some for each SM. A split that is left for join_kernel() costs a partial result.
+#include "kernels/cuda/attention_rows.cuh"
+#include "kernels/cuda/attention_warps.cuh"
+#include "kernels/cuda/barriers.cuh"
+#include "kernels/cuda/paged_copies.cuh"
+
+#include <algorithm>
+
+namespace troupe::kernels::cuda {
+
+namespace {
+
+constexpr int pairs = 4;
+constexpr int multiprocessors = 132;
+
+/// The shared memory of a pair: tiles of K and V in turns, and behind those of all pairs barriers
+/// and numbers of items.
+template <int Dim>
+struct ring_shape {
+  static constexpr int slots = 3 * 128 / Dim;
+  /// Items that the first warp has begun and the second has not; each takes two slots at least.
+  static constexpr int posts = 4;
+  static_assert(posts > slots / 2);
+  static constexpr std::uint32_t page = group_positions * Dim * 2;
+  static constexpr std::uint32_t slot = tile * Dim * 2;
+  static constexpr std::uint32_t data = slots * slot;
+  static constexpr std::uint32_t control = (2 * slots + posts) * 8 + posts * 4;
+  /// With what it takes to begin on a multiple of 1,024.
+  static constexpr std::uint32_t block = pairs * (data + control) + 1024;
+};
+
+/// Where the chunks of a tile lie that was copied page by page.
+template <int Dim>
+struct paged_chunks {
+  static __device__ __forceinline__ std::uint32_t at(std::uint32_t base, int position, int chunk) {
+    return base + static_cast<std::uint32_t>(position / 8 * (8 * Dim * 2) + chunk / 8 * 1024 +
+                                             position % 8 * 128 + ((chunk ^ position) & 7) * 16);
+  }
+  /// From a place in the first 16 positions and two chunks to that 16 `group` positions and two
+  /// `pair` chunks further.
+  static __device__ __forceinline__ std::uint32_t beside(std::uint32_t place, int group, int pair) {
+    return (place ^ static_cast<std::uint32_t>(pair % 4 * 32)) +
+           static_cast<std::uint32_t>(group * (16 * Dim * 2) + pair / 4 * 1024);
+  }
+};
+
+/// One warp's place in the ring of its pair.
+template <int Dim>
+class ring {
+public:
+  using shape = ring_shape<Dim>;
+
+  __device__ ring(std::uint32_t begin, int pair)
+      : data_{begin + pair * shape::data}, control_{begin + pairs * shape::data +
+                                                    pair * shape::control} {}
+
+  __device__ void init() const {
+    for (int i = 0; i < 2 * shape::slots + shape::posts; ++i)
+      init_barrier(control_ + i * 8, 1);
+  }
+
+  __device__ std::uint32_t tile() const { return data_ + slot_ * shape::slot; }
+  /// Where the tile's copies arrive.
+  __device__ std::uint32_t full() const { return control_ + slot_ * 8; }
+  __device__ void await_full() const { await(full(), parity_); }
+  __device__ void await_empty() const { await(empty(), parity_ ^ 1); }
+  __device__ void give_back() const { arrive(empty()); }
+  __device__ void next_tile() {
+    if (++slot_ == shape::slots) {
+      slot_ = 0;
+      parity_ ^= 1;
+    }
+  }
+
+  /// Tells the other warp of the item that comes next; -1 ends it.
+  __device__ void post(int work, int lane) {
+    if (lane == 0) {
+      asm volatile("st.shared.b32 [%0], %1;" ::"r"(number()), "r"(work) : "memory");
+      arrive(posted());
+    }
+    next_post();
+  }
+  __device__ int take_post() {
+    await(posted(), post_parity_);
+    int work;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(work) : "r"(number()) : "memory");
+    next_post();
+    return work;
+  }
+
+private:
+  __device__ std::uint32_t empty() const { return control_ + (shape::slots + slot_) * 8; }
+  __device__ std::uint32_t posted() const { return control_ + (2 * shape::slots + post_) * 8; }
+  __device__ std::uint32_t number() const {
+    return control_ + (2 * shape::slots + shape::posts) * 8 + post_ * 4;
+  }
+  __device__ void next_post() {
+    if (++post_ == shape::posts) {
+      post_ = 0;
+      post_parity_ ^= 1;
+    }
+  }
+
+  std::uint32_t data_;
+  std::uint32_t control_;
+  int slot_ = 0;
+  std::uint32_t parity_ = 0;
+  int post_ = 0;
+  std::uint32_t post_parity_ = 0;
+};
+
+/// An item of one KV head, and the positions that it covers.
+template <int Dim>
+struct decode_work {
+  attention_item item;
+  item_view<Dim> view;
+  int first;
+  int end;
+
+  __device__ decode_work(const attention_args& args, int work)
+      : item{args.decode[work / args.cache.kv_heads]}, view{args, item, work % args.cache.kv_heads},
+        first{max(item.split, 0) * split_positions} {
+    const int seen = view.position(decode_tile_rows - 1) + 1;
+    end = item.split < 0 ? seen : min(first + split_positions, seen);
+  }
+};
+
+/// The warp that brings K and V.
+template <int Dim>
+struct bringer {
+  const attention_args& args;
+  const CUtensorMap& k;
+  const CUtensorMap& v;
+  ring<Dim> to;
+  int lane;
+
+  /// The block of the 16 positions that are this lane's of the 512 from `start` on.
+  __device__ int lane_block(const item_view<Dim>& view, int start) const {
+    const int at = start + lane * group_positions;
+    return at < view.stored()
+               ? args.block_tables[view.sequence.table_begin + at / args.cache.block_size]
+               : 0;
+  }
+
+  /// Pages without a stored position are left out.
+  __device__ void bring(const CUtensorMap& map, int page_begin, int pages) {
+    to.await_empty();
+    if (lane == 0)
+      arrive_expecting(to.full(), pages * ring_shape<Dim>::page);
+    if (lane < pages)
+      copy_page(map, page_begin, to.tile() + lane * ring_shape<Dim>::page, to.full());
+    to.next_tile();
+  }
+
+  __device__ void walk(int number) {
+    const decode_work<Dim> work{args, number};
+    int block = lane_block(work.view, work.first);
+    // What is above comes with the step; k and v come from the kernel before this one.
+    wait_for_before();
+    for (int start = work.first; start < work.end; start += tile) {
+      const int group = (start - work.first) / group_positions % 32;
+      if (group == 0 && start > work.first)
+        block = lane_block(work.view, start);
+      const int mine = __shfl_sync(0xFFFFFFFFU, block, (group + lane) % 32);
+      const int page_begin =
+          (mine * args.cache.kv_heads + work.view.kv_head) * args.cache.block_size +
+          (start + lane * group_positions) % args.cache.block_size;
+      const int pages = min(tile / group_positions,
+                            (work.view.stored() - start + group_positions - 1) / group_positions);
+      bring(k, page_begin, pages);
+      bring(v, page_begin, pages);
+    }
+  }
+
+  /// Walks item after item; which is next is counted in args.taken, for pairs differ in speed.
+  __device__ void run(int number, int all_pairs, int all) {
+    while (number < all) {
+      to.post(number, lane);
+      walk(number);
+      int taken = 0;
+      if (lane == 0) {
+        taken = atomicAdd(args.taken, 1);
+        // As many are counted as there are items: whoever counts the last leaves a zero.
+        if (taken == all - 1)
+          *args.taken = 0;
+      }
+      number = all_pairs + __shfl_sync(0xFFFFFFFFU, taken, 0);
+    }
+    to.post(-1, lane);
+  }
+};
+
+/// The result of the splits so far.
+template <int Dim>
+struct split_total {
+  float acc[Dim / 8][4];
+  row_total at[2];
+
+  template <class Rows>
+  __device__ void begin(const Rows& part) {
+#pragma unroll
+    for (int i = 0; i < Dim / 8 * 4; ++i)
+      acc[i / 4][i % 4] = part.acc[i / 4][i % 4];
+    at[0] = part.at[0];
+    at[1] = part.at[1];
+  }
+  template <class Rows>
+  __device__ void join(const Rows& part) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const join_scales scales = join_totals(at[h], part.at[h]);
+#pragma unroll
+      for (int i = 0; i < Dim / 8 * 2; ++i) {
+        float& x = acc[i / 2][2 * h + i % 2];
+        x = joined(x, part.acc[i / 2][2 * h + i % 2], scales);
+      }
+    }
+  }
+  template <class Rows>
+  __device__ void put(Rows& rows) const {
+#pragma unroll
+    for (int i = 0; i < Dim / 8 * 4; ++i)
+      rows.acc[i / 4][i % 4] = acc[i / 4][i % 4];
+    rows.at[0] = at[0];
+    rows.at[1] = at[1];
+  }
+};
+
+/// The warp that multiplies.
+template <class T, int Dim>
+struct multiplier {
+  using rows_type = warp_rows<T, Dim, paged_chunks<Dim>>;
+
+  const attention_args& args;
+  ring<Dim> from;
+  int lane;
+
+  __device__ void give_back() {
+    __syncwarp();
+    if (lane == 0)
+      from.give_back();
+    from.next_tile();
+  }
+
+  /// Makes zeros of a tile from a position on, for what a block held before may be a NaN.
+  __device__ void clear(int position) const {
+    constexpr int chunks = Dim / 8;
+    for (int c = position * chunks + lane; c < tile * chunks; c += 32)
+      asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(
+                       paged_chunks<Dim>::at(from.tile(), c / chunks, c % chunks)),
+                   "r"(0)
+                   : "memory");
+    // The memory unit writes there next.
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncwarp();
+  }
+
+  __device__ void walk_split(rows_type& rows, const item_view<Dim>& view, int first, int end) {
+    const float scale_log2 = args.scale * 1.44269504F;
+    const bool upper = view.rows - view.tile_begin > decode_tile_rows / 2;
+    rows.reset();
+    for (int start = first; start < end; start += tile) {
+      float s[8][4];
+      from.await_full();
+      rows.score(s, from.tile());
+      give_back();
+      // Scores of positions behind the last stored one are masked, whatever K has there.
+      rows.soften(s, start, scale_log2, upper);
+      from.await_full();
+      if (start + tile > view.stored())
+        clear(view.stored() - start);
+      rows.weigh(s, from.tile());
+      give_back();
+    }
+    rows.end_split();
+  }
+
+  __device__ void walk(int number) {
+    const decode_work<Dim> work{args, number};
+    wait_for_before();
+    rows_type rows;
+    rows.load(work.view, 0);
+    split_total<Dim> total;
+#pragma unroll 1
+    for (int first = work.first; first < work.end; first += split_positions) {
+      walk_split(rows, work.view, first, min(first + split_positions, work.end));
+      if (first == work.first)
+        total.begin(rows);
+      else
+        total.join(rows);
+    }
+    total.put(rows);
+    if (work.item.split < 0)
+      rows.store(work.view, 0);
+    else
+      rows.store_partial(work.view,
+                         args.partials + (std::int64_t{work.item.partial} * args.cache.kv_heads +
+                                          work.view.kv_head) *
+                                             partial_size<Dim>);
+  }
+
+  __device__ void run() {
+    for (int number = from.take_post(); number >= 0; number = from.take_post())
+      walk(number);
+  }
+};
+
+template <class T, int Dim>
+__global__ void __launch_bounds__(64 * pairs)
+    decode_kernel(const __grid_constant__ attention_args args,
+                  const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  let_next_begin();
+  const int all = *args.decode_count * args.cache.kv_heads;
+  // One block that waits is enough to keep the order; the others would only be in the way.
+  if (static_cast<int>(blockIdx.x) >= all) {
+    if (blockIdx.x == 0)
+      wait_for_before();
+    return;
+  }
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int pair = warp % pairs;
+  const ring<Dim> mine{(shared_address(memory) + 1023) / 1024 * 1024, pair};
+  if (warp < pairs && lane == 0) {
+    mine.init();
+    show_barriers();
+  } else if (lane == 0) {
+    fetch_description(k);
+    fetch_description(v);
+  }
+  __syncthreads();
+  if (warp < pairs) {
+    multiplier<T, Dim>{args, mine, lane}.run();
+  } else {
+    // Few items go to as many SMs.
+    const int blocks = static_cast<int>(gridDim.x);
+    bringer<Dim>{args, k, v, mine, lane}.run(pair * blocks + static_cast<int>(blockIdx.x),
+                                             pairs * blocks, all);
+  }
+}
+
+/// The result of one row, as far as four of its columns go.
+struct part_of_row {
+  row_total at;
+  float acc[4];
+
+  __device__ void join(const part_of_row& next) {
+    const join_scales scales = join_totals(at, next.at);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      acc[i] = joined(acc[i], next.acc[i], scales);
+  }
+};
+
+/// Joins partial results, `step` floats apart, in their order.
+/// @param  place  of the first column in a partial result
+template <int Dim>
+__device__ part_of_row join_parts_of(const float* parts, std::int64_t step, int count, int place) {
+  /// Parts that are under way together.
+  constexpr int ahead = 8;
+  part_of_row total{};
+  for (int begin = 0; begin < count; begin += ahead) {
+    part_of_row next[ahead];
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      const float* const from = parts + min(begin + i, count - 1) * step;
+      const float4 x = *reinterpret_cast<const float4*>(from + place);
+      const float* const row = from + decode_tile_rows * Dim + place / Dim;
+      next[i] = {{row[0], row[decode_tile_rows]}, {x.x, x.y, x.z, x.w}};
+    }
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      if (begin + i == 0)
+        total = next[i];
+      else if (begin + i < count)
+        total.join(next[i]);
+    }
+  }
+  return total;
+}
+
+/// Joins the splits of one tile and KV head; a thread has four columns of a row.
+template <class T, int Dim>
+__global__ void __launch_bounds__(128) join_kernel(const __grid_constant__ attention_args args) {
+  let_next_begin();
+  wait_for_before();
+  if (static_cast<int>(blockIdx.x) >= *args.join_count)
+    return;
+  const attention_item item = args.join[blockIdx.x];
+  const item_view<Dim> view{args, item, static_cast<int>(blockIdx.y)};
+  const std::int64_t step = args.cache.kv_heads * partial_size<Dim>;
+  const float* const parts = args.partials + item.partial * step + view.kv_head * partial_size<Dim>;
+  const int live = min(decode_tile_rows, view.rows - view.tile_begin);
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < live * Dim; i += 128 * 4) {
+    const part_of_row total = join_parts_of<Dim>(parts, step, item.split, i);
+    auto* const out = reinterpret_cast<std::uint32_t*>(
+        static_cast<T*>(args.out) + view.place(i / Dim, args.out_stride) + i % Dim);
+    out[0] = halves<T>::pack(total.acc[0] / total.at.sum, total.acc[1] / total.at.sum);
+    out[1] = halves<T>::pack(total.acc[2] / total.at.sum, total.acc[3] / total.at.sum);
+  }
+}
+
+template <class T, int Dim>
+result<void> launch(const attention_args& args, cudaStream_t stream) {
+  if (args.decode_items_max > 0) {
+    const auto k = describe_pages(args.cache, args.cache.k);
+    if (!k)
+      return fail(k.error());
+    const auto v = describe_pages(args.cache, args.cache.v);
+    if (!v)
+      return fail(v.error());
+    constexpr std::uint32_t bytes = ring_shape<Dim>::block;
+    cudaFuncSetAttribute(decode_kernel<T, Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(bytes));
+    const std::int64_t blocks =
+        std::min<std::int64_t>(args.decode_items_max * args.cache.kv_heads, multiprocessors);
+    launch_early(decode_kernel<T, Dim>,
+                 {dim3(static_cast<unsigned>(blocks)), 64 * pairs, bytes, stream}, args, *k, *v);
+  }
+  if (args.join_items_max > 0)
+    launch_early(join_kernel<T, Dim>,
+                 {dim3(static_cast<unsigned>(args.join_items_max),
+                       static_cast<unsigned>(args.cache.kv_heads)),
+                  128, 0, stream},
+                 args);
+  return launched("attention");
+}
+
+} // namespace
+
+result<void> attention_decode(const attention_args& args, stream_ref stream) {
+  return args.cache.dim == 64 ? launch<__nv_bfloat16, 64>(args, stream)
+                              : launch<__nv_bfloat16, 128>(args, stream);
+}
+
+} // namespace troupe::kernels::cuda

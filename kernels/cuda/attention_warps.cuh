@@ -1,0 +1,239 @@
+#pragma once
+
+#include "kernels/cuda/attention_tiles.cuh"
+
+#include <cmath>
+#include <cstdint>
+
+/// The arithmetic of 16 rows of attention in a warp: within a split an online softmax over tiles of
+/// 64 positions, between splits join_totals() in the order of splits.
+namespace troupe::kernels::cuda {
+
+/// What 16-bit elements need of the tensor cores.
+template <class T>
+struct halves;
+template <>
+struct halves<__nv_bfloat16> {
+  static __device__ __forceinline__ void multiply(float (&d)[4], const std::uint32_t (&a)[4],
+                                                  std::uint32_t b0, std::uint32_t b1) {
+    mma_bf16(d, a, b0, b1);
+  }
+  static __device__ __forceinline__ std::uint32_t pack(float low, float high) {
+    return pack_bf16(low, high);
+  }
+};
+
+/// How two running results are joined: new value = left * old + right * part.
+struct join_scales {
+  float left;
+  float right;
+};
+
+/// Joins `part` to `total`. A part of masked positions only changes nothing.
+__device__ __forceinline__ join_scales join_totals(row_total& total, const row_total& part) {
+  if (part.most == -INFINITY && part.sum == 0)
+    return {1, 0};
+  const float most = fmaxf(total.most, part.most);
+  const join_scales scales{fast_exp2(total.most - most), fast_exp2(part.most - most)};
+  total.sum = __fmaf_rn(total.sum, scales.left, __fmul_rn(part.sum, scales.right));
+  total.most = most;
+  return scales;
+}
+
+__device__ __forceinline__ float joined(float left, float right, const join_scales& scales) {
+  return __fmaf_rn(left, scales.left, __fmul_rn(right, scales.right));
+}
+
+/// Floats of one partial result of one KV head.
+template <int Dim>
+inline constexpr std::int64_t partial_size = partial_floats(Dim);
+
+/// What a warp holds of its 16 rows; a thread has parts of rows lane / 4 and lane / 4 + 8. `Places`
+/// tells where the chunks of a tile of K or V lie in shared memory.
+template <class T, int Dim, class Places>
+struct warp_rows {
+  std::uint32_t q[Dim / 16][4];
+  float acc[Dim / 8][4];
+  row_total at[2];
+  int position[2];
+
+  __device__ void load(const item_view<Dim>& view, int first_row) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const auto* const from = static_cast<const T*>(view.args.q);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = first_row + lane / 4 + 8 * h;
+      position[h] = view.position(row);
+      const bool live = view.live(row);
+      const auto* const head = from + (live ? view.place(row, view.args.q_stride) : 0);
+#pragma unroll
+      for (int k = 0; k < Dim / 16; ++k) {
+        const auto* const pair = head + k * 16 + lane % 4 * 2;
+        q[k][h] = live ? *reinterpret_cast<const std::uint32_t*>(pair) : 0;
+        q[k][h + 2] = live ? *reinterpret_cast<const std::uint32_t*>(pair + 8) : 0;
+      }
+    }
+  }
+
+  __device__ void reset() {
+#pragma unroll
+    for (int i = 0; i < Dim / 8 * 4; ++i)
+      acc[i / 4][i % 4] = 0;
+    at[0] = at[1] = {-INFINITY, 0};
+  }
+
+  /// s = q k^T for the 64 positions of a tile.
+  __device__ void score(float (&s)[8][4], std::uint32_t k) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < 8 * 4; ++i)
+      s[i / 4][i % 4] = 0;
+    const std::uint32_t mine = Places::at(k, lane / 16 * 8 + lane % 8, lane / 8 % 2);
+#pragma unroll
+    for (int d = 0; d < Dim / 16; ++d)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        std::uint32_t b[4];
+        load_matrices(b, Places::beside(mine, j, d));
+        halves<T>::multiply(s[2 * j], q[d], b[0], b[1]);
+        halves<T>::multiply(s[2 * j + 1], q[d], b[2], b[3]);
+      }
+  }
+
+  /// Turns scores into probabilities of the running softmax and rescales what is there. Rows 8 to
+  /// 15 are left as they are unless `upper`.
+  __device__ void soften(float (&s)[8][4], int start, float scale_log2, bool upper = true) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (h == 1 && !upper) {
+#pragma unroll
+        for (int i = 0; i < 16; ++i)
+          s[i / 2][2 + i % 2] = 0;
+        break;
+      }
+      if (start + tile - 1 > position[h]) {
+#pragma unroll
+        for (int i = 0; i < 16; ++i)
+          if (start + i / 2 * 8 + lane % 4 * 2 + i % 2 > position[h])
+            s[i / 2][2 * h + i % 2] = -INFINITY;
+      }
+      float greatest = -INFINITY;
+#pragma unroll
+      for (int i = 0; i < 16; ++i)
+        greatest = fmaxf(greatest, s[i / 2][2 * h + i % 2]);
+      greatest = fmaxf(greatest, __shfl_xor_sync(0xFFFFFFFFU, greatest, 1));
+      greatest = fmaxf(greatest, __shfl_xor_sync(0xFFFFFFFFU, greatest, 2));
+      const float most = fmaxf(at[h].most, greatest * scale_log2);
+      const float shift = most == -INFINITY ? 0.0F : most;
+      const float rescale = fast_exp2(at[h].most - shift);
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        float& x = s[i / 2][2 * h + i % 2];
+        x = fast_exp2(fmaf(x, scale_log2, -shift));
+        sum += x;
+      }
+      at[h].sum = fmaf(at[h].sum, rescale, sum);
+      at[h].most = most;
+#pragma unroll
+      for (int i = 0; i < Dim / 8 * 2; ++i)
+        acc[i / 2][2 * h + i % 2] *= rescale;
+    }
+  }
+
+  /// acc += p v.
+  __device__ void weigh(const float (&p)[8][4], std::uint32_t v) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const std::uint32_t mine = Places::at(v, lane / 8 % 2 * 8 + lane % 8, lane / 16);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const std::uint32_t a[4] = {halves<T>::pack(p[2 * j][0], p[2 * j][1]),
+                                  halves<T>::pack(p[2 * j][2], p[2 * j][3]),
+                                  halves<T>::pack(p[2 * j + 1][0], p[2 * j + 1][1]),
+                                  halves<T>::pack(p[2 * j + 1][2], p[2 * j + 1][3])};
+#pragma unroll
+      for (int n = 0; n < Dim / 16; ++n) {
+        std::uint32_t b[4];
+        load_transposed(b, Places::beside(mine, j, n));
+        halves<T>::multiply(acc[2 * n], a, b[0], b[1]);
+        halves<T>::multiply(acc[2 * n + 1], a, b[2], b[3]);
+      }
+    }
+  }
+
+  /// Makes the sums of a row whole: until then each thread has its own columns' part.
+  __device__ void end_split() {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      at[h].sum += __shfl_xor_sync(0xFFFFFFFFU, at[h].sum, 1);
+      at[h].sum += __shfl_xor_sync(0xFFFFFFFFU, at[h].sum, 2);
+    }
+  }
+
+  /// Floats that the total of a thread takes in shared memory, 32 threads apart.
+  static constexpr int total_floats = Dim / 8 * 4 + 4;
+
+  __device__ void put_total(float* total) const {
+#pragma unroll
+    for (int i = 0; i < Dim / 8 * 4; ++i)
+      total[i * 32] = acc[i / 4][i % 4];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      total[(Dim / 8 * 4 + h) * 32] = at[h].most;
+      total[(Dim / 8 * 4 + 2 + h) * 32] = at[h].sum;
+    }
+  }
+
+  /// Makes this the total with this split joined to it.
+  __device__ void join_to(const float* total) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      row_total sum{total[(Dim / 8 * 4 + h) * 32], total[(Dim / 8 * 4 + 2 + h) * 32]};
+      const join_scales scales = join_totals(sum, at[h]);
+      at[h] = sum;
+#pragma unroll
+      for (int i = 0; i < Dim / 8 * 2; ++i) {
+        const int part = i / 2 * 4 + 2 * h + i % 2;
+        acc[i / 2][2 * h + i % 2] = joined(total[part * 32], acc[i / 2][2 * h + i % 2], scales);
+      }
+    }
+  }
+
+  __device__ void store(const item_view<Dim>& view, int first_row) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    auto* const out = static_cast<T*>(view.args.out);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = first_row + lane / 4 + 8 * h;
+      if (!view.live(row))
+        continue;
+      auto* const to = out + view.place(row, view.args.out_stride) + lane % 4 * 2;
+#pragma unroll
+      for (int n = 0; n < Dim / 8; ++n)
+        *reinterpret_cast<std::uint32_t*>(to + n * 8) =
+            halves<T>::pack(acc[n][2 * h] / at[h].sum, acc[n][2 * h + 1] / at[h].sum);
+    }
+  }
+
+  /// Leaves the split's result for join_kernel().
+  __device__ void store_partial(const item_view<Dim>& view, float* partial) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = lane / 4 + 8 * h;
+      if (!view.live(row))
+        continue;
+#pragma unroll
+      for (int n = 0; n < Dim / 8; ++n)
+        *reinterpret_cast<float2*>(partial + row * Dim + n * 8 + lane % 4 * 2) =
+            make_float2(acc[n][2 * h], acc[n][2 * h + 1]);
+      if (lane % 4 == 0) {
+        partial[decode_tile_rows * Dim + row] = at[h].most;
+        partial[decode_tile_rows * (Dim + 1) + row] = at[h].sum;
+      }
+    }
+  }
+};
+
+} // namespace troupe::kernels::cuda
