@@ -100,8 +100,6 @@ __global__ void __launch_bounds__(threads) attention_rows_kernel(attention_args 
 
 result<void> check(const attention_args& args) {
   const kv_cache& cache = args.cache;
-  if (auto good = check_type(cache.type, "attention"); !good)
-    return good;
   if (cache.dim <= 0 || cache.dim > max_head_dim)
     return fail(errc::unsupported, "attention: a head dimension of " + std::to_string(cache.dim) +
                                        " is not from 1 to 512");

@@ -216,26 +216,28 @@ void check_attention(paged_batch b, std::uint64_t seed) {
 } // namespace
 
 TEST_CASE("cuda attention on the tensor cores") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   const std::vector<paged_batch::member> mixed{{0, 1},   {0, 70},   {255, 1}, {256, 1}, {700, 1},
                                                {300, 3}, {510, 40}, {63, 2},  {0, 300}};
   for (const std::int32_t dim : {64, 128})
     for (const std::int32_t group : {1, 2, 4, 7, 20}) {
       CAPTURE(dim, group);
-      check_attention({dtype::bf16, 2 * group, 2, dim, group == 4 ? 32 : 16, mixed, {}, {}, {}},
+      check_attention({type, 2 * group, 2, dim, group == 4 ? 32 : 16, mixed, {}, {}, {}},
                       static_cast<std::uint64_t>(dim + group));
     }
 }
 
 TEST_CASE("cuda attention of long decodes") {
-  check_attention({dtype::bf16, 8, 2, 128, 16, {{4095, 1}, {2047, 1}, {3000, 2}}, {}, {}, {}}, 5);
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  check_attention({type, 8, 2, 128, 16, {{4095, 1}, {2047, 1}, {3000, 2}}, {}, {}, {}}, 5);
 }
 
 TEST_CASE("cuda attention of long prompts") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   // Block tables are read 512 positions at a time.
   for (const std::int32_t dim : {64, 128})
-    check_attention(
-        {dtype::bf16, 8, 2, dim, 16, {{0, 700}, {1000, 90}, {511, 2}, {512, 33}}, {}, {}, {}},
-        static_cast<std::uint64_t>(dim) + 31);
+    check_attention({type, 8, 2, dim, 16, {{0, 700}, {1000, 90}, {511, 2}, {512, 33}}, {}, {}, {}},
+                    static_cast<std::uint64_t>(dim) + 31);
 }
 
 TEST_CASE("cuda attention of prompts around whole tiles") {
@@ -262,6 +264,7 @@ TEST_CASE("cuda attention of more prompts than blocks") {
 }
 
 TEST_CASE("cuda attention of more decodes than warps") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   // Each warp walks several items, of all lengths, one ahead of the other.
   splitmix64 random{77};
   std::vector<paged_batch::member> many;
@@ -269,8 +272,7 @@ TEST_CASE("cuda attention of more decodes than warps") {
     many.push_back(
         {static_cast<std::int32_t>(random.below(i % 7 == 0 ? 900 : 300)), 1 + i % 5 / 4});
   for (const std::int32_t dim : {64, 128})
-    check_attention({dtype::bf16, 4, 2, dim, 16, many, {}, {}, {}},
-                    static_cast<std::uint64_t>(dim));
+    check_attention({type, 4, 2, dim, 16, many, {}, {}, {}}, static_cast<std::uint64_t>(dim));
 }
 
 TEST_CASE("cuda attention by rows") {

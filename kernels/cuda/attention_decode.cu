@@ -402,8 +402,8 @@ __global__ void __launch_bounds__(128) join_kernel(const __grid_constant__ atten
     const part_of_row total = join_parts_of<Dim>(parts, step, item.split, i);
     auto* const out = reinterpret_cast<std::uint32_t*>(
         static_cast<T*>(args.out) + view.place(i / Dim, args.out_stride) + i % Dim);
-    out[0] = halves<T>::pack(total.acc[0] / total.at.sum, total.acc[1] / total.at.sum);
-    out[1] = halves<T>::pack(total.acc[2] / total.at.sum, total.acc[3] / total.at.sum);
+    out[0] = pack_pair<T>(total.acc[0] / total.at.sum, total.acc[1] / total.at.sum);
+    out[1] = pack_pair<T>(total.acc[2] / total.at.sum, total.acc[3] / total.at.sum);
   }
 }
 
@@ -436,8 +436,10 @@ result<void> launch(const attention_args& args, cudaStream_t stream) {
 } // namespace
 
 result<void> attention_decode(const attention_args& args, stream_ref stream) {
-  return args.cache.dim == 64 ? launch<__nv_bfloat16, 64>(args, stream)
-                              : launch<__nv_bfloat16, 128>(args, stream);
+  return with_16_bits(args.cache.type, [&](auto element) {
+    using T = decltype(element);
+    return args.cache.dim == 64 ? launch<T, 64>(args, stream) : launch<T, 128>(args, stream);
+  });
 }
 
 } // namespace troupe::kernels::cuda

@@ -12,7 +12,7 @@ namespace {
 constexpr int threads = 128;
 
 /// Brings tiles of K and V.
-template <int Dim>
+template <class T, int Dim>
 struct tile_loader {
   static constexpr int chunks = Dim / 8;
   static constexpr std::uint32_t tile_bytes = tile * Dim * 2;
@@ -44,7 +44,7 @@ struct tile_loader {
       const std::int64_t block =
           __shfl_sync(0xFFFFFFFFU, lane_block, first % split_positions / group_positions);
       const auto* const from =
-          static_cast<const __nv_bfloat16*>(cached) +
+          static_cast<const T*>(cached) +
           ((block * cache.kv_heads + view.kv_head) * cache.block_size + first % cache.block_size) *
               Dim;
 #pragma unroll
@@ -64,13 +64,14 @@ struct tile_loader {
   }
 };
 
-template <int Dim>
-using prompt_rows = warp_rows<__nv_bfloat16, Dim, tile_chunks<Dim>>;
+template <class T, int Dim>
+using prompt_rows = warp_rows<T, Dim, tile_chunks<Dim>>;
 
 /// Walks the tiles of one split and leaves its result in `rows`.
 /// @pre    loader.begin_split(first)
-template <int Dim>
-__device__ void walk_split(prompt_rows<Dim>& rows, tile_loader<Dim>& loader, int first, int end) {
+template <class T, int Dim>
+__device__ void walk_split(prompt_rows<T, Dim>& rows, tile_loader<T, Dim>& loader, int first,
+                           int end) {
   const float scale_log2 = loader.view.args.scale * 1.44269504F;
   rows.reset();
   loader.bring(0, first);
@@ -94,10 +95,11 @@ __device__ void walk_split(prompt_rows<Dim>& rows, tile_loader<Dim>& loader, int
 
 /// Walks all splits up to position `last`, joining each to the total, and stores the rows.
 /// @pre    loader.begin_split(0)
-template <int Dim>
-__device__ void walk_all(prompt_rows<Dim>& rows, tile_loader<Dim>& loader, int last, float* total) {
+template <class T, int Dim>
+__device__ void walk_all(prompt_rows<T, Dim>& rows, tile_loader<T, Dim>& loader, int last,
+                         float* total) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  total += warp * prompt_rows<Dim>::total_floats * 32 + static_cast<int>(threadIdx.x) % 32;
+  total += warp * prompt_rows<T, Dim>::total_floats * 32 + static_cast<int>(threadIdx.x) % 32;
   for (int first = 0; first <= last; first += split_positions) {
     if (first > 0)
       loader.begin_split(first);
@@ -112,30 +114,31 @@ __device__ void walk_all(prompt_rows<Dim>& rows, tile_loader<Dim>& loader, int l
 
 template <int Dim>
 inline constexpr int tiles_bytes = 4 * tile* Dim * 2;
-template <int Dim>
-inline constexpr int shared_bytes = tiles_bytes<Dim> + threads* prompt_rows<Dim>::total_floats * 4;
+template <class T, int Dim>
+inline constexpr int shared_bytes =
+    tiles_bytes<Dim> + threads* prompt_rows<T, Dim>::total_floats * 4;
 
-template <int Dim>
+template <class T, int Dim>
 __global__ void __launch_bounds__(threads)
     prefill_kernel(const __grid_constant__ attention_args args) {
   extern __shared__ __align__(128) unsigned char memory[];
   let_next_begin();
   const item_view<Dim> view{args, args.prefill[blockIdx.x], static_cast<int>(blockIdx.y)};
-  tile_loader<Dim> loader{view, shared_address(memory)};
+  tile_loader<T, Dim> loader{view, shared_address(memory)};
   loader.begin_split(0);
   wait_for_before();
-  prompt_rows<Dim> rows;
+  prompt_rows<T, Dim> rows;
   rows.load(view, static_cast<int>(threadIdx.x) / 32 * decode_tile_rows);
   walk_all(rows, loader, view.position(prefill_tile_rows - 1),
            reinterpret_cast<float*>(memory + tiles_bytes<Dim>));
 }
 
-template <int Dim>
+template <class T, int Dim>
 result<void> launch_prefill(const attention_args& args, cudaStream_t stream) {
-  constexpr int bytes = shared_bytes<Dim>;
-  cudaFuncSetAttribute(prefill_kernel<Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  constexpr int bytes = shared_bytes<T, Dim>;
+  cudaFuncSetAttribute(prefill_kernel<T, Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   launch_early(
-      prefill_kernel<Dim>,
+      prefill_kernel<T, Dim>,
       {dim3(static_cast<unsigned>(args.prefill_items), static_cast<unsigned>(args.cache.kv_heads)),
        threads, bytes, stream},
       args);
@@ -147,15 +150,18 @@ result<void> prefill(const attention_args& args, cudaStream_t stream) {
     return {};
   if (args.prefill_rows == wide_tile_rows)
     return attention_prefill(args, stream);
-  return args.cache.dim == 64 ? launch_prefill<64>(args, stream)
-                              : launch_prefill<128>(args, stream);
+  return with_16_bits(args.cache.type, [&](auto element) {
+    using T = decltype(element);
+    return args.cache.dim == 64 ? launch_prefill<T, 64>(args, stream)
+                                : launch_prefill<T, 128>(args, stream);
+  });
 }
 
 } // namespace
 
 result<void> attention_by_items(const attention_args& args, stream_ref stream) {
   if (args.q_stride % 2 != 0 || args.out_stride % 2 != 0)
-    return fail(errc::bad_shape, "attention: the strides of bf16 rows must be even");
+    return fail(errc::bad_shape, "attention: the strides of rows of 16 bits must be even");
   if (auto done = prefill(args, stream); !done)
     return done;
   return attention_decode(args, stream);

@@ -17,7 +17,7 @@ constexpr int threads = 128;
 constexpr int warp_tile_rows = wide_tile_rows / (threads / 32);
 /// What a warp holds of its 32 rows, in two tiles of 16; a thread has parts of rows lane / 4 and
 /// lane / 4 + 8 of each.
-template <int Dim>
+template <class T, int Dim>
 struct wide_rows {
   float acc[2][Dim / 8][4];
   row_total at[2][2];
@@ -54,8 +54,8 @@ struct wide_rows {
         load_matrices(b, chunk_at<Dim>(k, row, d * 2 + lane / 8 % 2));
 #pragma unroll
         for (int t = 0; t < 2; ++t) {
-          mma_bf16(s[t][2 * j], a[t], b[0], b[1]);
-          mma_bf16(s[t][2 * j + 1], a[t], b[2], b[3]);
+          mma<T>(s[t][2 * j], a[t], b[0], b[1]);
+          mma<T>(s[t][2 * j + 1], a[t], b[2], b[3]);
         }
       }
     }
@@ -109,7 +109,8 @@ struct wide_rows {
       for (int t = 0; t < 2; ++t)
 #pragma unroll
         for (int i = 0; i < 4; ++i)
-          a[t][i] = pack_bf16(p[t][2 * j + i / 2][i % 2 * 2], p[t][2 * j + i / 2][i % 2 * 2 + 1]);
+          a[t][i] =
+              pack_pair<T>(p[t][2 * j + i / 2][i % 2 * 2], p[t][2 * j + i / 2][i % 2 * 2 + 1]);
 #pragma unroll
       for (int n = 0; n < Dim / 16; ++n) {
         std::uint32_t b[4];
@@ -117,8 +118,8 @@ struct wide_rows {
         load_transposed(b, chunk_at<Dim>(v, row, n * 2 + lane / 16));
 #pragma unroll
         for (int t = 0; t < 2; ++t) {
-          mma_bf16(acc[t][2 * n], a[t], b[0], b[1]);
-          mma_bf16(acc[t][2 * n + 1], a[t], b[2], b[3]);
+          mma<T>(acc[t][2 * n], a[t], b[0], b[1]);
+          mma<T>(acc[t][2 * n + 1], a[t], b[2], b[3]);
         }
       }
     }
@@ -126,7 +127,7 @@ struct wide_rows {
 
   __device__ void store(const item_view<Dim>& view, int first_row) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    auto* const out = static_cast<__nv_bfloat16*>(view.args.out);
+    auto* const out = static_cast<T*>(view.args.out);
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
       const int t = r / 2, h = r % 2;
@@ -141,12 +142,12 @@ struct wide_rows {
 #pragma unroll
       for (int n = 0; n < Dim / 8; ++n)
         *reinterpret_cast<std::uint32_t*>(to + n * 8) =
-            pack_bf16(acc[t][n][2 * h] * share, acc[t][n][2 * h + 1] * share);
+            pack_pair<T>(acc[t][n][2 * h] * share, acc[t][n][2 * h + 1] * share);
     }
   }
 };
 
-template <int Dim>
+template <class T, int Dim>
 __global__ void __launch_bounds__(threads, 2)
     attention_prefill_kernel(const __grid_constant__ attention_args args) {
   extern __shared__ __align__(128) unsigned char memory[];
@@ -161,7 +162,7 @@ __global__ void __launch_bounds__(threads, 2)
   const int masked_from = view.position(0) - tile + 1;
   const int end = view.position(wide_tile_rows - 1) + 1;
   const float scale_log2 = args.scale * 1.44269504F;
-  wide_rows<Dim> rows;
+  wide_rows<T, Dim> rows;
   rows.begin();
   wait_for_before();
   loader.bring_queries(q);
@@ -188,13 +189,13 @@ __global__ void __launch_bounds__(threads, 2)
   rows.store(view, first_row);
 }
 
-template <int Dim>
+template <class T, int Dim>
 result<void> launch(const attention_args& args, cudaStream_t stream) {
   constexpr int bytes = (4 * tile + wide_tile_rows) * Dim * 2;
-  cudaFuncSetAttribute(attention_prefill_kernel<Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       bytes);
+  cudaFuncSetAttribute(attention_prefill_kernel<T, Dim>,
+                       cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   launch_early(
-      attention_prefill_kernel<Dim>,
+      attention_prefill_kernel<T, Dim>,
       {dim3(static_cast<unsigned>(args.prefill_items), static_cast<unsigned>(args.cache.kv_heads)),
        threads, bytes, stream},
       args);
@@ -207,10 +208,12 @@ result<void> attention_prefill(const attention_args& args, stream_ref stream) {
   if (!aligned(args.q, args.q_stride * 2, 16) || !aligned(args.out, args.out_stride * 2, 16))
     return fail(errc::bad_shape, "attention: rows of q and out must lie on multiples of 16 bytes "
                                  "where tiles have 128 rows");
-  if (args.cache.dim == 64)
-    return launch<64>(args, stream);
-  return shortcuts_taken().warpgroups ? attention_warpgroups(args, stream)
-                                      : launch<128>(args, stream);
+  if (args.cache.dim == 128 && args.cache.type == dtype::bf16 && shortcuts_taken().warpgroups)
+    return attention_warpgroups(args, stream);
+  return with_16_bits(args.cache.type, [&](auto element) {
+    using T = decltype(element);
+    return args.cache.dim == 64 ? launch<T, 64>(args, stream) : launch<T, 128>(args, stream);
+  });
 }
 
 } // namespace troupe::kernels::cuda

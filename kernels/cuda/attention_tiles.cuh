@@ -18,8 +18,7 @@ struct row_total {
 };
 
 __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&both);
+  return pack_pair<__nv_bfloat16>(low, high);
 }
 
 /// The item of a block: which rows, how far they see, and where K and V are.

@@ -9,20 +9,6 @@
 /// 64 positions, between splits join_totals() in the order of splits.
 namespace troupe::kernels::cuda {
 
-/// What 16-bit elements need of the tensor cores.
-template <class T>
-struct halves;
-template <>
-struct halves<__nv_bfloat16> {
-  static __device__ __forceinline__ void multiply(float (&d)[4], const std::uint32_t (&a)[4],
-                                                  std::uint32_t b0, std::uint32_t b1) {
-    mma_bf16(d, a, b0, b1);
-  }
-  static __device__ __forceinline__ std::uint32_t pack(float low, float high) {
-    return pack_bf16(low, high);
-  }
-};
-
 /// How two running results are joined: new value = left * old + right * part.
 struct join_scales {
   float left;
@@ -95,8 +81,8 @@ struct warp_rows {
       for (int j = 0; j < 4; ++j) {
         std::uint32_t b[4];
         load_matrices(b, Places::beside(mine, j, d));
-        halves<T>::multiply(s[2 * j], q[d], b[0], b[1]);
-        halves<T>::multiply(s[2 * j + 1], q[d], b[2], b[3]);
+        mma<T>(s[2 * j], q[d], b[0], b[1]);
+        mma<T>(s[2 * j + 1], q[d], b[2], b[3]);
       }
   }
 
@@ -148,16 +134,16 @@ struct warp_rows {
     const std::uint32_t mine = Places::at(v, lane / 8 % 2 * 8 + lane % 8, lane / 16);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const std::uint32_t a[4] = {halves<T>::pack(p[2 * j][0], p[2 * j][1]),
-                                  halves<T>::pack(p[2 * j][2], p[2 * j][3]),
-                                  halves<T>::pack(p[2 * j + 1][0], p[2 * j + 1][1]),
-                                  halves<T>::pack(p[2 * j + 1][2], p[2 * j + 1][3])};
+      const std::uint32_t a[4] = {pack_pair<T>(p[2 * j][0], p[2 * j][1]),
+                                  pack_pair<T>(p[2 * j][2], p[2 * j][3]),
+                                  pack_pair<T>(p[2 * j + 1][0], p[2 * j + 1][1]),
+                                  pack_pair<T>(p[2 * j + 1][2], p[2 * j + 1][3])};
 #pragma unroll
       for (int n = 0; n < Dim / 16; ++n) {
         std::uint32_t b[4];
         load_transposed(b, Places::beside(mine, j, n));
-        halves<T>::multiply(acc[2 * n], a, b[0], b[1]);
-        halves<T>::multiply(acc[2 * n + 1], a, b[2], b[3]);
+        mma<T>(acc[2 * n], a, b[0], b[1]);
+        mma<T>(acc[2 * n + 1], a, b[2], b[3]);
       }
     }
   }
@@ -212,7 +198,7 @@ struct warp_rows {
 #pragma unroll
       for (int n = 0; n < Dim / 8; ++n)
         *reinterpret_cast<std::uint32_t*>(to + n * 8) =
-            halves<T>::pack(acc[n][2 * h] / at[h].sum, acc[n][2 * h + 1] / at[h].sum);
+            pack_pair<T>(acc[n][2 * h] / at[h].sum, acc[n][2 * h + 1] / at[h].sum);
     }
   }
 

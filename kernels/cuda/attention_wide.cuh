@@ -43,8 +43,8 @@ struct wide_loader {
       const std::int64_t from =
           ((at * cache.kv_heads + view.kv_head) * cache.block_size + first % cache.block_size) *
           Dim;
-      const auto* const from_k = static_cast<const __nv_bfloat16*>(cache.k) + from;
-      const auto* const from_v = static_cast<const __nv_bfloat16*>(cache.v) + from;
+      const auto* const from_k = static_cast<const std::uint16_t*>(cache.k) + from;
+      const auto* const from_v = static_cast<const std::uint16_t*>(cache.v) + from;
 #pragma unroll
       for (int i = 0; i < group_positions * chunks / Threads; ++i) {
         const int c = static_cast<int>(threadIdx.x) + i * Threads;
@@ -58,7 +58,7 @@ struct wide_loader {
   }
 
   __device__ void bring_queries(std::uint32_t to) const {
-    const auto* const from = static_cast<const __nv_bfloat16*>(view.args.q);
+    const auto* const from = static_cast<const std::uint16_t*>(view.args.q);
 #pragma unroll
     for (int i = 0; i < wide_tile_rows * chunks / Threads; ++i) {
       const int c = static_cast<int>(threadIdx.x) + i * Threads;

@@ -3,9 +3,11 @@
 #include "kernels/cuda/ops.hpp"
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <string>
+#include <type_traits>
 
 /// What the kernel files share: number formats, streaming loads, reductions in a fixed order,
 /// and the end of a launcher.
@@ -21,6 +23,10 @@ template <>
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) {
   return __bfloat162float(x);
 }
+template <>
+__device__ __forceinline__ float to_float(__half x) {
+  return __half2float(x);
+}
 
 template <class T>
 __device__ __forceinline__ T from_float(float x);
@@ -31,6 +37,29 @@ __device__ __forceinline__ float from_float(float x) {
 template <>
 __device__ __forceinline__ __nv_bfloat16 from_float(float x) {
   return __float2bfloat16_rn(x);
+}
+template <>
+__device__ __forceinline__ __half from_float(float x) {
+  return __float2half_rn(x);
+}
+
+/// Two numbers of T, a type of 16 bits, the first in the lower half.
+template <class T>
+__device__ __forceinline__ std::uint32_t pack_pair(float low, float high) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const std::uint32_t*>(&both);
+  } else {
+    const __half2 both = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const std::uint32_t*>(&both);
+  }
+}
+template <class T>
+__device__ __forceinline__ float2 unpack_pair(std::uint32_t both) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    return {__uint_as_float(both << 16U), __uint_as_float(both & 0xFFFF0000U)};
+  else
+    return __half22float2(*reinterpret_cast<const __half2*>(&both));
 }
 
 /// `Count` adjacent elements that are moved at once.
@@ -138,18 +167,32 @@ __device__ __forceinline__ void bring_to_l2(const uint4* from) {
   return fail(errc::internal, std::string{what} + ": " + cudaGetErrorString(status));
 }
 
-/// Refuses what no kernel takes.
-[[nodiscard]] inline result<void> check_type(dtype type, const char* what) {
-  if (type == dtype::f32 || type == dtype::bf16)
-    return {};
-  return fail(errc::unsupported,
-              std::string{what} + ": there are kernels for float32 and bfloat16, not float16");
+/// Calls f with a value of the element type behind `type`, which has 16 bits.
+template <class F>
+auto with_16_bits(dtype type, F f) {
+  return type == dtype::bf16 ? f(__nv_bfloat16{}) : f(__half{});
 }
 
 /// Calls f with a value of the element type behind `type`.
 template <class F>
 auto with_type(dtype type, F f) {
-  return type == dtype::f32 ? f(float{}) : f(__nv_bfloat16{});
+  return type == dtype::f32 ? f(float{}) : with_16_bits(type, f);
+}
+
+/// Whether a product is one of 16 bits, and its outputs are those or f32.
+[[nodiscard]] inline bool of_16_bits(const ordered_matmul_args& args) noexcept {
+  return size_of(args.type) == 2 && (args.out_type == dtype::f32 || args.out_type == args.type);
+}
+
+/// Calls f with values of the types of such a product's operands and outputs.
+template <class F>
+void with_product_of_16_bits(const ordered_matmul_args& args, F f) {
+  with_16_bits(args.type, [&](auto element) {
+    if (args.out_type == dtype::f32)
+      f(element, float{});
+    else
+      f(element, element);
+  });
 }
 
 /// Whether `x` can be read as vectors of `bytes`.

@@ -66,8 +66,6 @@ shortcuts& shortcuts_taken() noexcept {
 }
 
 result<void> fill_random(const fill_args& args, stream_ref stream) {
-  if (auto good = check_type(args.type, "fill_random"); !good)
-    return good;
   if (args.count <= 0)
     return {};
   const auto scale = static_cast<float>(args.sigma * std::sqrt(3.0) / 65536.0);

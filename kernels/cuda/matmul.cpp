@@ -27,7 +27,9 @@ constexpr int most_algorithms = 8;
   return fail(errc::internal, std::string{what} + ": " + cublasLtGetStatusName(status));
 }
 
-cudaDataType_t data_type(dtype type) { return type == dtype::f32 ? CUDA_R_32F : CUDA_R_16BF; }
+cudaDataType_t data_type(dtype type) {
+  return type == dtype::f32 ? CUDA_R_32F : type == dtype::bf16 ? CUDA_R_16BF : CUDA_R_16F;
+}
 
 /// A kernel of ours that may be faster than cuBLASLt.
 struct own_kernel {

@@ -22,7 +22,7 @@ struct matmul_args {
   std::int64_t m = 0;
   std::int64_t n = 0;
   std::int64_t k = 0;
-  /// Of a and w: f32 (TF32 off) or bf16 (sums in f32).
+  /// Of a and w: f32 (TF32 off), bf16 or f16 (sums in f32).
   dtype type = dtype::bf16;
   /// Of out: `type` or f32.
   dtype out_type = dtype::bf16;

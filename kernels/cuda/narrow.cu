@@ -50,15 +50,16 @@ __device__ __forceinline__ void bring_rounds(const lane_rows& from, int end) {
 }
 
 /// acc += w a^T for one chunk: 16 outputs by 8 rows.
+template <class T>
 __device__ __forceinline__ void multiply_chunk(float (&acc)[4], const uint4 (&w)[2],
                                                const uint4& a) {
   const std::uint32_t low[4] = {w[0].x, w[1].x, w[0].y, w[1].y};
   const std::uint32_t high[4] = {w[0].z, w[1].z, w[0].w, w[1].w};
-  mma_bf16(acc, low, a.x, a.y);
-  mma_bf16(acc, high, a.z, a.w);
+  mma<T>(acc, low, a.x, a.y);
+  mma<T>(acc, high, a.z, a.w);
 }
 
-template <int Groups, class Out, bool Gated>
+template <class T, int Groups, class Out, bool Gated>
 __global__ void __launch_bounds__(threads) narrow_kernel(ordered_matmul_args args, int brought) {
   __shared__ float parts[warps][tiles * Groups * 128];
   const int thread = static_cast<int>(threadIdx.x);
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(threads) narrow_kernel(ordered_matmul_args arg
                                                      : make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int j = 0; j < tiles; ++j)
-          multiply_chunk(acc[j][q], x[i][j], y);
+          multiply_chunk<T>(acc[j][q], x[i][j], y);
       }
     }
   }
@@ -127,7 +128,7 @@ __global__ void __launch_bounds__(threads) narrow_kernel(ordered_matmul_args arg
   }
 }
 
-template <class Out, bool Gated>
+template <class T, class Out, bool Gated>
 void launch(const ordered_matmul_args& args, cudaStream_t stream) {
   constexpr std::int64_t each = Gated ? tile : tile * tiles;
   const std::int64_t blocks = (args.n + each - 1) / each;
@@ -135,34 +136,37 @@ void launch(const ordered_matmul_args& args, cudaStream_t stream) {
   const int brought = shortcuts_taken().early_launch && shortcuts_taken().read_ahead
                           ? static_cast<int>(shortcuts_taken().ahead_bytes / 16 / streams)
                           : 0;
-  auto* const kernel = args.m <= 8    ? narrow_kernel<1, Out, Gated>
-                       : args.m <= 16 ? narrow_kernel<2, Out, Gated>
-                                      : narrow_kernel<4, Out, Gated>;
+  auto* const kernel = args.m <= 8    ? narrow_kernel<T, 1, Out, Gated>
+                       : args.m <= 16 ? narrow_kernel<T, 2, Out, Gated>
+                                      : narrow_kernel<T, 4, Out, Gated>;
   launch_early(kernel, {dim3(static_cast<unsigned>(blocks)), threads, 0, stream}, args, brought);
 }
 
 } // namespace
 
 bool takes_narrow(const ordered_matmul_args& args) noexcept {
-  return args.type == dtype::bf16 && !args.add && args.m >= 1 && args.m <= max_narrow_rows &&
-         args.n >= 1 && args.k >= width && args.k % width == 0 && args.lda >= args.k &&
-         args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) && aligned(args.w, args.k * 2, 16);
+  return of_16_bits(args) && !args.add && args.m >= 1 && args.m <= max_narrow_rows && args.n >= 1 &&
+         args.k >= width && args.k % width == 0 && args.lda >= args.k && args.ldo >= args.n &&
+         aligned(args.a, args.lda * 2, 16) && aligned(args.w, args.k * 2, 16);
 }
 
 result<void> narrow_matmul(const ordered_matmul_args& args, stream_ref stream) {
-  if (auto good = check_type(args.out_type, "narrow_matmul"); !good)
-    return good;
   if (!takes_narrow(args))
-    return fail(errc::unsupported, "narrow_matmul: takes 1 to 32 rows of bf16, k a multiple of 8");
-  with_type(args.out_type, [&](auto out) { launch<decltype(out), false>(args, stream); });
+    return fail(errc::unsupported,
+                "narrow_matmul: takes 1 to 32 rows of 16 bits, k a multiple of 8");
+  with_product_of_16_bits(args, [&](auto element, auto out) {
+    launch<decltype(element), decltype(out), false>(args, stream);
+  });
   return launched("narrow_matmul");
 }
 
 result<void> narrow_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {
-  if (!takes_narrow(args) || args.out_type != dtype::bf16)
+  if (!takes_narrow(args) || args.out_type != args.type)
     return fail(errc::unsupported,
-                "narrow_gated_matmul: takes 1 to 32 rows of bf16, k a multiple of 8");
-  launch<__nv_bfloat16, true>(args, stream);
+                "narrow_gated_matmul: takes 1 to 32 rows of 16 bits, k a multiple of 8");
+  with_16_bits(args.type, [&](auto element) {
+    launch<decltype(element), decltype(element), true>(args, stream);
+  });
   return launched("narrow_gated_matmul");
 }
 

@@ -9,7 +9,7 @@ struct CUstream_st;
 
 /// The operations of a forward pass on an NVIDIA GPU of compute capability 9.0. Each checks its
 /// shapes and enqueues on a stream; pointers are device memory that lives until the stream has
-/// passed. Strides are in elements. `type` is f32 or bf16 and names every operand that is void*.
+/// passed. Strides are in elements. `type` names every operand that is void*.
 ///
 /// Every row has one order of summation, whatever the batch: the bits of a row do not depend on the
 /// other rows, on how a prompt was cut, or on the physical blocks. Products through cuBLASLt are
@@ -85,7 +85,7 @@ struct embed_args {
 /// out[i] = table[batch[i].token] as f32.
 /// @shape  out [rows, cols] f32
 /// @pre    tokens lie in the vocabulary
-/// @errors bad_shape, unsupported
+/// @errors bad_shape
 /// @async  enqueues on `stream`
 /// @cost   reads rows * cols elements, writes as many floats
 [[nodiscard]] result<void> embed(const embed_args& args, stream_ref stream);
@@ -133,7 +133,7 @@ struct silu_mul_args {
 
 /// out = silu(gate) * up, computed in f32.
 /// @shape  gate_up [rows, 2 cols], out [rows, cols] in `type`
-/// @errors bad_shape, unsupported
+/// @errors bad_shape
 /// @async  enqueues on `stream`
 /// @cost   reads 2 rows cols elements, writes rows cols
 [[nodiscard]] result<void> silu_mul(const silu_mul_args& args, stream_ref stream);
@@ -253,7 +253,7 @@ struct attention_args {
 /// Whether attention() walks items on the tensor cores for this cache; otherwise it takes rows one
 /// by one and needs no items.
 [[nodiscard]] constexpr bool attends_by_items(const kv_cache& cache) noexcept {
-  return cache.type == dtype::bf16 && (cache.dim == 64 || cache.dim == 128);
+  return size_of(cache.type) == 2 && (cache.dim == 64 || cache.dim == 128);
 }
 
 /// Causal attention of each row over its sequence's positions [0, its own]. Online softmax over
@@ -280,7 +280,7 @@ struct ordered_matmul_args {
   std::int64_t k = 0;
   /// Of a and w.
   dtype type = dtype::f32;
-  /// Of out.
+  /// Of out: `type` or f32.
   dtype out_type = dtype::f32;
   /// Adds to what is in out. By wide_matmul() alone.
   bool add = false;
@@ -296,21 +296,21 @@ struct ordered_matmul_args {
 /// Rows of a that skinny_matmul() takes at most.
 inline constexpr std::int64_t max_skinny_rows = 8;
 
-/// Whether skinny_matmul() takes a product: bf16, few rows, k and lda multiples of 8 from addresses
-/// that are multiples of 16 bytes.
+/// Whether skinny_matmul() takes a product: bf16 or f16, few rows, k and lda multiples of 8 from
+/// addresses that are multiples of 16 bytes.
 [[nodiscard]] bool takes_skinny(const ordered_matmul_args& args) noexcept;
 
 /// out = a w^T for few rows, at the rate at which w can be read. A row's bits depend on neither m
 /// nor the other rows, but are not those of ordered_matmul().
-/// @shape  a [m, k], w [n, k] bf16; out [m, n] in out_type
+/// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it or f32
 /// @errors unsupported: what takes_skinny() refuses
 /// @async  enqueues on `stream`
 /// @cost   reads w once
 [[nodiscard]] result<void> skinny_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// out = silu(a gate^T) * (a up^T) where w holds gate and then up: the bits of skinny_matmul() in
-/// bf16 with silu_mul() behind it, for half the launches.
-/// @shape  a [m, k], w [2 n, k], out [m, n], all bf16
+/// `type` with silu_mul() behind it, for half the launches.
+/// @shape  a [m, k], w [2 n, k], out [m, n], all in `type`
 /// @errors unsupported: what takes_skinny() refuses
 /// @async  enqueues on `stream`
 /// @cost   reads w once
@@ -356,13 +356,13 @@ inline constexpr std::int64_t max_streamed_rows = 8;
 [[nodiscard]] result<void> streamed_gated_matmul(const ordered_matmul_args& args,
                                                  stream_ref stream);
 
-/// Whether wide_matmul() takes a product: bf16; out bf16, or f32, also to add to; n, k, lda and ldo
-/// multiples of 8, from addresses that are multiples of 16 bytes.
+/// Whether wide_matmul() takes a product: bf16 or f16; out in that, or f32, also to add to; n, k,
+/// lda and ldo multiples of 8, from addresses that are multiples of 16 bytes.
 [[nodiscard]] bool takes_wide(const ordered_matmul_args& args) noexcept;
 
 /// out = a w^T or, with `add`, out += a w^T for many rows, at the rate of the tensor cores. Sums
 /// are in f32, k ascending: a row's bits depend on neither m nor the other rows.
-/// @shape  a [m, k], w [n, k] bf16; out [m, n] bf16, or f32, which must be so to `add`
+/// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it, or f32, which it must be to `add`
 /// @errors unsupported: what takes_wide() refuses; internal
 /// @async  enqueues on `stream`
 /// @cost   2 m n k flops; f32 is written twice; the host takes some microseconds
@@ -370,8 +370,8 @@ inline constexpr std::int64_t max_streamed_rows = 8;
 
 /// out = silu(a gate^T) * (a up^T) where w holds gate and then up: what wide_matmul() with
 /// silu_mul() behind it gives, without the memory between them. Its silu is not exact to the last
-/// bit of f32, so that one in bf16 may differ; a row's bits depend on neither m nor the others.
-/// @shape  a [m, k], w [2 n, k], out [m, n], all bf16
+/// bit of f32, so that one in `type` may differ; a row's bits depend on neither m nor the others.
+/// @shape  a [m, k], w [2 n, k], out [m, n], all in `type`
 /// @errors unsupported: what takes_wide() refuses, or `add`; internal
 /// @async  enqueues on `stream`
 /// @cost   4 m n k flops
@@ -389,7 +389,7 @@ struct join_parts_args {
 
 /// out = the sum of the parts as a balanced tree: (p0 + p1) + (p2 + p3).
 /// @shape  out [count] in `type`
-/// @errors bad_shape, unsupported
+/// @errors bad_shape
 /// @async  enqueues on `stream`
 /// @cost   reads all parts once
 [[nodiscard]] result<void> join_parts(const join_parts_args& args, stream_ref stream);
@@ -433,7 +433,6 @@ struct fill_args {
 
 /// Random values: out[i] has the very bits that the i-th value of engine/weights' dummy source has,
 /// or, with `first` and `cols`, out is a window of that source.
-/// @errors unsupported
 /// @async  enqueues on `stream`
 [[nodiscard]] result<void> fill_random(const fill_args& args, stream_ref stream);
 

@@ -57,9 +57,8 @@ __global__ void __launch_bounds__(threads) ordered_matmul_kernel(ordered_matmul_
 } // namespace
 
 result<void> ordered_matmul(const ordered_matmul_args& args, stream_ref stream) {
-  for (const dtype type : {args.type, args.out_type})
-    if (auto good = check_type(type, "ordered_matmul"); !good)
-      return good;
+  if (args.out_type != dtype::f32 && args.out_type != args.type)
+    return fail(errc::unsupported, "ordered_matmul: makes float32 or the type of its operands");
   if (args.add)
     return fail(errc::unsupported, "ordered_matmul: adds to nothing");
   if (args.m < 0 || args.n <= 0 || args.k <= 0 || args.lda < args.k || args.ldo < args.n)
@@ -69,9 +68,11 @@ result<void> ordered_matmul(const ordered_matmul_args& args, stream_ref stream) 
   const dim3 grid(static_cast<unsigned>((args.n + tile - 1) / tile),
                   static_cast<unsigned>((args.m + tile - 1) / tile));
   with_type(args.type, [&](auto element) {
-    with_type(args.out_type, [&](auto out) {
-      ordered_matmul_kernel<decltype(element), decltype(out)><<<grid, threads, 0, stream>>>(args);
-    });
+    using T = decltype(element);
+    if (args.out_type == args.type)
+      ordered_matmul_kernel<T, T><<<grid, threads, 0, stream>>>(args);
+    else
+      ordered_matmul_kernel<T, float><<<grid, threads, 0, stream>>>(args);
   });
   return launched("ordered_matmul");
 }

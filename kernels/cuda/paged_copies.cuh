@@ -18,7 +18,8 @@ inline constexpr std::uint32_t page_bytes = 4096;
 inline constexpr std::uint32_t page_group_bytes = 2048;
 inline constexpr std::uint32_t page_panel_bytes = 1024;
 
-/// Describes K or V of a cache with heads of 64 or 128 elements of bf16 to the memory unit.
+/// Describes K or V of a cache with heads of 64 or 128 elements of 16 bits to the memory unit,
+/// which copies them as they are.
 /// @param  data  on a multiple of 16 bytes
 /// @errors internal: the driver is too old or refuses it
 [[nodiscard]] inline result<CUtensorMap> describe_pages(const kv_cache& cache, const void* data) {

@@ -118,19 +118,19 @@ const std::vector<own_product> own_products{
 } // namespace
 
 TEST_CASE("cuda products of few rows") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   const std::vector<std::pair<std::int64_t, std::int64_t>> shapes{
       {1, 8},  {7, 264}, {200, 512},  {131, 4096}, {64, 1032},
       {1, 16}, {7, 272}, {700, 2048}, {6144, 48},  {9000, 16}};
   splitmix64 random{4};
-  for (const dtype out_type : {dtype::bf16, dtype::f32})
+  for (const dtype out_type : {type, dtype::f32})
     for (const own_product& own : own_products)
       for (const std::int64_t rows : own.rows)
         for (const auto& [n, k] : shapes) {
           CAPTURE(static_cast<int>(out_type), &own - own_products.data(), rows, n, k);
           if (k % own.step != 0)
             continue;
-          matrix a{dtype::bf16, rows, k, k + 8}, w{dtype::bf16, n, k, k},
-              out{out_type, rows, n, n + 3};
+          matrix a{type, rows, k, k + 8}, w{type, n, k, k}, out{out_type, rows, n, n + 3};
           a.fill(random, 1);
           w.fill(random, 1 / std::sqrt(static_cast<float>(k)));
           const auto truth = reference::linear(a.doubles(), w.doubles(), k);
@@ -143,7 +143,7 @@ TEST_CASE("cuda products of few rows") {
                                          .m = rows,
                                          .n = n,
                                          .k = k,
-                                         .type = dtype::bf16,
+                                         .type = type,
                                          .out_type = out_type};
           fine(own.multiply(args, nullptr));
           d.fetch(out.bytes.data());
@@ -162,13 +162,14 @@ TEST_CASE("cuda products of few rows") {
 }
 
 TEST_CASE("cuda streamed product of every number of rows") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{24};
   for (std::int64_t rows = 1; rows <= cuda::max_streamed_rows; ++rows)
     for (int i = 0; i < 8; ++i) {
       const auto n = static_cast<std::int64_t>(1 + random.below(900));
       const auto k = static_cast<std::int64_t>(16 + random.below(40) * 16);
       CAPTURE(rows, n, k);
-      matrix a{dtype::bf16, rows, k, k}, w{dtype::bf16, n, k, k}, out{dtype::f32, rows, n, n};
+      matrix a{type, rows, k, k}, w{type, n, k, k}, out{dtype::f32, rows, n, n};
       a.fill(random, 1);
       w.fill(random, 1 / std::sqrt(static_cast<float>(k)));
       const auto truth = reference::linear(a.doubles(), w.doubles(), k);
@@ -181,7 +182,7 @@ TEST_CASE("cuda streamed product of every number of rows") {
                                   .m = rows,
                                   .n = n,
                                   .k = k,
-                                  .type = dtype::bf16,
+                                  .type = type,
                                   .out_type = dtype::f32},
                                  nullptr));
       d.fetch(out.bytes.data());
@@ -190,6 +191,7 @@ TEST_CASE("cuda streamed product of every number of rows") {
 }
 
 TEST_CASE("cuda gated product of few rows") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   const std::vector<std::pair<std::int64_t, std::int64_t>> shapes{
       {1, 8}, {7, 264}, {7, 272}, {130, 2048}, {5000, 32}};
   splitmix64 random{14};
@@ -199,9 +201,8 @@ TEST_CASE("cuda gated product of few rows") {
         CAPTURE(&own - own_products.data(), rows, n, k);
         if (k % own.step != 0)
           continue;
-        matrix a{dtype::bf16, rows, k, k}, w{dtype::bf16, 2 * n, k, k},
-            both{dtype::bf16, rows, 2 * n, 2 * n}, out{dtype::bf16, rows, n, n + 3},
-            wanted{dtype::bf16, rows, n, n + 3};
+        matrix a{type, rows, k, k}, w{type, 2 * n, k, k}, both{type, rows, 2 * n, 2 * n},
+            out{type, rows, n, n + 3}, wanted{type, rows, n, n + 3};
         a.fill(random, 1);
         w.fill(random, 1 / std::sqrt(static_cast<float>(k)));
         const mirror da{a}, dw{w}, db{both}, d{out}, dwanted{wanted};
@@ -213,14 +214,14 @@ TEST_CASE("cuda gated product of few rows") {
                                        .m = rows,
                                        .n = 2 * n,
                                        .k = k,
-                                       .type = dtype::bf16,
-                                       .out_type = dtype::bf16};
+                                       .type = type,
+                                       .out_type = type};
         fine(own.multiply(args, nullptr));
         fine(cuda::silu_mul({.gate_up = db.as<void>(),
                              .stride = 2 * n,
                              .out = dwanted.as<void>(),
                              .out_stride = n + 3,
-                             .type = dtype::bf16,
+                             .type = type,
                              .rows = rows,
                              .cols = n},
                             nullptr));
@@ -253,8 +254,8 @@ const std::vector<many_rows> wide_shapes{
     {300, 1000, 1032}, {64, 8200, 520},   {640, 1544, 264}, {5, 6152, 72},    {3, 10248, 72},
     {400, 8200, 72},   {257, 10248, 136}, {770, 8200, 72},  {1100, 4104, 136}};
 
-cuda::ordered_matmul_args wide_args(const many_rows& s, const mirror& a, const mirror& w,
-                                    const mirror& out) {
+cuda::ordered_matmul_args wide_args(dtype type, const many_rows& s, const mirror& a,
+                                    const mirror& w, const mirror& out) {
   return {.a = a.as<void>(),
           .lda = s.k + 8,
           .w = w.as<void>(),
@@ -263,27 +264,28 @@ cuda::ordered_matmul_args wide_args(const many_rows& s, const mirror& a, const m
           .m = s.m,
           .n = s.n,
           .k = s.k,
-          .type = dtype::bf16,
-          .out_type = dtype::bf16};
+          .type = type,
+          .out_type = type};
 }
 
 } // namespace
 
 TEST_CASE("cuda products of many rows") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{25};
   for (const many_rows& s : wide_shapes) {
     CAPTURE(s.m, s.n, s.k);
-    matrix a{dtype::bf16, s.m, s.k, s.k + 8}, w{dtype::bf16, s.n, s.k, s.k},
-        out{dtype::bf16, s.m, s.n, s.n + 8}, sum{dtype::f32, s.m, s.n, s.n + 8};
+    matrix a{type, s.m, s.k, s.k + 8}, w{type, s.n, s.k, s.k}, out{type, s.m, s.n, s.n + 8},
+        sum{dtype::f32, s.m, s.n, s.n + 8};
     a.fill(random, 1);
     w.fill(random, 1 / std::sqrt(static_cast<float>(s.k)));
     sum.fill(random, 1);
     auto truth = reference::linear(a.doubles(), w.doubles(), s.k);
     const mirror da{a}, dw{w}, d{out}, ds{sum};
-    auto args = wide_args(s, da, dw, d);
+    auto args = wide_args(type, s, da, dw, d);
     fine(cuda::wide_matmul(args, nullptr));
     d.fetch(out.bytes.data());
-    CHECK(cpu::testing::worst_error(out, truth, 1) < tolerance(dtype::bf16));
+    CHECK(cpu::testing::worst_error(out, truth, 1) < tolerance(type));
     // A row alone has the bits that it has beside others.
     const matrix together = out;
     args.m = 1;
@@ -291,7 +293,7 @@ TEST_CASE("cuda products of many rows") {
     fine(cuda::wide_matmul(args, nullptr));
     d.fetch(out.bytes.data());
     CHECK(out.same_bits(together, 0, 0, 1));
-    args = wide_args(s, da, dw, ds);
+    args = wide_args(type, s, da, dw, ds);
     args.add = true;
     CHECK(cuda::wide_matmul(args, nullptr).error().code == errc::unsupported);
     args.out_type = dtype::f32;
@@ -314,11 +316,11 @@ TEST_CASE("cuda products of many rows") {
 }
 
 TEST_CASE("rows that were not tuned take the kernel for many rows beside tuned ones") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{27};
   mirror workspace{32U << 20U};
   const many_rows s{192, 264, 128};
-  matrix a{dtype::bf16, s.m, s.k, s.k + 8}, w{dtype::bf16, s.n, s.k, s.k},
-      out{dtype::bf16, s.m, s.n, s.n + 8};
+  matrix a{type, s.m, s.k, s.k + 8}, w{type, s.n, s.k, s.k}, out{type, s.m, s.n, s.n + 8};
   a.fill(random, 1);
   w.fill(random, 1);
   const mirror da{a}, dw{w}, d{out};
@@ -330,7 +332,9 @@ TEST_CASE("rows that were not tuned take the kernel for many rows beside tuned o
                              .ldo = s.n + 8,
                              .m = rows,
                              .n = s.n,
-                             .k = s.k};
+                             .k = s.k,
+                             .type = type,
+                             .out_type = type};
   };
   const void* const weights[] = {dw.as<void>()};
   auto first = cuda::matmul_library::make(workspace.as<void>(), 32U << 20U);
@@ -357,30 +361,33 @@ TEST_CASE("rows that were not tuned take the kernel for many rows beside tuned o
 }
 
 TEST_CASE("cuda gated product of many rows") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{26};
   for (const many_rows& s : wide_shapes) {
     CAPTURE(s.m, s.n, s.k);
-    matrix a{dtype::bf16, s.m, s.k, s.k + 8}, w{dtype::bf16, 2 * s.n, s.k, s.k},
-        both{dtype::bf16, s.m, 2 * s.n, 2 * s.n + 8}, out{dtype::bf16, s.m, s.n, s.n + 8},
-        wanted{dtype::bf16, s.m, s.n, s.n + 8};
+    matrix a{type, s.m, s.k, s.k + 8}, w{type, 2 * s.n, s.k, s.k},
+        both{type, s.m, 2 * s.n, 2 * s.n + 8}, out{type, s.m, s.n, s.n + 8},
+        wanted{type, s.m, s.n, s.n + 8};
     a.fill(random, 1);
     w.fill(random, 1 / std::sqrt(static_cast<float>(s.k)));
     const mirror da{a}, dw{w}, db{both}, d{out}, dwanted{wanted};
-    fine(cuda::wide_matmul(wide_args({s.m, 2 * s.n, s.k}, da, dw, db), nullptr));
+    fine(cuda::wide_matmul(wide_args(type, {s.m, 2 * s.n, s.k}, da, dw, db), nullptr));
     fine(cuda::silu_mul({.gate_up = db.as<void>(),
                          .stride = 2 * s.n + 8,
                          .out = dwanted.as<void>(),
                          .out_stride = s.n + 8,
-                         .type = dtype::bf16,
+                         .type = type,
                          .rows = s.m,
                          .cols = s.n},
                         nullptr));
-    auto args = wide_args(s, da, dw, d);
+    auto args = wide_args(type, s, da, dw, d);
     fine(cuda::wide_gated_matmul(args, nullptr));
     d.fetch(out.bytes.data());
     dwanted.fetch(wanted.bytes.data());
-    // The last of eight bits may be another.
-    CHECK(cpu::testing::worst_error(out, wanted.doubles(), 1e-6) <= 1.0 / 128);
+    // The last of eight bits, or of eleven, may be another; small numbers in f16 have fewer.
+    const auto [small, bit] =
+        type == dtype::bf16 ? std::pair{1e-6, 0x1p-7} : std::pair{0x1p-14, 0x1p-10};
+    CHECK(cpu::testing::worst_error(out, wanted.doubles(), small) <= bit);
     const matrix together = out;
     args.m = 1;
     d.send(std::vector<std::byte>(out.bytes.size(), std::byte{0xFF}).data());
@@ -393,13 +400,14 @@ TEST_CASE("cuda gated product of many rows") {
 }
 
 TEST_CASE("cuda kernels that start early wait for each other") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   // A chain as a layer has it, many times over, on a stream of its own: with and without the
   // overlap the bits are the same.
   constexpr std::int64_t most = 300;
   constexpr std::int64_t cols = 2048;
   splitmix64 random{15};
-  matrix delta{dtype::bf16, most, cols, cols}, w{dtype::bf16, 2 * cols, cols, cols},
-      down{dtype::bf16, cols, cols, cols}, residual{dtype::f32, most, cols, cols};
+  matrix delta{type, most, cols, cols}, w{type, 2 * cols, cols, cols}, down{type, cols, cols, cols},
+      residual{dtype::f32, most, cols, cols};
   delta.fill(random, 1);
   residual.fill(random, 1);
   w.fill(random, 1 / std::sqrt(static_cast<float>(cols)));
@@ -418,8 +426,8 @@ TEST_CASE("cuda kernels that start early wait for each other") {
                                      .m = rows,
                                      .n = cols,
                                      .k = cols,
-                                     .type = dtype::bf16,
-                                     .out_type = dtype::bf16};
+                                     .type = type,
+                                     .out_type = type};
   };
   std::vector<matrix> made;
   std::vector<own_product> all = own_products;
@@ -439,7 +447,7 @@ TEST_CASE("cuda kernels that start early wait for each other") {
                              .weight = n.as<float>(),
                              .rows = rows,
                              .cols = cols,
-                             .type = dtype::bf16,
+                             .type = type,
                              .out = normed.as<void>(),
                              .out_stride = cols},
                             stream));

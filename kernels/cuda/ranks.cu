@@ -42,8 +42,6 @@ __global__ void join_columns_kernel(join_columns_args args) {
 } // namespace
 
 result<void> join_parts(const join_parts_args& args, stream_ref stream) {
-  if (auto good = check_type(args.type, "join_parts"); !good)
-    return good;
   if (args.ranks < 1 || args.ranks > most_parts || args.count < 0)
     return fail(errc::bad_shape, "join_parts: " + std::to_string(args.ranks) + " parts");
   if (args.count == 0)

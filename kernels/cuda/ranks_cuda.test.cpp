@@ -92,3 +92,26 @@ TEST_CASE("cuda fill_random makes a window of a matrix as it makes the whole") {
       wanted.push_back(whole[static_cast<std::size_t>(row * cols + c)]);
   CHECK(part == wanted);
 }
+
+TEST_CASE("cuda fill_random rounds to its type as the host does") {
+  constexpr std::int64_t count = 70'001;
+  // The smaller ones are no normal numbers in f16.
+  for (const double sigma : {0.5, 1e-5})
+    for (const dtype type : types) {
+      CAPTURE(static_cast<int>(type), sigma);
+      cpu::testing::matrix whole{dtype::f32, 1, count, count}, got{type, 1, count, count},
+          wanted = got;
+      const mirror w{whole}, g{got};
+      cuda::fill_args args{.out = w.as<void>(), .count = count, .type = dtype::f32, .seed = 10};
+      args.sigma = sigma;
+      fine(cuda::fill_random(args, nullptr));
+      args.out = g.as<void>();
+      args.type = type;
+      fine(cuda::fill_random(args, nullptr));
+      w.fetch(whole.bytes.data());
+      g.fetch(got.bytes.data());
+      for (std::int64_t i = 0; i < count; ++i)
+        wanted.set(0, i, whole.get(0, i));
+      CHECK(got.same_bits(wanted, 0, 0, 1));
+    }
+}

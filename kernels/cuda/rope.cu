@@ -1,5 +1,5 @@
 // Norms over the heads of q and k, rope, and the write of k and v to the paged cache, in one pass
-// over qkv: one warp per row and head, or for bf16 heads of 64 and 128 a lane for 16 elements.
+// over qkv: one warp per row and head, or for heads of 64 or 128 of 16 bits a lane for 16 of these.
 // Roofline: bound by memory. 32 + 2 x 8 heads of 128 in bf16 move 24 KiB a row.
 #include "kernels/cuda/device.cuh"
 
@@ -107,16 +107,16 @@ __global__ void rope_store_kernel(rope_store_args args) {
   store(x, static_cast<T*>(value ? cache.v : cache.k) + at, half, lane);
 }
 
-/// Of a head of Dim elements in bf16 a lane has eight of the first half and their partners.
-template <int Dim>
+/// Of a head of Dim elements of 16 bits a lane has eight of the first half and their partners.
+template <class T, int Dim>
 struct wide_pairs {
   static constexpr int lanes = Dim / 16;
-  using octet = pack<__nv_bfloat16, 8>;
+  using octet = pack<T, 8>;
 
   float low[8];
   float high[8];
 
-  __device__ void load(const __nv_bfloat16* head, int lane) {
+  __device__ void load(const T* head, int lane) {
     const auto first = *reinterpret_cast<const octet*>(head + lane * 8);
     const auto second = *reinterpret_cast<const octet*>(head + Dim / 2 + lane * 8);
 #pragma unroll
@@ -126,12 +126,12 @@ struct wide_pairs {
     }
   }
 
-  __device__ void store(__nv_bfloat16* head, int lane) const {
+  __device__ void store(T* head, int lane) const {
     octet first, second;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      first.item[i] = from_float<__nv_bfloat16>(low[i]);
-      second.item[i] = from_float<__nv_bfloat16>(high[i]);
+      first.item[i] = from_float<T>(low[i]);
+      second.item[i] = from_float<T>(high[i]);
     }
     *reinterpret_cast<octet*>(head + lane * 8) = first;
     *reinterpret_cast<octet*>(head + Dim / 2 + lane * 8) = second;
@@ -168,10 +168,10 @@ struct wide_pairs {
   }
 };
 
-template <int Dim>
+template <class T, int Dim>
 __global__ void __launch_bounds__(32 * warps_per_block)
     rope_store_wide_kernel(const __grid_constant__ rope_store_args args) {
-  using pairs = wide_pairs<Dim>;
+  using pairs = wide_pairs<T, Dim>;
   const kv_cache& cache = args.cache;
   const int heads = args.heads + 2 * cache.kv_heads;
   const std::int64_t unit = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / pairs::lanes;
@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(32 * warps_per_block)
   const bool value = head >= args.heads + cache.kv_heads;
   wait_for_before();
   pairs x;
-  x.load(static_cast<const __nv_bfloat16*>(args.qkv) + row * args.qkv_stride + head * Dim, lane);
+  x.load(static_cast<const T*>(args.qkv) + row * args.qkv_stride + head * Dim, lane);
   if (args.q_norm != nullptr || args.k_norm != nullptr)
     x.norm(value ? nullptr : query ? args.q_norm : args.k_norm, args.eps, lane);
   if (!value) {
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(32 * warps_per_block)
   if (!live)
     return;
   if (query) {
-    x.store(static_cast<__nv_bfloat16*>(args.q) + row * args.q_stride + head * Dim, lane);
+    x.store(static_cast<T*>(args.q) + row * args.q_stride + head * Dim, lane);
     return;
   }
   const std::int64_t slot = at_row.slot;
@@ -206,31 +206,29 @@ __global__ void __launch_bounds__(32 * warps_per_block)
   const std::int64_t at = ((slot / cache.block_size * cache.kv_heads + kv_head) * cache.block_size +
                            slot % cache.block_size) *
                           Dim;
-  x.store(static_cast<__nv_bfloat16*>(value ? cache.v : cache.k) + at, lane);
+  x.store(static_cast<T*>(value ? cache.v : cache.k) + at, lane);
 }
 
 /// Whether all that a lane moves lies on multiples of what it moves at once.
 bool takes_wide(const rope_store_args& args) {
   const kv_cache& cache = args.cache;
-  return cache.type == dtype::bf16 && (cache.dim == 64 || cache.dim == 128) &&
+  return size_of(cache.type) == 2 && (cache.dim == 64 || cache.dim == 128) &&
          aligned(args.qkv, args.qkv_stride * 2, 16) && aligned(args.q, args.q_stride * 2, 16) &&
          aligned(cache.k, 0, 16) && aligned(cache.v, 0, 16) && aligned(args.cos, 0, 32) &&
          aligned(args.sin, 0, 32);
 }
 
-template <int Dim>
+template <class T, int Dim>
 void launch_wide(const rope_store_args& args, cudaStream_t stream) {
   const std::int64_t lanes =
-      args.rows * (args.heads + 2 * args.cache.kv_heads) * wide_pairs<Dim>::lanes;
+      args.rows * (args.heads + 2 * args.cache.kv_heads) * wide_pairs<T, Dim>::lanes;
   constexpr unsigned threads = 32 * warps_per_block;
   const auto blocks = static_cast<unsigned>((lanes + threads - 1) / threads);
-  launch_early(rope_store_wide_kernel<Dim>, {dim3(blocks), threads, 0, stream}, args);
+  launch_early(rope_store_wide_kernel<T, Dim>, {dim3(blocks), threads, 0, stream}, args);
 }
 
 result<void> check(const rope_store_args& args) {
   const kv_cache& cache = args.cache;
-  if (auto good = check_type(cache.type, "rope_store"); !good)
-    return good;
   if (cache.dim <= 0 || cache.dim % 2 != 0 || cache.dim > max_head_dim)
     return fail(errc::unsupported, "rope_store: a head dimension of " + std::to_string(cache.dim) +
                                        " is not an even number up to 512");
@@ -251,10 +249,12 @@ result<void> rope_store(const rope_store_args& args, stream_ref stream) {
   if (args.rows == 0)
     return {};
   if (takes_wide(args)) {
-    if (args.cache.dim == 64)
-      launch_wide<64>(args, stream);
-    else
-      launch_wide<128>(args, stream);
+    with_16_bits(args.cache.type, [&](auto element) {
+      if (args.cache.dim == 64)
+        launch_wide<decltype(element), 64>(args, stream);
+      else
+        launch_wide<decltype(element), 128>(args, stream);
+    });
     return launched("rope_store");
   }
   const int heads = args.heads + 2 * args.cache.kv_heads;

@@ -128,8 +128,6 @@ void launch_silu(const silu_mul_args& args, cudaStream_t stream) {
 }
 
 result<void> check(const rms_norm_args& args) {
-  if (auto good = check_type(args.type, "rms_norm"); !good)
-    return good;
   if (args.cols <= 0 || args.rows < 0 || args.residual_stride < args.cols ||
       args.out_stride < args.cols || (args.delta != nullptr && args.delta_stride < args.cols))
     return fail(errc::bad_shape, "rms_norm: strides below the " + std::to_string(args.cols) +
@@ -144,8 +142,6 @@ result<void> check(const rms_norm_args& args) {
 } // namespace
 
 result<void> embed(const embed_args& args, stream_ref stream) {
-  if (auto good = check_type(args.type, "embed"); !good)
-    return good;
   if (args.cols <= 0 || args.rows < 0 || args.out_stride < args.cols)
     return fail(errc::bad_shape, "embed: the stride is below the columns, or there are none");
   if (args.rows == 0)
@@ -178,8 +174,6 @@ result<void> rms_norm(const rms_norm_args& args, stream_ref stream) {
 }
 
 result<void> silu_mul(const silu_mul_args& args, stream_ref stream) {
-  if (auto good = check_type(args.type, "silu_mul"); !good)
-    return good;
   if (args.cols <= 0 || args.rows < 0 || args.stride < 2 * args.cols || args.out_stride < args.cols)
     return fail(errc::bad_shape, "silu_mul: strides below the columns, or no columns");
   if (args.rows == 0)

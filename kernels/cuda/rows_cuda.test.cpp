@@ -111,8 +111,21 @@ TEST_CASE("cuda silu_mul and embed") {
 
 TEST_CASE("cuda launchers refuse what no kernel takes") {
   CHECK(cuda::rms_norm({.rows = 1, .cols = 20000}, nullptr).error().code == errc::bad_shape);
-  CHECK(cuda::silu_mul({.type = dtype::f16, .rows = 1, .cols = 8}, nullptr).error().code ==
-        errc::unsupported);
+  CHECK(cuda::silu_mul({.rows = 1, .cols = 8}, nullptr).error().code == errc::bad_shape);
+  // Outputs have the type of the operands or are f32.
+  for (const dtype out_type : {dtype::bf16, dtype::f16})
+    for (const auto multiply : {cuda::ordered_matmul, cuda::skinny_matmul, cuda::narrow_matmul,
+                                cuda::streamed_matmul, cuda::wide_matmul})
+      CHECK(multiply({.lda = 16,
+                      .ldo = 8,
+                      .m = 1,
+                      .n = 8,
+                      .k = 16,
+                      .type = out_type == dtype::bf16 ? dtype::f16 : dtype::bf16,
+                      .out_type = out_type},
+                     nullptr)
+                .error()
+                .code == errc::unsupported);
   CHECK(cuda::attention({.heads = 3, .cache = {.kv_heads = 2, .dim = 64}}, nullptr).error().code ==
         errc::bad_shape);
   CHECK(

@@ -23,14 +23,17 @@ constexpr std::int64_t multiprocessors = 132;
 constexpr int resident_on_each = 8;
 constexpr std::int64_t resident_blocks = multiprocessors * resident_on_each;
 
-/// The sum of eight products of bf16 numbers on top of `sum`, in their order.
+/// The sum of eight products of numbers of T on top of `sum`, in their order.
+template <class T>
 __device__ __forceinline__ float dot(const uint4& x, const uint4& y, float sum) {
   const std::uint32_t xs[4] = {x.x, x.y, x.z, x.w};
   const std::uint32_t ys[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    sum = fmaf(__uint_as_float(xs[i] << 16), __uint_as_float(ys[i] << 16), sum);
-    sum = fmaf(__uint_as_float(xs[i] & 0xFFFF0000U), __uint_as_float(ys[i] & 0xFFFF0000U), sum);
+    const float2 left = unpack_pair<T>(xs[i]);
+    const float2 right = unpack_pair<T>(ys[i]);
+    sum = fmaf(left.x, right.x, sum);
+    sum = fmaf(left.y, right.y, sum);
   }
   return sum;
 }
@@ -65,7 +68,7 @@ __device__ __forceinline__ void put_outputs(Out* out, std::int64_t first, std::i
 }
 
 /// `brought`: vectors of a row of w that the first blocks ask for before they wait.
-template <int Rows, class Out, bool Gated>
+template <class T, int Rows, class Out, bool Gated>
 __global__ void __launch_bounds__(32 * warps, Rows == 1 ? resident_on_each : 1)
     skinny_kernel(const __grid_constant__ ordered_matmul_args args, int brought) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -111,7 +114,7 @@ __global__ void __launch_bounds__(32 * warps, Rows == 1 ? resident_on_each : 1)
         const uint4 y = at < vectors ? a[m * a_stride + at] : make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int n = 0; n < outputs; ++n)
-          sum[n][m] = dot(x[i][n], y, sum[n][m]);
+          sum[n][m] = dot<T>(x[i][n], y, sum[n][m]);
       }
     }
   }
@@ -127,15 +130,15 @@ __global__ void __launch_bounds__(32 * warps, Rows == 1 ? resident_on_each : 1)
   }
 }
 
-template <int Rows, class Out, bool Gated>
-void launch_kernel(const ordered_matmul_args& args, cudaStream_t stream) {
+template <class T, int Rows, class Out, bool Gated>
+void launch(const ordered_matmul_args& args, cudaStream_t stream) {
   constexpr std::int64_t each = Gated ? warps : warps * outputs;
   const std::int64_t blocks = (args.n + each - 1) / each;
   const std::int64_t streams = std::min(blocks, resident_blocks) * warps * outputs;
   const int brought = shortcuts_taken().early_launch && shortcuts_taken().read_ahead
                           ? static_cast<int>(shortcuts_taken().ahead_bytes / 16 / streams)
                           : 0;
-  auto* const kernel = skinny_kernel<Rows, Out, Gated>;
+  auto* const kernel = skinny_kernel<T, Rows, Out, Gated>;
   // So much shared memory that an SM holds its share of the blocks and not one more: blocks that
   // come early would else gather where the kernel in front ends first.
   constexpr std::int64_t most_shared = 226 << 10U;
@@ -151,46 +154,42 @@ void launch_kernel(const ordered_matmul_args& args, cudaStream_t stream) {
                brought);
 }
 
-template <int Rows, bool Gated>
-void launch(const ordered_matmul_args& args, cudaStream_t stream) {
-  if constexpr (Gated)
-    launch_kernel<Rows, __nv_bfloat16, true>(args, stream);
-  else
-    with_type(args.out_type,
-              [&](auto out) { launch_kernel<Rows, decltype(out), false>(args, stream); });
-}
-
-template <bool Gated>
-result<void> launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
+template <class T, class Out, bool Gated>
+void launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
   static_assert(max_skinny_rows == 8);
   constexpr void (*launches[])(const ordered_matmul_args&, cudaStream_t) = {
-      launch<1, Gated>, launch<2, Gated>, launch<3, Gated>, launch<4, Gated>,
-      launch<5, Gated>, launch<6, Gated>, launch<7, Gated>, launch<8, Gated>};
+      launch<T, 1, Out, Gated>, launch<T, 2, Out, Gated>, launch<T, 3, Out, Gated>,
+      launch<T, 4, Out, Gated>, launch<T, 5, Out, Gated>, launch<T, 6, Out, Gated>,
+      launch<T, 7, Out, Gated>, launch<T, 8, Out, Gated>};
   launches[args.m - 1](args, stream);
-  return launched("skinny_matmul");
 }
 
 } // namespace
 
 bool takes_skinny(const ordered_matmul_args& args) noexcept {
-  return args.type == dtype::bf16 && !args.add && args.m >= 1 && args.m <= max_skinny_rows &&
-         args.n >= 1 && args.k >= width && args.k % width == 0 && args.lda >= args.k &&
-         args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) && aligned(args.w, args.k * 2, 16);
+  return of_16_bits(args) && !args.add && args.m >= 1 && args.m <= max_skinny_rows && args.n >= 1 &&
+         args.k >= width && args.k % width == 0 && args.lda >= args.k && args.ldo >= args.n &&
+         aligned(args.a, args.lda * 2, 16) && aligned(args.w, args.k * 2, 16);
 }
 
 result<void> skinny_matmul(const ordered_matmul_args& args, stream_ref stream) {
-  if (auto good = check_type(args.out_type, "skinny_matmul"); !good)
-    return good;
   if (!takes_skinny(args))
-    return fail(errc::unsupported, "skinny_matmul: takes 1 to 8 rows of bf16, k a multiple of 8");
-  return launch_rows<false>(args, stream);
+    return fail(errc::unsupported,
+                "skinny_matmul: takes 1 to 8 rows of 16 bits, k a multiple of 8");
+  with_product_of_16_bits(args, [&](auto element, auto out) {
+    launch_rows<decltype(element), decltype(out), false>(args, stream);
+  });
+  return launched("skinny_matmul");
 }
 
 result<void> skinny_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {
-  if (!takes_skinny(args) || args.out_type != dtype::bf16)
+  if (!takes_skinny(args) || args.out_type != args.type)
     return fail(errc::unsupported,
-                "skinny_gated_matmul: takes 1 to 8 rows of bf16, k a multiple of 8");
-  return launch_rows<true>(args, stream);
+                "skinny_gated_matmul: takes 1 to 8 rows of 16 bits, k a multiple of 8");
+  with_16_bits(args.type, [&](auto element) {
+    launch_rows<decltype(element), decltype(element), true>(args, stream);
+  });
+  return launched("skinny_gated_matmul");
 }
 
 } // namespace troupe::kernels::cuda

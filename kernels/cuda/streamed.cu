@@ -150,7 +150,7 @@ __device__ __forceinline__ void meet() {
 }
 
 /// acc += w a^T for what the warp has of a stage, of which k has `left` more.
-template <int Tiles>
+template <class T, int Tiles>
 __device__ __forceinline__ void multiply_stage(float (&acc)[Tiles][4],
                                                const stage_ring<Tiles>& ring, int left) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -171,11 +171,11 @@ __device__ __forceinline__ void multiply_stage(float (&acc)[Tiles][4],
     for (int i = 0; i < Tiles; ++i) {
       std::uint32_t x[4];
       load_matrices(x, w + i * 16 * pitch + k * 2);
-      mma_bf16(acc[i], x, y[0], y[1]);
+      mma<T>(acc[i], x, y[0], y[1]);
       if (!both)
         continue;
       load_matrices(x, w + i * 16 * pitch + (k + step_depth) * 2);
-      mma_bf16(acc[i], x, y[2], y[3]);
+      mma<T>(acc[i], x, y[2], y[3]);
     }
   }
 }
@@ -215,7 +215,7 @@ __device__ void finish_tile(const float (&acc)[Tiles][4], float* parts,
   }
 }
 
-template <int Tiles, class Out, bool Gated>
+template <class T, int Tiles, class Out, bool Gated>
 __device__ void consume(stage_ring<Tiles> ring, float* parts, const stream_plan& plan) {
   const int first = static_cast<int>(blockIdx.x) * plan.each;
   const int end = min(first + plan.each, plan.tiles);
@@ -223,14 +223,14 @@ __device__ void consume(stage_ring<Tiles> ring, float* parts, const stream_plan&
     float acc[Tiles][4] = {};
     for (int step = 0; step < plan.steps; ++step, ring.next()) {
       await(ring.filled(), ring.phase);
-      multiply_stage(acc, ring, static_cast<int>(plan.args.k) - step * depth);
+      multiply_stage<T>(acc, ring, static_cast<int>(plan.args.k) - step * depth);
       arrive(ring.emptied());
     }
     finish_tile<Tiles, Out, Gated>(acc, parts, plan.args, tile);
   }
 }
 
-template <int Tiles, class Out, bool Gated>
+template <class T, int Tiles, class Out, bool Gated>
 __global__ void __launch_bounds__(threads, 2)
     streamed_kernel(const __grid_constant__ stream_plan plan) {
   using ring_type = stage_ring<Tiles>;
@@ -254,7 +254,7 @@ __global__ void __launch_bounds__(threads, 2)
         ring, (min(first + plan.each, plan.tiles) - first) * plan.steps);
   } else {
     wait_for_before();
-    consume<Tiles, Out, Gated>(
+    consume<T, Tiles, Out, Gated>(
         ring, reinterpret_cast<float*>(memory + ring_type::stages * ring_type::stage_bytes), plan);
   }
 }
@@ -277,7 +277,7 @@ std::int64_t count_multiprocessors() {
   return count;
 }
 
-template <int Tiles, class Out, bool Gated>
+template <class T, int Tiles, class Out, bool Gated>
 void launch_tiles(const ordered_matmul_args& args, cudaStream_t stream) {
   using ring_type = stage_ring<Tiles>;
   constexpr std::size_t bytes =
@@ -287,47 +287,49 @@ void launch_tiles(const ordered_matmul_args& args, cudaStream_t stream) {
                          .tiles = static_cast<int>(dealt.tiles),
                          .each = static_cast<int>(dealt.each),
                          .steps = static_cast<int>((args.k + depth - 1) / depth)};
-  auto* const kernel = streamed_kernel<Tiles, Out, Gated>;
+  auto* const kernel = streamed_kernel<T, Tiles, Out, Gated>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                        static_cast<int>(bytes));
   launch_early(kernel, {dim3(static_cast<unsigned>(dealt.blocks)), threads, bytes, stream}, plan);
 }
 
 /// By whichever tiles give the busiest SM fewer rows.
-template <class Out>
+template <class T, class Out>
 void launch(const ordered_matmul_args& args, cudaStream_t stream) {
   const std::int64_t multiprocessors = count_multiprocessors();
   const std::int64_t by_32 = tiling{args.n, 32, multiprocessors}.each * 32;
   if (tiling{args.n, 48, multiprocessors}.each * 48 < by_32)
-    launch_tiles<3, Out, false>(args, stream);
+    launch_tiles<T, 3, Out, false>(args, stream);
   else
-    launch_tiles<2, Out, false>(args, stream);
+    launch_tiles<T, 2, Out, false>(args, stream);
 }
 
 } // namespace
 
 bool takes_streamed(const ordered_matmul_args& args) noexcept {
-  return args.type == dtype::bf16 && !args.add && args.m >= 1 && args.m <= max_streamed_rows &&
+  return of_16_bits(args) && !args.add && args.m >= 1 && args.m <= max_streamed_rows &&
          args.n >= 1 && args.k >= step_depth && args.k % step_depth == 0 && args.lda >= args.k &&
          args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
          aligned(args.w, args.k * 2, 16) && args.n * args.k < std::int64_t{1} << 32U;
 }
 
 result<void> streamed_matmul(const ordered_matmul_args& args, stream_ref stream) {
-  if (auto good = check_type(args.out_type, "streamed_matmul"); !good)
-    return good;
   if (!takes_streamed(args))
     return fail(errc::unsupported,
-                "streamed_matmul: takes 1 to 8 rows of bf16, k a multiple of 16");
-  with_type(args.out_type, [&](auto out) { launch<decltype(out)>(args, stream); });
+                "streamed_matmul: takes 1 to 8 rows of 16 bits, k a multiple of 16");
+  with_product_of_16_bits(args, [&](auto element, auto out) {
+    launch<decltype(element), decltype(out)>(args, stream);
+  });
   return launched("streamed_matmul");
 }
 
 result<void> streamed_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {
-  if (!takes_streamed(args) || args.out_type != dtype::bf16)
+  if (!takes_streamed(args) || args.out_type != args.type)
     return fail(errc::unsupported,
-                "streamed_gated_matmul: takes 1 to 8 rows of bf16, k a multiple of 16");
-  launch_tiles<2, __nv_bfloat16, true>(args, stream);
+                "streamed_gated_matmul: takes 1 to 8 rows of 16 bits, k a multiple of 16");
+  with_16_bits(args.type, [&](auto element) {
+    launch_tiles<decltype(element), 2, decltype(element), true>(args, stream);
+  });
   return launched("streamed_gated_matmul");
 }
 

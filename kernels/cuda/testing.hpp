@@ -50,7 +50,10 @@ private:
   std::size_t bytes_;
 };
 
-inline double tolerance(dtype type) { return type == dtype::f32 ? 2e-5 : 1.2e-2; }
+/// Three roundings or so to the type.
+inline double tolerance(dtype type) {
+  return type == dtype::f32 ? 2e-5 : type == dtype::bf16 ? 1.2e-2 : 1.5e-3;
+}
 
 inline void fine(const result<void>& done) {
   CAPTURE(done ? "" : done.error().note);
@@ -61,6 +64,11 @@ inline std::vector<double> doubles(const std::vector<float>& from) {
   return {from.begin(), from.end()};
 }
 
-inline constexpr dtype types[] = {dtype::f32, dtype::bf16};
+inline constexpr dtype types[] = {dtype::f32, dtype::bf16, dtype::f16};
+
+/// Each type of 16 bits in turn, for a test case.
+#define TROUPE_EACH_TYPE_OF_16_BITS(name)                                                          \
+  const dtype name = GENERATE(dtype::bf16, dtype::f16);                                            \
+  CAPTURE(static_cast<int>(name))
 
 } // namespace troupe::kernels::cuda::testing

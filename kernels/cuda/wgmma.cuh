@@ -48,7 +48,7 @@ __device__ __forceinline__ void show_to_products() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/// d += a b for a 64 x 16 in the fragments of mma_bf16() and b 16 x 128 in two panels.
+/// d += a b for a 64 x 16 in the fragments of mma() and b 16 x 128 in two panels.
 __device__ __forceinline__ void wgmma_columns(float (&d)[64], const std::uint32_t (&a)[4],
                                               std::uint64_t b) {
   asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, "

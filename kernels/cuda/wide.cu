@@ -41,8 +41,9 @@ constexpr std::uint32_t shared_room = 227U << 10U;
 /// Tiles one below the other that are taken before the next column: they and their w stay in L2.
 constexpr int band_rows = 16;
 
-template <ending Ending, int Columns, int Cluster>
+template <class Element, ending Ending, int Columns, int Cluster>
 struct wide_shape {
+  using element = Element;
   static constexpr ending end = Ending;
   static constexpr int columns = Columns;
   static constexpr int cluster = Cluster;
@@ -179,15 +180,6 @@ struct producer {
   }
 };
 
-/// Two numbers in bf16, the first in the lower half.
-__device__ __forceinline__ std::uint32_t pack_pair(float low, float high) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&both);
-}
-__device__ __forceinline__ float2 unpack_pair(std::uint32_t both) {
-  return {__uint_as_float(both << 16U), __uint_as_float(both & 0xFFFF0000U)};
-}
-
 /// gated() by the fast exponential and division, some units of f32's last place from it: warps that
 /// multiply have no time for the exact ones.
 __device__ __forceinline__ float gated_fast(float gate, float up) {
@@ -256,8 +248,9 @@ struct warp_tile {
     const std::uint64_t stage = ring.at * (Shape::stage_bytes / 16);
 #pragma unroll
     for (int k = 0; k < depth / step_depth; ++k)
-      wgmma_wide<__nv_bfloat16, Shape::columns>(d, a + stage + k * (step_depth * 2 / 16),
-                                                w + stage + k * (step_depth * 2 / 16), step + k);
+      wgmma_wide<typename Shape::element, Shape::columns>(d, a + stage + k * (step_depth * 2 / 16),
+                                                          w + stage + k * (step_depth * 2 / 16),
+                                                          step + k);
     commit_products();
     wait_products<1>();
     if (step > 0)
@@ -299,6 +292,7 @@ struct warp_tile {
 /// A finished tile on its way to memory: its outputs rounded, two in a register.
 template <class Shape>
 struct kept_tile {
+  using T = typename Shape::element;
   /// Of 16 columns each.
   static constexpr int parts = Shape::outputs / 16;
 
@@ -308,7 +302,7 @@ struct kept_tile {
   __device__ __forceinline__ void keep(const float (&d)[Shape::columns / 2]) {
 #pragma unroll
     for (int i = 0; i < Shape::columns / 4; ++i)
-      pairs[i] = pack_pair(d[2 * i], d[2 * i + 1]);
+      pairs[i] = pack_pair<T>(d[2 * i], d[2 * i + 1]);
   }
 
   __device__ __forceinline__ std::uint32_t outputs(int i) const {
@@ -316,9 +310,9 @@ struct kept_tile {
       return pairs[i];
     } else {
       // Rounded as the two of them are where they go through memory.
-      const float2 gate = unpack_pair(pairs[i]);
-      const float2 up = unpack_pair(pairs[Shape::columns / 8 + i]);
-      return pack_pair(gated_fast(gate.x, up.x), gated_fast(gate.y, up.y));
+      const float2 gate = unpack_pair<T>(pairs[i]);
+      const float2 up = unpack_pair<T>(pairs[Shape::columns / 8 + i]);
+      return pack_pair<T>(gated_fast(gate.x, up.x), gated_fast(gate.y, up.y));
     }
   }
 
@@ -335,8 +329,7 @@ struct kept_tile {
         four);
     if constexpr (Part % 4 == 3 || Part + 1 == parts) {
       constexpr int first = Part / 4 * 64;
-      auto* const out =
-          static_cast<__nv_bfloat16*>(plan.out) + at.row * plan.ldo + at.column + first;
+      auto* const out = static_cast<T*>(plan.out) + at.row * plan.ldo + at.column + first;
       each_vector<(Part % 4 + 1) * 2>(
           gathered, [](int r) { return r % 8; },
           [&](const uint4& x, int r, int vector) {
@@ -473,7 +466,8 @@ int count_multiprocessors() {
 template <class Shape>
 result<void> launch(const ordered_matmul_args& args, int multiprocessors, cudaStream_t stream) {
   constexpr bool gate = Shape::end == ending::gate;
-  constexpr auto type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  const auto type =
+      args.type == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
   const auto a = describe_boxes({args.a, args.m, args.k, args.lda, tile_rows}, type);
   const auto w =
       describe_boxes({args.w, gate ? 2 * args.n : args.n, args.k, args.k, Shape::box_rows}, type);
@@ -509,7 +503,14 @@ struct wide_form {
 };
 
 template <ending Ending, int Columns, int Cluster>
-constexpr wide_form form_of{Columns, Cluster, launch<wide_shape<Ending, Columns, Cluster>>};
+result<void> launch_type(const ordered_matmul_args& args, int multiprocessors, cudaStream_t on) {
+  return with_16_bits(args.type, [&](auto element) {
+    return launch<wide_shape<decltype(element), Ending, Columns, Cluster>>(args, multiprocessors,
+                                                                           on);
+  });
+}
+template <ending Ending, int Columns, int Cluster>
+constexpr wide_form form_of{Columns, Cluster, launch_type<Ending, Columns, Cluster>};
 
 /// Those that were the fastest for some shape, or are for numbers of rows between.
 template <ending Ending>
@@ -559,8 +560,8 @@ result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
 
 bool takes_wide(const ordered_matmul_args& args) noexcept {
   constexpr std::int64_t most = std::int64_t{1} << 30U;
-  return args.type == dtype::bf16 &&
-         (args.out_type == dtype::f32 || (args.out_type == dtype::bf16 && !args.add)) &&
+  return size_of(args.type) == 2 &&
+         (args.out_type == dtype::f32 || (args.out_type == args.type && !args.add)) &&
          args.m >= 1 && args.m <= most && args.n >= 8 && args.n <= most && args.k >= 8 &&
          args.k <= most && args.n % 8 == 0 && args.k % 8 == 0 && args.lda >= args.k &&
          args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
@@ -569,8 +570,8 @@ bool takes_wide(const ordered_matmul_args& args) noexcept {
 
 result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_wide(args))
-    return fail(errc::unsupported, "wide_matmul: takes bf16 in multiples of 8 and of 16 bytes");
-  if (args.out_type == dtype::bf16)
+    return fail(errc::unsupported, "wide_matmul: takes 16 bits in multiples of 8 and of 16 bytes");
+  if (args.out_type != dtype::f32)
     return launch_best<ending::store>(args, stream);
   if (!args.add) {
     const auto size = [](std::int64_t floats) { return static_cast<std::size_t>(floats * 4); };
@@ -583,7 +584,7 @@ result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream) {
 result<void> wide_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_wide(args) || args.add)
     return fail(errc::unsupported,
-                "wide_gated_matmul: takes bf16 in multiples of 8 and of 16 bytes");
+                "wide_gated_matmul: takes 16 bits in multiples of 8 and of 16 bytes");
   return launch_best<ending::gate>(args, stream);
 }
 
