@@ -30,6 +30,8 @@ std::string show(dtype_choice d) {
     return "auto";
   case dtype_choice::bfloat16:
     return "bfloat16";
+  case dtype_choice::float16:
+    return "float16";
   case dtype_choice::float32:
     return "float32";
   }

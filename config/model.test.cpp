@@ -46,6 +46,22 @@ TEST_CASE("every honoured argument is read") {
   CHECK(*m.generation.top_k == 5);
 }
 
+TEST_CASE("the types to compute in have vLLM's names") {
+  const auto [name, type, cache] = GENERATE(table<std::string, dtype_choice, std::string>({
+      {"auto", dtype_choice::auto_detect, "auto"},
+      {"bfloat16", dtype_choice::bfloat16, "bfloat16"},
+      {"float16", dtype_choice::float16, "float16"},
+      {"half", dtype_choice::float16, "float16"},
+      {"float32", dtype_choice::float32, "float32"},
+      {"float", dtype_choice::float32, "float32"},
+  }));
+  CAPTURE(name);
+  test_repository repo;
+  const auto m = load_bard(repo, R"({"model": "../hf", "dtype": ")" + name +
+                                     R"(", "kv_cache_dtype": ")" + cache + "\"}");
+  CHECK(*m.engine.dtype == type);
+}
+
 TEST_CASE("every row of the honoured table is known to the reader") {
   const test_repository repo;
   for (const auto& row : honoured_arguments()) {
@@ -105,8 +121,9 @@ TEST_CASE("what cannot be had is refused by name") {
       {"tensor_parallel_size", "16", errc::unsupported},
       {"kv_cache_dtype", "\"fp8\"", errc::unsupported},
       {"kv_cache_dtype", "\"float32\"", errc::conflict},
+      {"kv_cache_dtype", "\"float16\"", errc::conflict},
       {"tokenizer_mode", "\"slow\"", errc::unsupported},
-      {"dtype", "\"float16\"", errc::unsupported},
+      {"dtype", "\"int8\"", errc::invalid_argument},
       {"load_format", "\"gguf\"", errc::unsupported},
       {"load_format", "\"saftensors\"", errc::invalid_argument},
       {"pipeline_parallel_size", "\"2\"", errc::invalid_argument},

@@ -30,12 +30,9 @@ std::optional<dtype_choice> as_dtype(const field& f) {
       {"bfloat16", dtype_choice::bfloat16},
       {"float32", dtype_choice::float32},
       {"float", dtype_choice::float32},
-      {"float16", dtype_choice::auto_detect},
-      {"half", dtype_choice::auto_detect},
+      {"float16", dtype_choice::float16},
+      {"half", dtype_choice::float16},
   }};
-  if (f.value.text == "float16" || f.value.text == "half")
-    return f.wrong("this build does not compute in float16; write bfloat16 or float32",
-                   errc::unsupported);
   return as_enum<dtype_choice>(f, dtypes);
 }
 
@@ -112,11 +109,16 @@ std::optional<std::string> as_template(const field& f) {
 /// A KV cache of another type than the computation's cannot be had, so naming a type is only right
 /// when it is the type of the computation.
 void check_kv_dtype(object_reader& r, const engine_args& args) {
+  constexpr std::array<named<dtype_choice>, 3> types{{
+      {"bfloat16", dtype_choice::bfloat16},
+      {"float16", dtype_choice::float16},
+      {"float32", dtype_choice::float32},
+  }};
   const auto* v = r.find("kv_cache_dtype");
-  if (v == nullptr || (v->text != "bfloat16" && v->text != "float32"))
+  if (v == nullptr)
     return;
-  const auto same = v->text == "float32" ? dtype_choice::float32 : dtype_choice::bfloat16;
-  if (*args.dtype != same)
+  const auto* const same = std::ranges::find(types, v->text, &named<dtype_choice>::name);
+  if (same != types.end() && *args.dtype != same->value)
     (void)r.at("kv_cache_dtype", *v)
         .wrong(fmt::format("'{}' is not the type of the computation (dtype by {}); write auto, or "
                            "give both the same type",

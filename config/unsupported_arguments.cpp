@@ -8,11 +8,11 @@ using enum argument_kind;
 
 constexpr engine_argument unsupported[] = {
     {"quantization", string, 0, 0, "",
-     "this build computes in bfloat16 and float32 only; give an unquantized model"},
+     "this build computes in bfloat16, float16 and float32 only; give an unquantized model"},
     {"quantization_param_path", string, 0, 0, "", "there is no quantized KV cache"},
     {"quantization_config", any, 0, 0, "", "give an unquantized model"},
     {"allow_deprecated_quantization", boolean, 0, 0, "false", "give an unquantized model"},
-    {"kv_cache_dtype", string, 0, 0, "auto|bfloat16|float32",
+    {"kv_cache_dtype", string, 0, 0, "auto|bfloat16|float16|float32",
      "the KV cache has the type of the computation; write auto"},
     {"kv_cache_dtype_skip_layers", list, 0, 0, "", "the KV cache has one type"},
     {"calculate_kv_scales", boolean, 0, 0, "false", "there is no quantized KV cache"},

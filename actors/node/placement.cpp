@@ -14,6 +14,8 @@ std::string dtype_name(config::dtype_choice choice) {
   switch (choice) {
   case config::dtype_choice::bfloat16:
     return "bfloat16";
+  case config::dtype_choice::float16:
+    return "float16";
   case config::dtype_choice::float32:
     return "float32";
   case config::dtype_choice::auto_detect:

@@ -4,6 +4,7 @@
 #include "engine/weights/test_checkpoint.hpp"
 
 #include <catch2/catch.hpp>
+#include <fmt/core.h>
 
 #include <limits>
 
@@ -153,8 +154,11 @@ TEST_CASE("options that are wrong are refused by name") {
     return load_error(options);
   };
   CHECK(with([](auto& o) { o.block_size = 20; }).note.find("block_size 20") != std::string::npos);
-  CHECK(with([](auto& o) { o.dtype = "int4"; }).note.find("'int4'") != std::string::npos);
-  CHECK(with([](auto& o) { o.kv_cache_dtype = "fp8"; }).note.find("'fp8'") != std::string::npos);
+  for (const std::string_view name : {"int4", "float16", "half"}) {
+    const std::string quoted = fmt::format("'{}' is not served on the CPU", name);
+    CHECK(with([&](auto& o) { o.dtype = name; }).note.find(quoted) != std::string::npos);
+    CHECK(with([&](auto& o) { o.kv_cache_dtype = name; }).note.find(quoted) != std::string::npos);
+  }
   CHECK(with([](auto& o) { o.load_format = "gguf"; }).note.find("'gguf'") != std::string::npos);
   CHECK(with([](auto& o) { o.max_model_len = 129; }).note.find("128") != std::string::npos);
   CHECK(with([](auto& o) { o.load_format = "auto"; }).code == errc::not_found);

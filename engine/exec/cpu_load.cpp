@@ -122,13 +122,13 @@ result<void> cpu_executor::read_config() {
     return fail(config.error());
   const auto compute =
       dtype_of(options_.dtype, config->dtype == dtype::bf16 ? dtype::bf16 : dtype::f32);
-  if (!compute)
+  if (!compute || *compute == dtype::f16)
     return fail(errc::unsupported,
                 fmt::format("dtype '{}' is not served on the CPU; 'auto', 'float32' and 'bfloat16' "
                             "are",
                             options_.dtype));
   const auto kv = dtype_of(options_.kv_cache_dtype, *compute);
-  if (!kv)
+  if (!kv || *kv == dtype::f16)
     return fail(errc::unsupported, fmt::format("kv_cache_dtype '{}' is not served on the CPU; "
                                                "'auto', 'float32' and 'bfloat16' are",
                                                options_.kv_cache_dtype));

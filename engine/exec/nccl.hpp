@@ -21,7 +21,7 @@ namespace troupe::engine {
 struct nccl_functions;
 
 /// The numbers that NCCL gives the types.
-enum class nccl_type : int { f32 = 7, bf16 = 9 };
+enum class nccl_type : int { f16 = 6, f32 = 7, bf16 = 9 };
 
 /// What a rank's communicator is made from.
 struct nccl_place {

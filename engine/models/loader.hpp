@@ -19,7 +19,7 @@ struct load_context {
   /// The whole model's.
   model_config config;
   weight_source* source = nullptr;
-  /// f32 or bf16.
+  /// On the CPU f32 or bf16.
   kernels::dtype compute = kernels::dtype::f32;
   /// Positions that rope tables cover.
   std::int64_t max_positions = 0;

@@ -74,15 +74,8 @@ private:
   template <class Next>
   void fill(weight_tensor& tensor, Next next) const {
     const std::int64_t count = tensor.view.size();
-    if (options_.type == dtype::f32) {
-      auto* const out = tensor.storage.as<float>();
-      for (std::int64_t i = 0; i < count; ++i)
-        out[i] = next();
-      return;
-    }
-    auto* const out = tensor.storage.as<std::uint16_t>();
     for (std::int64_t i = 0; i < count; ++i)
-      out[i] = kernels::to_bf16(next());
+      kernels::store_f32(tensor.storage.data(), options_.type, i, next());
   }
 
   dummy_options options_;

@@ -254,6 +254,24 @@ TEST_CASE("the identity of a checkpoint follows its values") {
   CHECK(seen.size() == 3);
 }
 
+TEST_CASE("dummy weights are the same in every type, rounded to it") {
+  const auto exact = make_dummy_weights({.seed = 7, .type = kernels::dtype::f32});
+  for (const auto type : {kernels::dtype::bf16, kernels::dtype::f16}) {
+    CAPTURE(static_cast<int>(type));
+    const auto source = make_dummy_weights({.seed = 7, .type = type});
+    const auto w = source->get({"w", {20, 40}});
+    const auto wanted = exact->get({"w", {20, 40}});
+    REQUIRE((w && wanted));
+    CHECK(w->view.type == type);
+    for (std::int64_t i = 0; i < w->view.size(); ++i) {
+      std::uint16_t rounded = 0;
+      kernels::store_f32(&rounded, type, 0,
+                         kernels::load_as_f32(wanted->view.data, wanted->view.type, i));
+      REQUIRE(static_cast<const std::uint16_t*>(w->view.data)[i] == rounded);
+    }
+  }
+}
+
 TEST_CASE("dummy weights are seeded and have the spread of a fresh model") {
   const auto source = make_dummy_weights({.seed = 7, .type = kernels::dtype::f32});
   const auto w = source->get({"w", {200, 400}});

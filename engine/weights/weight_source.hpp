@@ -76,7 +76,7 @@ open_safetensors(const std::filesystem::path& model_dir);
 struct dummy_options {
   /// The same seed and name give the same values.
   std::uint64_t seed = 0;
-  /// f32 or bf16: the type that is handed out.
+  /// The type that is handed out.
   kernels::dtype type = kernels::dtype::bf16;
 };
 

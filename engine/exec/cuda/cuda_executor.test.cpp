@@ -9,6 +9,7 @@
 #include "troupe/base/prng.hpp"
 
 #include <catch2/catch.hpp>
+#include <fmt/core.h>
 
 #include <chrono>
 
@@ -114,9 +115,10 @@ TEST_CASE("the CUDA executor conforms in float32") {
   conforms(qwen3, "float32");
 }
 
-TEST_CASE("the CUDA executor conforms in bfloat16 when it is deterministic") {
+TEST_CASE("the CUDA executor conforms in 16 bits when it is deterministic") {
   for (const std::string_view config : {llama, test::wide_model, narrow})
-    conforms(config, "bfloat16");
+    for (const std::string_view dtype : {"bfloat16", "float16"})
+      conforms(config, dtype);
 }
 
 TEST_CASE("greedy tokens in float32 are the CPU's") {
@@ -144,10 +146,10 @@ TEST_CASE("greedy tokens in float32 are the CPU's") {
   }
 }
 
-TEST_CASE("a long decode batch in bfloat16 equals each sequence alone when deterministic") {
+TEST_CASE("a long decode batch in 16 bits equals each sequence alone when deterministic") {
   const test::temporary_folder folder;
   folder.write("config.json", test::wide_model);
-  executor_options options = test::random_options(folder, "bfloat16");
+  executor_options options = test::random_options(folder, GENERATE("bfloat16", "float16"));
   options.deterministic = true;
   options.max_model_len = 2048;
   options.max_num_batched_tokens = 8192;
@@ -166,20 +168,21 @@ TEST_CASE("a long decode batch in bfloat16 equals each sequence alone when deter
   }
 }
 
-TEST_CASE("products of the library in bfloat16 give logits near the ordered ones") {
+TEST_CASE("products of the library in 16 bits give logits near the ordered ones") {
   const test::temporary_folder folder;
   folder.write("config.json", test::wide_model);
   // With more than 256 rows they may add to the residual themselves.
   const bool sums = GENERATE(false, true);
   // By cuBLASLt, and by our kernel for many rows.
   const bool own = GENERATE(false, true);
+  const std::string_view dtype = GENERATE("bfloat16", "float16");
   const std::uint32_t length = sums ? 300 : 200;
-  CAPTURE(sums, own);
+  CAPTURE(sums, own, dtype);
   kernels::cuda::shortcuts_taken().sum_in_product = sums;
   kernels::cuda::shortcuts_taken().own_untuned = own;
   std::vector<std::vector<float>> logits;
   for (const bool deterministic : {true, false}) {
-    executor_options options = test::random_options(folder, "bfloat16");
+    executor_options options = test::random_options(folder, dtype);
     options.deterministic = deterministic;
     options.max_model_len = options.max_num_batched_tokens.emplace(512);
     const auto run = make_cuda(options);
@@ -196,7 +199,7 @@ TEST_CASE("products of the library in bfloat16 give logits near the ordered ones
   double worst = 0;
   for (std::size_t i = 0; i < logits[0].size(); ++i)
     worst = std::max(worst, std::abs(static_cast<double>(logits[0][i]) - logits[1][i]));
-  CHECK(worst < 0.1);
+  CHECK(worst < (dtype == "bfloat16" ? 0.1 : 0.0125));
   kernels::cuda::shortcuts_taken() = {};
 }
 
@@ -214,9 +217,32 @@ TEST_CASE("what a GPU cannot hold is a sentence") {
   options.num_blocks = 100'000'000U;
   CHECK(make_cuda(options)->load({}).error().code == errc::out_of_memory);
   options.num_blocks.reset();
-  options.kv_cache_dtype = "float32";
-  CHECK(make_cuda(options)->load({}).error().code == errc::unsupported);
+  for (const std::string_view other : {"float32", "float16"}) {
+    options.kv_cache_dtype = other;
+    CHECK(make_cuda(options)->load({}).error().code == errc::unsupported);
+  }
   CHECK(cuda::open_device(63).error().code == errc::not_found);
+}
+
+TEST_CASE("a GPU computes in the checkpoint's own type where none is named") {
+  for (const std::string_view own : {"float32", "bfloat16", "float16"})
+    for (const std::string_view named : {"auto", "float32", "bfloat16", "float16", "half"}) {
+      CAPTURE(own, named);
+      const test::temporary_folder folder;
+      std::string config{test::wide_model};
+      config.insert(1, fmt::format(R"("torch_dtype":"{}",)", own));
+      folder.write("config.json", config);
+      const executor_options options = test::random_options(folder, named);
+      const auto told = make_cuda(options)->foresee(0);
+      REQUIRE(told);
+      const auto run = make_cuda(options);
+      REQUIRE(run->load({}));
+      const std::string_view wanted = named == "auto" ? own : named == "half" ? "float16" : named;
+      CHECK(run->describe().dtype == wanted);
+      CHECK(run->describe().kv_cache_dtype == wanted);
+      CHECK(told->dtype == wanted);
+      CHECK(told->kv_bytes_per_block == run->describe().kv_bytes_per_block);
+    }
 }
 
 TEST_CASE("the KV cache takes the share of the GPU that it is given") {

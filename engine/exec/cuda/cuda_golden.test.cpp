@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -106,13 +107,21 @@ TEST_CASE("cuda logits and greedy tokens are those of transformers") {
   }
 }
 
-TEST_CASE("cuda logits in bfloat16 stay near those in float32") {
+/// How far logits may be from those in float32, in their spread.
+struct short_type {
+  std::string_view name;
+  double limit;
+};
+constexpr std::array<short_type, 2> short_types{{{"bfloat16", 0.15}, {"float16", 0.15 / 8}}};
+
+TEST_CASE("cuda logits in 16 bits stay near those in float32") {
+  const auto [name, limit] = GENERATE(from_range(short_types));
   for (const golden_model& model : golden_models()) {
-    const auto run = loaded(model, "bfloat16");
+    const auto run = loaded(model, name);
     const double spread = model.golden["logits_std"].get<double>();
     for (const auto& prompt : model.golden["prompts"]) {
-      CAPTURE(model.name, prompt["ids"].size());
-      CHECK(worst_logit(*run, model, prompt) < 0.15 * spread);
+      CAPTURE(name, model.name, prompt["ids"].size());
+      CHECK(worst_logit(*run, model, prompt) < limit * spread);
     }
   }
 }
@@ -122,18 +131,19 @@ TEST_CASE("cuda logits by our products of few rows stay near those in float32") 
                                             .own_untuned = true};
   kernels::cuda::shortcuts in_turn = overlapped;
   in_turn.early_launch = false;
+  const auto [name, limit] = GENERATE(from_range(short_types));
   for (const golden_model& model : golden_models()) {
     kernels::cuda::shortcuts_taken() = overlapped;
-    const auto run = loaded(model, "bfloat16");
+    const auto run = loaded(model, name);
     kernels::cuda::shortcuts_taken() = in_turn;
-    const auto plain = loaded(model, "bfloat16");
+    const auto plain = loaded(model, name);
     const double spread = model.golden["logits_std"].get<double>();
     for (const auto& prompt : model.golden["prompts"]) {
-      CAPTURE(model.name, prompt["ids"].size());
+      CAPTURE(name, model.name, prompt["ids"].size());
       const auto ids = prompt["ids"].get<std::vector<token_id>>();
       const auto count = static_cast<std::uint32_t>(prompt["greedy"].size());
       kernels::cuda::shortcuts_taken() = overlapped;
-      CHECK(worst_logit(*run, model, prompt) < 0.15 * spread);
+      CHECK(worst_logit(*run, model, prompt) < limit * spread);
       test::step_driver drive{*run};
       const auto tokens = test::generate_alone(drive, ids, test::sampling_at(), count);
       // Kernels that overlap make the tokens of kernels that do not.

@@ -57,18 +57,17 @@ result<void> cuda_executor::read_config() {
   if (!config)
     return fail(config.error());
   config_ = std::move(*config);
-  const auto compute =
-      dtype_of(options_.dtype, config_.dtype == dtype::f32 ? dtype::f32 : dtype::bf16);
+  const auto compute = dtype_of(options_.dtype, config_.dtype);
   if (!compute)
     return fail(errc::unsupported,
-                fmt::format("dtype '{}' is not served on a GPU; 'auto', 'float32' and 'bfloat16' "
-                            "are",
+                fmt::format("dtype '{}' is not served on a GPU; 'auto', 'float32', 'bfloat16' and "
+                            "'float16' are",
                             options_.dtype));
   compute_ = *compute;
   if (dtype_of(options_.kv_cache_dtype, compute_) != compute_)
     return fail(errc::unsupported,
-                fmt::format("kv_cache_dtype '{}' with dtype '{}' is not served on a GPU; there are "
-                            "kernels for float32 with float32 and bfloat16 with bfloat16",
+                fmt::format("kv_cache_dtype '{}' with dtype '{}' is not served on a GPU; there the "
+                            "KV cache has the type of the computation",
                             options_.kv_cache_dtype, name_of(compute_)));
   const auto longest = static_cast<std::uint32_t>(config_.max_position_embeddings);
   if (options_.max_model_len > longest)

@@ -40,8 +40,10 @@ result<void> rank_link::pace(stream_ref on) {
 result<void> rank_link::sum(void* x, std::int64_t count, kernels::dtype type, stream_ref on) {
   if (auto paced = pace(on); !paced)
     return paced;
-  return communicator_.sum(x, static_cast<std::size_t>(count),
-                           type == kernels::dtype::f32 ? nccl_type::f32 : nccl_type::bf16, on);
+  const nccl_type sent = type == kernels::dtype::f32    ? nccl_type::f32
+                         : type == kernels::dtype::bf16 ? nccl_type::bf16
+                                                        : nccl_type::f16;
+  return communicator_.sum(x, static_cast<std::size_t>(count), sent, on);
 }
 
 result<void> rank_link::gather(float* all, std::int64_t count, stream_ref on) {

@@ -14,7 +14,7 @@
 namespace troupe::config {
 
 /// The type in which a model computes; `auto_detect` follows the checkpoint.
-enum class dtype_choice : std::uint8_t { auto_detect, bfloat16, float32 };
+enum class dtype_choice : std::uint8_t { auto_detect, bfloat16, float16, float32 };
 enum class scheduling_policy : std::uint8_t { fcfs, priority };
 /// `dummy` fills the weights from the seed and reads no weight file.
 enum class load_format : std::uint8_t { auto_detect, safetensors, dummy };
