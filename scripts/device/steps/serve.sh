@@ -9,6 +9,7 @@ step_serve() {
   serve_on serve_cpu 18431 --set models.bard.dtype=float32 || note serve "FAILED: the CPU server"
   serve_on serve_fp32 18432 "${gpu[@]}" --set models.bard.dtype=float32 || { note serve "FAILED: not ready"; return; }
   serve_on serve_bf16 18433 "${gpu[@]}" || note serve "FAILED: bf16 not ready"
+  serve_on serve_fp16 18439 "${gpu[@]}" --set models.bard.dtype=float16 || note serve "FAILED: fp16 not ready"
   for kind in greedy seeded; do
     if [[ "$(text_of "$texts/serve_cpu.$kind")" == "$(text_of "$texts/serve_fp32.$kind")" ]]; then
       note "serve $kind" "the text of the GPU in float32 is the CPU's"
@@ -24,6 +25,7 @@ step_serve() {
   note "serve stream" "$(grep -c '^data: ' "$texts/serve_bf16.stream") events, ends with $(grep '^data: ' "$texts/serve_bf16.stream" | tail -n 1 | head -c 20)"
   tail -c +1 "$texts"/*.greedy "$texts"/*.seeded >"$out/serve_texts.txt"
   note "serve bf16 says" "$(text_of "$texts/serve_bf16.greedy" | tr '\n' '/' | head -c 90)"
+  note "serve fp16 says" "$(text_of "$texts/serve_fp16.greedy" | tr '\n' '/' | head -c 90)"
   note "serve" "$(grep -h '^ready after' "$out"/serve_*.log | tr '\n' ' '), $((SECONDS - begin)) s in all"
 }
 
