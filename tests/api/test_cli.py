@@ -126,7 +126,7 @@ def test_check_explains_and_finds_every_mistake(tmp_path):
     small = run("check", write_cluster(tmp_path, models={"bard": {"kv_cache_memory_bytes": 1000}}))
     assert small.returncode == 1
     assert "error: models.bard" in small.stdout and "largest max_model_len that fits" in small.stdout
-    half = run("check", write_cluster(tmp_path, models={"bard": {"dtype": "float16"}}))
+    half = run("check", write_cluster(tmp_path), "--set", "models.bard.dtype=float16")
     assert half.returncode == 1
     assert "dtype 'float16' is not served on the CPU; 'auto', 'float32' and 'bfloat16' are" in half.stdout
     file = write_cluster(tmp_path, clutser="x", log_level="loud", edges={"http": 99999},
@@ -140,8 +140,8 @@ def test_check_explains_and_finds_every_mistake(tmp_path):
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_a_sentence(tmp_path):
-    file = write_cluster(tmp_path, devices=["cuda:0"], models={"bard": {"dtype": "float16"}})
-    checked = run("check", file)
+    file = write_cluster(tmp_path, devices=["cuda:0"])
+    checked = run("check", file, "--set", "models.bard.dtype=float16")
     assert "bard/0 on cuda:0: cannot be told on this machine: " in checked.stdout and checked.returncode == 0
     done = run("up", file, "--port", "0")
     assert done.returncode == 1
