@@ -16,4 +16,9 @@ void read_cluster(const json_value& root, const load_options& options, cluster_c
 void read_nodes(const json_value& root, const load_options& options, cluster_config& out,
                 diagnostic_sink& sink);
 
+/// What Triton's server opens beside HTTP, for the node of a repository without a cluster file:
+/// gRPC on the port behind HTTP's where the build has it, metrics on the one behind that, on HTTP's
+/// host; free ports where HTTP takes one. Edges that `root` speaks of stay as they are.
+void add_repository_edges(const json_value& root, const build_capabilities& can, node_config& node);
+
 } // namespace troupe::config

@@ -168,9 +168,9 @@ std::optional<cluster_text> read_text(const std::filesystem::path& file,
                                       diagnostic_sink& sink) {
   cluster.file = file;
   std::error_code ec;
-  auto root = std::filesystem::is_directory(file, ec)
-                  ? std::optional{repository_root(file)}
-                  : read_json(file, origin_kind::user_file, sink);
+  const bool repository = std::filesystem::is_directory(file, ec);
+  auto root = repository ? std::optional{repository_root(file)}
+                         : read_json(file, origin_kind::user_file, sink);
   if (!root)
     return std::nullopt;
   cluster_text out{std::move(*root), {}};
@@ -181,6 +181,8 @@ std::optional<cluster_text> read_text(const std::filesystem::path& file,
     apply_command_line(out.root, options.set, sink);
   }
   read_cluster(out.root, options, cluster, sink);
+  if (repository && out.root.find("nodes") == nullptr)
+    add_repository_edges(out.root, options.capabilities, cluster.nodes.front());
   return object ? std::optional{std::move(out)} : std::nullopt;
 }
 

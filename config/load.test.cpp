@@ -244,6 +244,40 @@ TEST_CASE("a grpc edge is a port or an object, and shares no port") {
   CHECK(about(check(R"({"grpc": 8001})"), "edges.grpc")->code == errc::unsupported);
 }
 
+TEST_CASE("a repository without a file has Triton's three ports") {
+  test_repository repo;
+  load_options options;
+  const auto node_with = [&](bool grpc, std::vector<std::string> set) {
+    options.capabilities.grpc = grpc;
+    options.set = std::move(set);
+    const auto read = check_cluster(repo.at("models"), options);
+    REQUIRE(read.config);
+    return read.config->nodes.at(0);
+  };
+  auto node = node_with(true, {});
+  CHECK(*node.http->port == 8000);
+  CHECK(*node.grpc->port == 8001);
+  CHECK(*node.metrics->port == 8002);
+  CHECK_FALSE(is_explicit(node.grpc->port.from));
+  node = node_with(true, {"edges.http.port=9000", "edges.http.host=\"0.0.0.0\""});
+  CHECK(*node.grpc->port == 9001);
+  CHECK(*node.grpc->host == "0.0.0.0");
+  CHECK(*node.metrics->port == 9002);
+  node = node_with(true, {"edges.http.port=0"});
+  CHECK(*node.grpc->port == 0);
+  CHECK(*node.metrics->port == 0);
+  node = node_with(true, {"edges.http.port=65534"});
+  CHECK(*node.grpc->port == 65'535);
+  CHECK(*node.metrics->port == 0);
+  node = node_with(true, {"edges.grpc=7001", "edges.metrics=false"});
+  CHECK(*node.http->port == 8000);
+  CHECK(*node.grpc->port == 7001);
+  CHECK_FALSE(node.metrics);
+  node = node_with(false, {});
+  CHECK_FALSE(node.grpc);
+  CHECK(*node.metrics->port == 8002);
+}
+
 TEST_CASE("edges of a file with nodes belong into a node") {
   test_repository repo;
   repo.write("cluster.json",

@@ -280,4 +280,26 @@ void read_nodes(const json_value& root, const load_options& options, cluster_con
   complete_nodes(*nodes, r.has("secret_file"), out, sink);
 }
 
+void add_repository_edges(const json_value& root, const build_capabilities& can,
+                          node_config& node) {
+  const auto* edges = root.find("edges");
+  const auto open = [&](std::string_view name) {
+    return edges == nullptr || edges->find(name) == nullptr;
+  };
+  if (!node.http && open("http"))
+    node.http.emplace();
+  const http_edge usual;
+  const auto& http = node.http ? *node.http : usual;
+  const auto behind = [&](int steps) -> setting<std::uint16_t> {
+    const int first = *http.port;
+    const bool room = first != 0 && first + steps <= 65'535;
+    return {static_cast<std::uint16_t>(room ? first + steps : 0),
+            {origin_kind::default_value, "", 0, room ? "behind HTTP's" : "a free one"}};
+  };
+  if (!node.grpc && open("grpc") && can.grpc)
+    node.grpc = {http.host, behind(1), {}};
+  if (!node.metrics && open("metrics"))
+    node.metrics = {http.host, behind(2)};
+}
+
 } // namespace troupe::config

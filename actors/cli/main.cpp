@@ -26,7 +26,9 @@ CLI::Option* add_file(CLI::App* app, file_options& o) {
       app->add_option("FILE", o.file, "The cluster file, or a model repository")->required();
   app->add_option("--set", o.set, "path=value over the file, e.g. models.bard.max_num_seqs=8")
       ->allow_extra_args(false);
-  app->add_option("--port", o.port, "The port of the HTTP edge; 0 takes a free one");
+  app->add_option("--port", o.port,
+                  "The port of the HTTP edge, 0 takes a free one; a model repository has gRPC and "
+                  "metrics on the two behind it");
   app->add_option("--backend-directory", o.backend_directory,
                   "Where backends of one's own lie: <name>/libtroupe_<name>.so");
   app->add_option("--log-level", o.log_level, "trace, debug, info, warn, error or off");

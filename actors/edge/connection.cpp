@@ -189,7 +189,7 @@ void connection::refuse_bytes(const api_error& e) {
 std::optional<api_error> connection::judge_head() {
   const auto& head = parser_->get();
   const auto target = head.target();
-  route_ = find_route({target.data(), target.size()});
+  route_ = around_.edge->route_of({target.data(), target.size()});
   const bool tensors = route_.v2 && kserve::takes_tensors(route_.v2->what);
   if (auto refused = refuse_head(head, tensors))
     return refused;

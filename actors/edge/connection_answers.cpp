@@ -39,7 +39,7 @@ void connection::handle() {
     return std::string_view{value.data(), value.size()};
   };
   head_only_ = request.method() == http::verb::head;
-  route_ = find_route({target.data(), target.size()});
+  route_ = around_.edge->route_of({target.data(), target.size()});
   dispatch({.method = {method.data(), method.size()},
             .authorization = text_of(http::field::authorization),
             .content_encoding = text_of(http::field::content_encoding),
@@ -54,7 +54,8 @@ void connection::dispatch(const received& request) {
   if (route_.id == route_id::unknown || (route_.id == route_id::kill && !edge.options.kill_actor) ||
       (route_.id == route_id::drain && !edge.options.drain_node)) {
     e.status = 404;
-    e.message = route_.below_v2
+    e.message = edge.options.only_metrics ? "There is nothing here but GET /metrics"
+                : route_.below_v2
                     ? "Not Found: there is nothing at this path of the KServe API"
                     : "There is nothing at this path; POST /v1/completions or "
                       "/v1/chat/completions, or GET /v1/models, /health, /ready, /metrics, "

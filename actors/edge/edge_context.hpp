@@ -22,6 +22,12 @@ struct edge_context {
   std::optional<api_keys> keys;
   /// What all KServe edges of the process share.
   std::shared_ptr<kserve::service> kserve;
+
+  /// find_route(), as far as this edge goes.
+  [[nodiscard]] route route_of(std::string_view target) const {
+    auto found = find_route(target);
+    return options.only_metrics && found.id != route_id::metrics ? route{} : found;
+  }
 };
 
 /// Answers a request that needs no backend. `r` is a known route that takes the method.

@@ -42,6 +42,8 @@ struct http_options {
   std::uint32_t max_queued_requests = 4096;
   /// The kernel's send buffer of each connection; 0 leaves it to the system.
   std::uint32_t send_buffer_bytes = 0;
+  /// Nothing is there but /metrics: a door for those who watch.
+  bool only_metrics = false;
   /// Lines "sha256:<hex of the key>  label". Without a file, no key is asked for.
   std::optional<std::filesystem::path> api_keys_file;
   /// /ready says no when no step was completed, and no replica answered, for so long.

@@ -52,9 +52,9 @@ result<config::node_config> choose_node(const config::cluster_config& cluster,
 }
 
 /// What kill() and the debug route may end.
-constexpr std::array<std::string_view, 10> kinds{"node", "router",     "scheduler", "worker",
+constexpr std::array<std::string_view, 11> kinds{"node", "router",     "scheduler", "worker",
                                                  "rank", "kv_manager", "replica",   "backend",
-                                                 "edge", "grpc"};
+                                                 "edge", "grpc",       "metrics"};
 
 /// Where the edge finds the node that is spawned after it.
 struct late_node {
@@ -281,6 +281,8 @@ std::uint16_t cluster::http_port() const { return impl_->ports.http; }
 
 std::uint16_t cluster::grpc_port() const { return impl_->ports.grpc; }
 
+std::uint16_t cluster::metrics_port() const { return impl_->ports.metrics; }
+
 bool serves_grpc() noexcept { return has_grpc_edge(); }
 
 void cluster::kill(const std::string& kind) { post(impl_->node, kill_atom::value, kind); }
@@ -317,6 +319,8 @@ std::vector<std::string> cluster::cast() const {
     lines.push_back("edge        HTTP on port " + std::to_string(impl_->ports.http));
   if (impl_->ports.grpc != 0)
     lines.push_back("grpc        gRPC on port " + std::to_string(impl_->ports.grpc));
+  if (impl_->ports.metrics != 0)
+    lines.push_back("metrics     HTTP on port " + std::to_string(impl_->ports.metrics));
   for (const auto& model : impl_->desk->view()->models) {
     const auto& d = model.description;
     const auto name = model.triton && model.triton->versions.size() > 1

@@ -25,6 +25,14 @@ http_options http_of(const config::cluster_config& cluster, const config::http_e
   return made;
 }
 
+http_options metrics_of(const config::metrics_edge& edge) {
+  http_options made;
+  made.host = *edge.host;
+  made.port = *edge.port;
+  made.only_metrics = true;
+  return made;
+}
+
 grpc_options grpc_of(const config::node_config& self) {
   grpc_options made;
   made.host = *self.grpc->host;
@@ -38,7 +46,8 @@ grpc_options grpc_of(const config::node_config& self) {
 
 caf::actor handle_of(spawned_edge e) { return std::move(e.handle); }
 
-result<std::uint16_t> open_http(caf::actor_system& system, http_options http, node_options& node,
+result<std::uint16_t> open_http(caf::actor_system& system, std::string kind, http_options http,
+                                node_options& node,
                                 const std::shared_ptr<kserve::service>& kserve) {
   const auto open = [&system, kserve, desk = node.desk,
                      numbers = node.metrics](const http_options& o) {
@@ -50,7 +59,7 @@ result<std::uint16_t> open_http(caf::actor_system& system, http_options http, no
   // The next one listens where clients have found this one.
   http.port = opened->port;
   node.edges.push_back(
-      {"edge", opened->handle, [open, http] { return open(http).map(handle_of); }});
+      {std::move(kind), opened->handle, [open, http] { return open(http).map(handle_of); }});
   return http.port;
 }
 
@@ -75,10 +84,16 @@ result<edge_ports> open_edges(caf::actor_system& system, edge_hooks hooks, node_
     auto http = http_of(node.cluster, *node.self.http);
     http.kill_actor = std::move(hooks.kill_actor);
     http.drain_node = std::move(hooks.drain_node);
-    const auto port = open_http(system, std::move(http), node, kserve);
+    const auto port = open_http(system, "edge", std::move(http), node, kserve);
     if (!port)
       return fail(port.error());
     ports.http = *port;
+  }
+  if (node.self.metrics) {
+    const auto port = open_http(system, "metrics", metrics_of(*node.self.metrics), node, kserve);
+    if (!port)
+      return fail(port.error());
+    ports.metrics = *port;
   }
   if (node.self.grpc) {
     const auto port = open_grpc(system, grpc_of(node.self), node, kserve);

@@ -20,6 +20,7 @@ struct edge_hooks {
 struct edge_ports {
   std::uint16_t http = 0;
   std::uint16_t grpc = 0;
+  std::uint16_t metrics = 0;
 };
 
 /// Opens the edges that the file gives the node and seats them there. What they share outlives each

@@ -197,7 +197,7 @@ void node_state::start_router() {
 void node_state::start_edge(edge_seat& seat) {
   auto opened = seat.open();
   if (!opened) {
-    log_error("the {} edge cannot open again: {}", seat.kind == "edge" ? "HTTP" : "gRPC",
+    log_error("the {} edge cannot open again: {}", seat.kind == "edge" ? "HTTP" : seat.kind,
               to_string(opened.error()));
     restart_later(seat.kind);
     return;

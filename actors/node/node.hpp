@@ -26,7 +26,7 @@ namespace troupe::actors {
 
 /// An edge that start_cluster opened already, and how to open it again after its death.
 struct edge_seat {
-  /// "edge" (HTTP) or "grpc": its kind in logs, metrics and kill().
+  /// "edge" (HTTP), "grpc" or "metrics": its kind in logs, metrics and kill().
   std::string kind;
   caf::actor actor;
   std::function<result<caf::actor>()> open;

@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 
+import httpx
 import pytest
+import tritonclient.grpc as grpcclient
 
-from troupe_process import ROOT, Cluster, run
+from ports import free_ports
+from troupe_process import ROOT, Cluster, eventually, run
 
 BARD = ROOT / "examples/models/bard"
 
@@ -121,3 +124,41 @@ def test_up_wants_a_file_or_a_repository(repository):
     assert none.returncode == 2 and "--model-repository" in none.stderr
     both = run("up", "cluster.json", "--model-repository", repository)
     assert both.returncode == 2
+
+
+def test_a_repository_alone_has_tritons_three_doors(repository, tmp_path):
+    with Cluster(tmp_path, repository=repository) as cluster:
+        printed = "".join(cluster.output)
+        (watched,) = re.findall(r"^metrics at http://(127\.0\.0\.1:\d+)/metrics$", printed, re.M)
+        (called,) = re.findall(r"^listening on grpc://(127\.0\.0\.1:\d+)$", printed, re.M)
+        with grpcclient.InferenceServerClient(called) as client:
+            assert client.is_model_ready("bard")
+        metrics = httpx.get(f"http://{watched}/metrics")
+        assert metrics.status_code == 200 and "troupe:step_phase_seconds" in metrics.text
+        for path in ("/v1/models", "/v2/health/ready", "/troupe/v1/status", "/health"):
+            refused = httpx.get(f"http://{watched}{path}")
+            assert refused.status_code == 404 and "/metrics" in refused.json()["error"]["message"]
+        refused = httpx.post(f"http://{watched}/v1/completions", json={"model": "bard", "prompt": "x"})
+        assert refused.status_code == 404
+        assert httpx.post(f"http://{watched}/metrics").status_code == 405
+        cluster.kill("metrics")
+
+        def back():
+            try:
+                return httpx.get(f"http://{watched}/metrics").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        eventually(lambda: cluster.metric("troupe:actor_restarts_total", actor="metrics") == 1, "a restart")
+        eventually(back, "the same door again")
+
+
+def test_the_doors_of_a_repository_follow_its_port(repository):
+    first = free_ports(1)[0]
+    checked = run("check", repository, "--port", first)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    for edge, port in (("http", first), ("grpc", first + 1), ("metrics", first + 2)):
+        assert re.search(rf"edges\.{edge}\.port +{port} ", checked.stdout), checked.stdout
+    without = run("check", repository, "--set", "edges.grpc=false", "--set", "edges.metrics=9009")
+    assert "edges.grpc" not in without.stdout and re.search(r"edges\.metrics\.port +9009 ", without.stdout)
+    assert re.search(r"edges\.http\.port +8000 ", without.stdout)

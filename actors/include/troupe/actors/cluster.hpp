@@ -74,10 +74,12 @@ public:
   [[nodiscard]] std::uint16_t http_port() const;
   /// The same of the gRPC edge.
   [[nodiscard]] std::uint16_t grpc_port() const;
+  /// The same of the edge that serves /metrics alone.
+  [[nodiscard]] std::uint16_t metrics_port() const;
   /// One line per actor and model, as `troupe up` prints it.
   [[nodiscard]] std::vector<std::string> cast() const;
   /// Fault injection for tests: ends one actor by kind ("node", "router", "scheduler", "worker",
-  /// "kv_manager", "replica", "backend", "edge", "grpc") as if it had died.
+  /// "kv_manager", "replica", "backend", "edge", "grpc", "metrics") as if it had died.
   void kill(const std::string& kind);
   /// Takes no new requests, lets those in flight end until the deadline, then ends them; stops all
   /// actors.
