@@ -11,7 +11,7 @@
 #include "troupe/config/diagnostics.hpp"
 #include "troupe/transport/node_id.hpp"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -20,7 +20,9 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace troupe::cli {
 
@@ -56,11 +58,13 @@ void print_ready(const config::cluster_config& c, const actors::cluster& running
                  std::chrono::steady_clock::time_point begin) {
   for (const auto& line : running.cast())
     fmt::print("  {}\n", line);
-  std::string names;
+  std::vector<std::string> names;
   for (const auto& model : c.models)
-    names += (names.empty() ? "" : ", ") + model.engine.served_model_name->front();
+    names.push_back(model.engine.served_model_name->front());
+  for (const auto& model : c.custom_models)
+    names.push_back(model.name);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  fmt::print("ready after {:.2f} s: {}\n", took.count(), names);
+  fmt::print("ready after {:.2f} s: {}\n", took.count(), fmt::join(names, ", "));
   std::fflush(stdout);
 }
 

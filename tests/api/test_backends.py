@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import queue
+import re
 import shutil
 import threading
 
@@ -78,6 +79,7 @@ def test_check_shows_what_the_backend_declares():
 
 
 def test_the_reranker_is_a_model_like_others(reranker):
+    assert re.search(r"^ready after .*: reranker$", "".join(reranker.output), re.M)
     c = tritonclient.http.InferenceServerClient(f"127.0.0.1:{reranker.port}", network_timeout=PATIENCE_S)
     assert c.is_server_ready() and c.is_model_ready("reranker", "1")
     model = c.get_model_metadata("reranker")
