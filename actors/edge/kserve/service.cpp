@@ -23,7 +23,9 @@ void add_unloaded(json& all, const front_view& view, const std::vector<std::stri
                    {"state", "UNAVAILABLE"},
                    {"reason", m.reason}});
   for (const auto& name : repository)
-    if (std::none_of(all.begin(), all.end(), [&](const json& m) { return m["name"] == name; }))
+    if (std::none_of(all.begin(), all.end(), [&](const json& m) {
+          return m["name"].get_ref<const std::string&>() == name;
+        }))
       all.push_back({{"name", name}});
 }
 
