@@ -155,14 +155,15 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
   return out;
 }
 
-/// The whole of one shape: reference, and equal bits however the items are cut.
-void check_attention(paged_batch b, std::uint64_t seed) {
+/// The whole of one shape: reference, and equal bits however the items are cut. `steep` is how far
+/// q goes, and with it how far scores lie apart.
+void check_attention(paged_batch b, std::uint64_t seed, float steep = 1.5F) {
   splitmix64 random{seed};
   b.plan(random);
   const std::int64_t width = std::int64_t{b.heads} * b.dim;
   const auto rows = static_cast<std::int64_t>(b.batch.size());
   matrix q{b.type, rows, width, width + 8};
-  q.fill(random, 1.5F);
+  q.fill(random, steep);
   // What no position owns is NaN: it must not be seen.
   matrix k{b.type, 1, b.cache_elements(), b.cache_elements()};
   std::fill(k.bytes.begin(), k.bytes.end(), std::byte{0xFF});
@@ -241,6 +242,7 @@ TEST_CASE("cuda attention of long prompts") {
 }
 
 TEST_CASE("cuda attention of prompts around whole tiles") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   // Tiles of 112 positions and of 128 rows that end with a prompt, before its end and behind it.
   const std::vector<paged_batch::member> edges{{0, 112},  {0, 111}, {0, 113},   {112, 112},
                                                {96, 16},  {0, 128}, {1009, 31}, {0, 225},
@@ -248,19 +250,30 @@ TEST_CASE("cuda attention of prompts around whole tiles") {
   for (const std::int32_t group : {1, 4, 8})
     for (const std::int32_t block_size : {16, 32, 64}) {
       CAPTURE(group, block_size);
-      check_attention({dtype::bf16, 2 * group, 2, 128, block_size, edges, {}, {}, {}},
+      check_attention({type, 2 * group, 2, 128, block_size, edges, {}, {}, {}},
                       static_cast<std::uint64_t>(group + block_size));
     }
 }
 
 TEST_CASE("cuda attention of more prompts than blocks") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
   // Each block of warpgroups takes several items, long ones and short ones.
   splitmix64 random{78};
   std::vector<paged_batch::member> many;
   for (int i = 0; i < 120; ++i)
     many.push_back({static_cast<std::int32_t>(i % 5 == 0 ? random.below(300) : 0),
                     5 + static_cast<std::int32_t>(random.below(i % 9 == 0 ? 250 : 70))});
-  check_attention({dtype::bf16, 8, 2, 128, 16, many, {}, {}, {}}, 79);
+  check_attention({type, 8, 2, 128, 16, many, {}, {}, {}}, 79);
+}
+
+TEST_CASE("cuda attention of scores that lie far apart") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  // Rows find greater scores in later tiles, near the greatest one so far and far above it.
+  for (const std::int32_t dim : {64, 128})
+    for (const float steep : {10.0F, 40.0F}) {
+      CAPTURE(dim, steep);
+      check_attention({type, 8, 2, dim, 16, {{0, 700}, {300, 65}}, {}, {}, {}}, 41, steep);
+    }
 }
 
 TEST_CASE("cuda attention of more decodes than warps") {

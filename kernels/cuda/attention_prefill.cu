@@ -208,7 +208,7 @@ result<void> attention_prefill(const attention_args& args, stream_ref stream) {
   if (!aligned(args.q, args.q_stride * 2, 16) || !aligned(args.out, args.out_stride * 2, 16))
     return fail(errc::bad_shape, "attention: rows of q and out must lie on multiples of 16 bytes "
                                  "where tiles have 128 rows");
-  if (args.cache.dim == 128 && args.cache.type == dtype::bf16 && shortcuts_taken().warpgroups)
+  if (args.cache.dim == 128 && shortcuts_taken().warpgroups)
     return attention_warpgroups(args, stream);
   return with_16_bits(args.cache.type, [&](auto element) {
     using T = decltype(element);

@@ -16,7 +16,7 @@ namespace troupe::kernels::cuda {
 /// The prefill items of 128 rows, for speed: not the bits of attention_by_items().
 [[nodiscard]] result<void> attention_prefill(const attention_args& args, stream_ref stream);
 
-/// The same for heads of 128 in bf16, by the products of warpgroups; attention_prefill() calls it.
+/// The same for heads of 128, by the products of warpgroups; attention_prefill() calls it.
 [[nodiscard]] result<void> attention_warpgroups(const attention_args& args, stream_ref stream);
 
 } // namespace troupe::kernels::cuda

@@ -17,10 +17,6 @@ struct row_total {
   float sum;
 };
 
-__device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
-  return pack_pair<__nv_bfloat16>(low, high);
-}
-
 /// The item of a block: which rows, how far they see, and where K and V are.
 template <int Dim>
 struct item_view {

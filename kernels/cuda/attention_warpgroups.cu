@@ -42,7 +42,7 @@ constexpr std::uint32_t query_panel = group_rows * 128;
 constexpr std::uint32_t group_bytes = 2 * query_panel;
 constexpr std::uint32_t query_bytes = warpgroups * group_bytes;
 /// A row's running maximum stays until a score exceeds it by this many powers of two, so that the
-/// values seldom need to be rescaled; 2^8 is far from what f32 and bf16 cannot hold.
+/// values seldom need to be rescaled; 2^8 is far from what f32, bf16 and f16 cannot hold.
 constexpr float slack = 8;
 /// Barriers of the block: the turn of the first warpgroup and of the second, and their own ones.
 constexpr int turns = 1;
@@ -205,7 +205,7 @@ __device__ void bring_queries(const block_memory& memory, const attention_args& 
   const int warp = static_cast<int>(threadIdx.x) / 32 - 1;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int chunk = lane % 16;
-  const auto* const from = static_cast<const __nv_bfloat16*>(args.q);
+  const auto* const from = static_cast<const std::uint16_t*>(args.q);
   ring_place<query_buffers> q;
   for (block_share share{args}; share.more(); ++share.round) {
     const item_view<dim> view = share.view();
@@ -238,6 +238,7 @@ __device__ void bring_queries(const block_memory& memory, const attention_args& 
 }
 
 /// What a thread holds of its warp's 16 rows: parts of rows lane / 4 and lane / 4 + 8.
+template <class T>
 struct thread_rows {
   static constexpr int scores = positions / 2;
 
@@ -257,9 +258,8 @@ struct thread_rows {
       constexpr int apart = static_cast<int>(page_panel_bytes);
       const int in_q = d / 4 * static_cast<int>(query_panel) + d % 4 * 32;
       const int in_k = d / 4 * apart + d % 4 * 32;
-      wgmma_wide<__nv_bfloat16, positions>(s, q + static_cast<std::uint64_t>(in_q / 16),
-                                           k + static_cast<std::uint64_t>(in_k / 16),
-                                           d > 0 ? 1 : 0);
+      wgmma_wide<T, positions>(s, q + static_cast<std::uint64_t>(in_q / 16),
+                               k + static_cast<std::uint64_t>(in_k / 16), d > 0 ? 1 : 0);
     }
     commit_products();
   }
@@ -269,7 +269,7 @@ struct thread_rows {
     begin_products();
 #pragma unroll
     for (int j = 0; j < pages; ++j)
-      wgmma_columns(acc, p[j], v + static_cast<std::uint64_t>(j) * (page_bytes / 16));
+      wgmma_columns<T>(acc, p[j], v + static_cast<std::uint64_t>(j) * (page_bytes / 16));
     commit_products();
   }
 
@@ -320,7 +320,7 @@ struct thread_rows {
   __device__ __forceinline__ void pack_scores() {
 #pragma unroll
     for (int i = 0; i < scores / 2; ++i)
-      p[i / 4][i % 4] = pack_bf16(s[2 * i], s[2 * i + 1]);
+      p[i / 4][i % 4] = pack_pair<T>(s[2 * i], s[2 * i + 1]);
   }
 
   __device__ __forceinline__ void rescale_values() {
@@ -345,13 +345,14 @@ struct thread_rows {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int first = (n + i / 2) * 4 + 2 * (i % 2);
-      w[i] = pack_bf16(acc[first] * by[i % 2], acc[first + 1] * by[i % 2]);
+      w[i] = pack_pair<T>(acc[first] * by[i % 2], acc[first + 1] * by[i % 2]);
     }
     store_matrices(to, w);
   }
 };
 
 /// A warpgroup's way through one piece of work.
+template <class T>
 struct multiplier {
   const attention_args& args;
   const block_memory& memory;
@@ -371,7 +372,7 @@ struct multiplier {
   std::uint64_t queries = 0;
   /// How far behind the thread's first position of the first tile its rows see.
   int seen[2] = {};
-  thread_rows rows;
+  thread_rows<T> rows;
 
   __device__ __forceinline__ int position(int row) const {
     return work.first_position + min(work.tile_begin + row, work.rows - 1) / group;
@@ -407,7 +408,7 @@ struct multiplier {
     wait_products<0>();
     hold(rows.s);
     leave_k();
-    rows.soften<true>(seen, scale_log2);
+    rows.template soften<true>(seen, scale_log2);
     rows.pack_scores();
 #pragma unroll
     for (float& x : rows.acc)
@@ -431,7 +432,7 @@ struct multiplier {
     hold(rows.s);
     leave_k();
     const int from_here[2] = {seen[0] - t * positions, seen[1] - t * positions};
-    rows.soften<Masked>(from_here, scale_log2);
+    rows.template soften<Masked>(from_here, scale_log2);
     hold(rows.s);
     // A branch on the sums, which are never negative: without it the compiler waits for the values
     // before it makes the softmax.
@@ -496,7 +497,7 @@ struct multiplier {
     for (int n = 0; n < dim / 8; n += 2)
       rows.put(n, by, chunk_at<dim>(gathered, lane % 16, n + lane / 16));
     __syncwarp();
-    auto* const out = static_cast<__nv_bfloat16*>(args.out);
+    auto* const out = static_cast<T*>(args.out);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const int row = i * 2 + lane / 16;
@@ -509,10 +510,11 @@ struct multiplier {
   }
 };
 
+template <class T>
 __device__ void multiply(const block_memory& memory, const attention_args& args) {
   // The same in all threads of a warp, which the compiler does not see.
   const int warpgroup = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0) - 1;
-  multiplier it{args, memory, warpgroup};
+  multiplier<T> it{args, memory, warpgroup};
   if (warpgroup == 0)
     pass<256>(turns);
   wait_for_before();
@@ -523,14 +525,15 @@ __device__ void multiply(const block_memory& memory, const attention_args& args)
     int t = 1;
 #pragma unroll 1
     for (; t < whole; ++t)
-      it.step<false>(t);
+      it.template step<false>(t);
 #pragma unroll 1
     for (; t < it.work.tiles; ++t)
-      it.step<true>(t);
+      it.template step<true>(t);
     it.end();
   }
 }
 
+template <class T>
 __global__ void __launch_bounds__(threads, 1)
     attention_warpgroups_kernel(const __grid_constant__ attention_args args,
                                 const __grid_constant__ cache_maps maps) {
@@ -547,7 +550,7 @@ __global__ void __launch_bounds__(threads, 1)
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp >= 4) {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(registers_to_multiply));
-    multiply(block, args);
+    multiply<T>(block, args);
   } else {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(registers_to_bring));
     if (warp == 0)
@@ -567,12 +570,13 @@ result<void> attention_warpgroups(const attention_args& args, stream_ref stream)
   const auto v = describe_pages(args.cache, args.cache.v);
   if (!v)
     return fail(v.error());
-  cudaFuncSetAttribute(attention_warpgroups_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       bytes);
   const std::int64_t work = args.prefill_items * args.cache.kv_heads;
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(work, multiprocessors));
-  launch_early(attention_warpgroups_kernel, {dim3(blocks), threads, bytes, stream}, args,
-               cache_maps{*k, *v});
+  with_16_bits(args.cache.type, [&](auto element) {
+    const auto kernel = attention_warpgroups_kernel<decltype(element)>;
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    launch_early(kernel, {dim3(blocks), threads, bytes, stream}, args, cache_maps{*k, *v});
+  });
   return launched("attention of prompts");
 }
 

@@ -89,6 +89,26 @@ __device__ __forceinline__ void wgmma_wide(float (&d)[Columns / 2], std::uint64_
     static_assert(Columns == 0, "there is no such product");
 }
 
+// One instruction that adds to all accumulators of 128 columns, its a in registers.
+#define TROUPE_WGMMA_COLUMNS(type)                                                                 \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type " {" TROUPE_NAMES_0             \
+               ", " TROUPE_NAMES_16 ", " TROUPE_NAMES_32 ", " TROUPE_NAMES_48                      \
+               "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"                                         \
+               : TROUPE_HELD(0), TROUPE_HELD(16), TROUPE_HELD(32), TROUPE_HELD(48)                 \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+
+/// d += a b for a 64 x 16 of T in the fragments of mma() and b 16 x 128 in two panels.
+template <class T>
+__device__ __forceinline__ void wgmma_columns(float (&d)[64], const std::uint32_t (&a)[4],
+                                              std::uint64_t b) {
+  static_assert(std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __half>);
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    TROUPE_WGMMA_COLUMNS("bf16.bf16");
+  else
+    TROUPE_WGMMA_COLUMNS("f16.f16");
+}
+
+#undef TROUPE_WGMMA_COLUMNS
 #undef TROUPE_WGMMA_TYPES
 #undef TROUPE_WGMMA
 #undef TROUPE_HELD
