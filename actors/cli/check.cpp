@@ -4,7 +4,9 @@
 #include "troupe/actors/forecast.hpp"
 #include "troupe/config/explain.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <utility>
 
 namespace troupe::cli {
 
@@ -35,14 +37,20 @@ std::vector<actors::rank_forecast> foresee(config::load_result& loaded) {
     return !address || is_local(address->host).value_or(false);
   };
   auto told = actors::forecast_memory(*loaded.config, here);
-  for (const auto& one : told)
-    if (one.wrong)
-      loaded.diagnostics.push_back({.severity = config::severity::error,
-                                    .code = one.wrong->code,
-                                    .file = loaded.config->file,
-                                    .line = 0,
-                                    .path = "models." + one.model,
-                                    .message = one.wrong->note});
+  auto& found = loaded.diagnostics;
+  for (const auto& one : told) {
+    if (!one.wrong)
+      continue;
+    config::diagnostic wrong{.severity = config::severity::error,
+                             .code = one.wrong->code,
+                             .file = loaded.config->file,
+                             .line = 0,
+                             .path = "models." + one.model,
+                             .message = one.wrong->note};
+    // The ranks of a replica mostly fail alike.
+    if (std::find(found.begin(), found.end(), wrong) == found.end())
+      found.push_back(std::move(wrong));
+  }
   return told;
 }
 

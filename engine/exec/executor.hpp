@@ -125,8 +125,8 @@ public:
   /// exact to what the device's allocator rounds, for a GPU some hundredths. `promised` bytes will
   /// have been taken by others before. Of several ranks each tells its own. Cost: no weights are
   /// read; a GPU is opened.
-  /// @errors as load()'s that come from the options, config.json and the size of the memory;
-  ///         unsupported: this executor cannot tell
+  /// @errors as load()'s that come from the options, config.json, a missing NCCL and the size of
+  ///         the memory; unsupported: this executor cannot tell
   [[nodiscard]] virtual result<memory_forecast> foresee(std::uint64_t promised);
   /// Reads weights, sizes and reserves the KV cache, measures what is to be measured.
   /// @errors not_found, corrupt_data, unsupported, out_of_memory (the note says what would fit)

@@ -204,6 +204,12 @@ result<nccl_communicator> nccl_communicator::make(const nccl_place& place) {
   return nccl_communicator{std::move(*nccl), *handle, place.group->rank()};
 }
 
+result<void> nccl_communicator::find(const std::string& library) {
+  if (const auto nccl = open(library); !nccl)
+    return fail(nccl.error());
+  return {};
+}
+
 result<void> nccl_communicator::judge(int status, const char* what) const {
   if (status == success)
     return {};

@@ -46,6 +46,9 @@ public:
   ///         have one GPU or other versions; timed_out; internal: what NCCL says; and what the
   ///         group failed with
   [[nodiscard]] static result<nccl_communicator> make(const nccl_place& place);
+  /// Opens the library alone: what a load would say first where it cannot be used.
+  /// @errors not_found, unsupported: as make()
+  [[nodiscard]] static result<void> find(const std::string& library = nccl_place{}.library);
 
   nccl_communicator(nccl_communicator&& other) noexcept
       : functions_{std::move(other.functions_)}, handle_{std::exchange(other.handle_, nullptr)},

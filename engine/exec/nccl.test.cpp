@@ -80,12 +80,16 @@ TEST_CASE("a missing NCCL, one that is none, and one GPU for two ranks are sente
   const auto absent = nccl_communicator::make(place);
   REQUIRE_FALSE(absent);
   CHECK(absent.error().code == errc::not_found);
+  CHECK(says(absent.error(), "/nowhere/libnccl.so.2 cannot be opened"));
   CHECK(says(absent.error(), "LD_LIBRARY_PATH"));
+  CHECK(nccl_communicator::find(place.library).error() == absent.error());
   place.library = TROUPE_TEST_NO_NCCL;
   const auto other = nccl_communicator::make(place);
   REQUIRE_FALSE(other);
   CHECK(other.error().code == errc::unsupported);
   CHECK(says(other.error(), "has no ncclGetVersion, "));
+  CHECK(nccl_communicator::find(place.library).error() == other.error());
+  CHECK(nccl_communicator::find(TROUPE_TEST_NCCL));
   std::vector<std::optional<error>> said(2);
   on_ranks(2, [&](std::uint32_t rank, const auto& end) {
     if (auto made = nccl_communicator::make(place_of(end, 7)); !made)

@@ -126,6 +126,8 @@ def test_check_explains_and_finds_every_mistake(tmp_path):
     small = run("check", write_cluster(tmp_path, models={"bard": {"kv_cache_memory_bytes": 1000}}))
     assert small.returncode == 1
     assert "error: models.bard" in small.stdout and "largest max_model_len that fits" in small.stdout
+    ranks = run("check", tmp_path / "cluster.json", "--set", "models.bard.tensor_parallel=2")
+    assert ranks.stdout.count("does not load") == 2 and ranks.stdout.count("error: models.bard") == 1
     half = run("check", write_cluster(tmp_path), "--set", "models.bard.dtype=float16")
     assert half.returncode == 1
     assert "dtype 'float16' is not served on the CPU; 'auto', 'float32' and 'bfloat16' are" in half.stdout

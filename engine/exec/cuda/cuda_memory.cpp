@@ -56,6 +56,9 @@ result<memory_forecast> cuda_executor::foresee(std::uint64_t promised) {
     return fail(good.error());
   if (auto read = read_config(); !read)
     return fail(read.error());
+  if (options_.ranks > 1)
+    if (auto found = nccl_communicator::find(); !found)
+      return fail(found.error());
   if (auto used = use_device(device_.index); !used)
     return fail(used.error());
   const auto planned = device_model::plan(config_, {options_.rank, options_.ranks}, compute_,
