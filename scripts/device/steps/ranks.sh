@@ -53,9 +53,4 @@ step_tp_serve() {
   killed "tp_kill 8b" 18436 "$body" "$texts/killed8b"
   note tp_8b "$(grep -h '^ready after' "$out/tp_8b.log"); $(tail -n 2 "$out/tp_8b.log" | tr '\n' ' ' | head -c 300)"
   down
-  local said
-  said=$("${ours[@]}" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18437 --set 'devices=["cuda:0"]' --set models.bard.tensor_parallel=2 2>&1 | tail -n 1)
-  note "error: one GPU for two ranks" "${said:0:200}"
-  said=$(env "LD_LIBRARY_PATH=$from/lib:$cublas:/usr/local/cuda/lib64" timeout 20 "$from/bin/troupe" up "$out/cluster.json" --port 18438 "${two[@]}" 2>&1 | grep -ai nccl | tail -n 1)
-  note "error: no NCCL" "${said:0:250}"
 }
