@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Joins two logs of JSON lines by their measures and prints a table of ratios, above 1 where ours is better.
 
-usage: ratios.py NAME OURS PEERS
+usage: ratios.py NAME OURS PEERS [common]      with `common` only what both have measured
 """
 import json
 import sys
@@ -31,15 +31,18 @@ def figures(row):
 
 
 def main():
-    if len(sys.argv) != 4:
+    if len(sys.argv) < 4 or sys.argv[4:] not in ([], ["common"]):
         sys.exit(__doc__)
     name, ours, peers = sys.argv[1], rows_of(sys.argv[2]), rows_of(sys.argv[3])
     for measure, row in ours.items():
-        other = dict((key, value) for key, value, _ in figures(peers.get(measure, {})))
+        if sys.argv[4:] and measure not in peers:
+            continue
+        other = dict((key, value) for key, value, _ in figures(peers.get(measure, {})) if value)
         for key, value, more in figures(row):
-            if not value:
-                continue
             peer = other.get(key)
+            # What a peer does not tell of a measure has its place in the log.
+            if not value or (other and not peer):
+                continue
             ratio = "-" if not peer else f"{value / peer if more else peer / value:.2f} x"
             print(f"{name:9s} {measure:22s} {key:16s} {value:12.3f} {peer if peer else '-':>12} {ratio:>8}")
         steps = row.get("step_us")

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
-#   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without;
-#   or of each8b,each06b,deterministic,profile,profile_load,policies8b,racecheck,memory8b,soak,wire,stage,stages,coldstart,logits,compare8b,compare06b,
-#   loads8b,online; with .peer beside the bundle and the step peer before them, the last five measure vLLM too, and defaults8b and
-#   defaults06b measure it with its own limits; or, with two GPUs, of tp_tests,tp_bench,tp_serve
+#   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without (all of these
+#   where none is named); of each8b,each06b,deterministic,profile,profile_load,policies8b,racecheck,memory8b,soak,wire,stage,stages,
+#   coldstart,logits; beside vLLM, with .peer beside the bundle and the step peer once on the machine, of compare8b,steps8b,loads8b,
+#   long8b,online,compare06b, and of it alone with its own limits defaults8b,defaults_steps8b,defaults_long8b,defaults_online,
+#   defaults06b; with two GPUs, of tp_tests,tp_bench,tp_serve. README.md says how long each takes.
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
-case ${1:-} in -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 all_steps=kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without
 from=$(realpath "${1:-.device-bundle}")
 steps=${2:-$all_steps}
@@ -51,11 +52,16 @@ machine=(env "LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}")
 
 note() { table+=("$(printf '%-28s %s' "$1" "$2")"); }
 
+# within SECONDS: those, or what is left of the whole.
+within() {
+  local left=$((budget - SECONDS))
+  echo $((left < $1 ? left : $1))
+}
 # one NAME SECONDS COMMAND...: keeps the log and remembers the result. Ends with what is left of the whole.
 one() {
-  local name=$1 limit=$2 begin=$SECONDS state=ok left=$((budget - SECONDS))
+  local name=$1 limit begin=$SECONDS state=ok
+  limit=$(within "$2")
   shift 2
-  ((left < limit)) && limit=$left
   if ((limit < 3)); then note "$name" "not run: no time left"; return; fi
   "${ours[@]}" timeout -k 2 "$limit" "$@" >"$out/$name.log" 2>&1 || state="FAILED ($?)"
   if [[ $state != ok ]]; then

@@ -2,15 +2,30 @@
 # vLLM beside us: the same measures of both, one after the other.
 # Sourced by run.sh.
 
+peer=${PEER_ROOT:-/tmp/peer}
+# What ours said on this machine, for later calls that measure vLLM alone.
+figures=/tmp/troupe-figures
+
 # vLLM, as ../shared/peer packs it into .peer.
 step_peer() {
   local begin=$SECONDS
-  if timeout -k 5 90 bash .peer/install_on_device.sh >"$out/peer_install.log" 2>&1; then
+  if timeout -k 5 "$(within 90)" bash .peer/install_on_device.sh >"$out/peer_install.log" 2>&1; then
     note peer "installed in $((SECONDS - begin)) s: $(tail -n 1 "$out/peer_install.log")"
   else
     note peer "FAILED: $(tail -n 1 "$out/peer_install.log" | head -c 150)"
-    rm -f /tmp/peer/env.sh
+    rm -f "$peer/env.sh"
   fi
+}
+has_peer() { [[ -e $peer/env.sh ]]; }
+# The environment of vLLM's processes, with a mark by which they are found.
+peer_environment() {
+  # shellcheck disable=SC1091
+  . "$peer/env.sh"
+  export TROUPE_PEER=$$
+}
+# What it compiles stays for the next of them.
+peer_caches() {
+  export VLLM_CACHE_ROOT=$peer/cache/vllm TRITON_CACHE_DIR=$peer/cache/triton TORCHINDUCTOR_CACHE_DIR=$peer/cache/inductor
 }
 # end_peer GROUP: ends a process group of vLLM's and what it left, then waits until the GPU's memory is free. Its engine is a
 # process of its own, which outlives the one that began it.
@@ -19,7 +34,7 @@ end_peer() {
   kill -KILL -- "-$1" 2>/dev/null
   for file in /proc/[0-9]*/environ; do
     pid=${file//[^0-9]/}
-    if grep -qz '^PEER_ROOT=' "$file" 2>/dev/null; then kill -KILL "$pid" 2>/dev/null; fi
+    if grep -qz "^TROUPE_PEER=$$\$" "$file" 2>/dev/null; then kill -KILL "$pid" 2>/dev/null; fi
   done
   wait "$1" 2>/dev/null
   for ((i = 0; i < 40; ++i)); do
@@ -29,78 +44,118 @@ end_peer() {
   note "after vLLM" "FAILED: $(nvidia-smi --query-gpu=memory.used --format=csv,noheader) of the GPU are still taken"
 }
 with_peer() { # FILE SECONDS COMMAND...
-  local file=$1 limit=$2 group
+  local file=$1 limit group name
+  limit=$(within "$2")
+  name=$(basename "$file")
   shift 2
+  if ((limit < 3)); then note "$name" "not run: no time left"; return 1; fi
   (
-    # shellcheck disable=SC1091
-    . /tmp/peer/env.sh
-    export VLLM_CACHE_ROOT=/tmp/peer/cache/vllm TRITON_CACHE_DIR=/tmp/peer/cache/triton TORCHINDUCTOR_CACHE_DIR=/tmp/peer/cache/inductor
+    peer_environment
+    peer_caches
     exec setsid timeout -k 5 "$limit" "$@"
   ) >"$file" 2>&1 &
   group=$!
-  wait "$group" || note "$(basename "$file")" "FAILED: $(tail -n 1 "$file" | head -c 150)"
+  wait "$group" || note "$name" "FAILED: $(tail -n 1 "$file" | head -c 150)"
   end_peer "$group"
 }
-# compare NAME MODEL VOCABULARY PEER_SECONDS OUR_SECONDS MEASURES...: the same measures of both, one after the other.
+keep_figures() { mkdir -p "$figures" && cp "$out/$1.troupe.log" "$figures/"; }
+# beside NAME LABEL [OURS...]: vLLM's figures of NAME beside those of ours that earlier steps kept, or alone.
+beside() {
+  local name=$1 label=$2 step
+  shift 2
+  for step in "$@"; do cat "$figures/$step.troupe.log" 2>/dev/null; done >"$out/$name.troupe.log"
+  if [[ -s $out/$name.troupe.log ]]; then
+    python3 "$from"/ratios.py "$label" "$out/$name.troupe.log" "$out/$name.vllm.log" common | tee -a "$out/ratios.txt"
+  else
+    grep -a '^{"measure"' "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
+  fi
+}
+
+# shellcheck disable=SC2054
+steps_8b=(--decode 1,8,32,64,128,256 --first-token 128,512,2048,8192)
+loads_8b=(--load 128/128:1024 --load 2048/128:256 --load 1000/1000:256)
+# compare NAME MODEL VOCABULARY PEER_SECONDS OUR_SECONDS MEASURES...: the same measures of both, with the same limits.
 compare() {
   local name=$1 model=$2 vocabulary=$3 theirs=$4 mine=$5 begin=$SECONDS
   shift 5
   # Without it ours are measured alone.
-  [[ -e /tmp/peer/env.sh ]] && with_peer "$out/$name.vllm.log" "$theirs" python3 "$from"/peer.py "$model" "$@"
+  has_peer && with_peer "$out/$name.vllm.log" "$theirs" python3 "$from"/peer.py "$model" "$@"
   python3 "$from"/models.py "/tmp/troupe-$model" "$model" "${limits[@]}"
   one "$name.troupe" "$mine" "$from/bin/troupe" bench "/tmp/troupe-$model/cluster.json" --set 'devices=["cuda:0"]' \
     --vocabulary "$vocabulary" --rounds 2 --json "$@"
+  keep_figures "$name"
   note "$name" "$((SECONDS - begin)) s"
   python3 "$from"/ratios.py "$model" "$out/$name.troupe.log" "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
 }
-step_compare8b() {
-  compare compare8b llama8b 128256 230 150 --decode 1,8,32,64,128,256 --first-token 128,512,2048,8192 \
-    --load 128/128:1024 --load 2048/128:256 --load 1000/1000:256
-}
+step_compare8b() { compare compare8b llama8b 128256 230 150 "${steps_8b[@]}" "${loads_8b[@]}"; }
+step_steps8b() { compare steps8b llama8b 128256 160 60 "${steps_8b[@]}"; }
+step_loads8b() { compare loads8b llama8b 128256 200 130 "${loads_8b[@]}"; }
+# 256 answers of 2,048 are more than the KV cache holds.
+step_long8b() { compare long8b llama8b 128256 200 100 --load 128/2048:256; }
 step_compare06b() {
   compare compare06b qwen06b 151936 170 70 --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
 }
 
 # vLLM alone, with limits of its own.
-defaults() { # NAME MODEL SECONDS MEASURES...
-  local name=$1 model=$2 limit=$3
-  shift 3
-  with_peer "$out/$name.vllm.log" "$limit" python3 "$from"/peer.py "$model" --defaults "$@"
-  grep '^{"measure"' "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
+defaults() { # NAME MODEL SECONDS "OURS..." MEASURES...
+  local name=$1 model=$2 limit=$3 ours_of=$4 begin=$SECONDS
+  shift 4
+  has_peer || { note "$name" "FAILED: no vLLM here; the step peer comes first"; return; }
+  with_peer "$out/$name.vllm.log" "$limit" python3 "$from"/peer.py "$model" --defaults "$@" || return
+  note "$name" "$((SECONDS - begin)) s"
+  # shellcheck disable=SC2086
+  beside "$name" defaults $ours_of
 }
-step_defaults8b() {
-  defaults defaults8b llama8b 250 --decode 1,8,64,256 --load 128/128:1024 --load 2048/128:256 --load 1000/1000:256
-}
+step_defaults8b() { defaults defaults8b llama8b 260 "compare8b steps8b loads8b" "${steps_8b[@]}" "${loads_8b[@]}"; }
+step_defaults_steps8b() { defaults defaults_steps8b llama8b 160 "compare8b steps8b" "${steps_8b[@]}"; }
+step_defaults_long8b() { defaults defaults_long8b llama8b 200 "long8b" --load 128/2048:256; }
 step_defaults06b() {
-  defaults defaults06b qwen06b 170 --decode 1,64,256 --load 128/128:2048 --load 1000/1000:256
-}
-
-step_loads8b() {
-  compare loads8b llama8b 128256 200 130 --load 128/128:1024 --load 2048/128:256 --load 1000/1000:256
+  defaults defaults06b qwen06b 170 "compare06b" --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
 }
 
 # Both servers under the same client.
 online_loads=(--load 512/128:16@1 --load 512/128:80@8 --load 512/128:384@64 --load 512/128:1024@256)
-online_peer() {
-  local serving i
+online_peer() { # NAME OPTIONS...: vLLM's server
+  local name=$1 serving i ready=0 deadline
+  shift
   (
-    # shellcheck disable=SC1091
-    . /tmp/peer/env.sh
+    peer_environment
+    peer_caches
     exec setsid python3 -m vllm.entrypoints.cli.main serve /tmp/troupe-llama8b/hf --load-format dummy --host 127.0.0.1 --port 8321 \
-      --dtype bfloat16 --max-model-len 9216 --max-num-seqs 256 --max-num-batched-tokens 8192
-  ) >"$out/online_server.vllm.log" 2>&1 &
+      --dtype bfloat16 --max-model-len 9216 "$@"
+  ) >"$out/${name}_server.vllm.log" 2>&1 &
   serving=$!
-  for ((i = 0; i < 150; ++i)); do curl -sf -m 2 http://127.0.0.1:8321/health >/dev/null && break; sleep 1; done
-  one online.vllm 130 "$from/bin/troupe" bench --url http://127.0.0.1:8321 --vocabulary 128256 --json "${online_loads[@]}"
+  deadline=$((SECONDS + $(within 150)))
+  while ((SECONDS < deadline)) && kill -0 "$serving" 2>/dev/null; do
+    curl -sf -m 2 http://127.0.0.1:8321/health >/dev/null && { ready=1; break; }
+    sleep 1
+  done
+  if ((ready)); then
+    one "$name.vllm" 130 "$from/bin/troupe" bench --url http://127.0.0.1:8321 --vocabulary 128256 --json "${online_loads[@]}"
+  else
+    note "$name.vllm" "FAILED: not ready: $(tail -n 1 "$out/${name}_server.vllm.log" | head -c 150)"
+  fi
   end_peer "$serving"
+  ((ready))
 }
 step_online() {
+  local begin=$SECONDS
   python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
   cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
-  [[ -e /tmp/peer/env.sh ]] && online_peer
+  has_peer && online_peer online --max-num-seqs 256 --max-num-batched-tokens 8192
   up_file /tmp/troupe-llama8b/cluster.json 150 online_server.troupe 18450 --set 'devices=["cuda:0"]' || { down; note online "FAILED: not ready"; return; }
   one online.troupe 120 "$from/bin/troupe" bench --url http://127.0.0.1:18450 --vocabulary 128256 --json "${online_loads[@]}"
   down
-  note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log")"
+  keep_figures online
+  note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log"), $((SECONDS - begin)) s in all"
   python3 "$from"/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
+}
+# vLLM's server alone, with limits of its own.
+step_defaults_online() {
+  local begin=$SECONDS
+  has_peer || { note defaults_online "FAILED: no vLLM here; the step peer comes first"; return; }
+  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  online_peer defaults_online || return
+  note defaults_online "$((SECONDS - begin)) s"
+  beside defaults_online defaults online
 }

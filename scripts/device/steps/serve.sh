@@ -59,11 +59,10 @@ step_coldstart() {
   cat /tmp/troupe-file/hf/model.safetensors >/dev/null
   one coldstart 90 python3 tests/bench/start.py "$from/bin/troupe" /tmp/troupe-file/cluster.json --model llama8b --rounds 5 --set 'devices=["cuda:0"]'
   note coldstart "$(tail -n 1 "$out/coldstart.log" | head -c 300)"
-  [[ -e /tmp/peer/env.sh ]] || return
+  has_peer || return
   begin=$SECONDS
   (
-    # shellcheck disable=SC1091
-    . /tmp/peer/env.sh
+    peer_environment
     exec setsid python3 -m vllm.entrypoints.cli.main serve /tmp/troupe-file/hf --host 127.0.0.1 --port 8322 \
       --dtype bfloat16 --max-model-len 9216 --max-num-seqs 256 --max-num-batched-tokens 8192
   ) >"$out/coldstart.vllm.log" 2>&1 &
