@@ -19,7 +19,7 @@ namespace troupe::kernels::cuda {
 namespace {
 
 constexpr int dim = 128;
-/// Of a tile; 64 to 176 were measured (tests/bench/README.md).
+/// Of a tile; 64 to 176 were measured (tests/bench/figures/gpu_ladders.md).
 constexpr int positions = 112;
 constexpr int pages = positions / page_positions;
 constexpr int warpgroups = 2;
