@@ -321,7 +321,8 @@ void report(test::rank_group& run, const settings& s, double floor) {
     std::fflush(stdout);
   }
   for (const std::uint32_t answers : s.mixed)
-    for (const std::uint32_t rows : {256U, 384U, 512U, 768U, 1024U, 2048U, 8192U}) {
+    for (const std::uint32_t rows :
+         {256U, 320U, 384U, 448U, 512U, 640U, 768U, 1024U, 2048U, 8192U}) {
       if (rows < answers + 64)
         continue;
       const decode_times t = mixed(run, answers, rows - answers);

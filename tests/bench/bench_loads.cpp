@@ -20,19 +20,21 @@ struct point {
 };
 
 /// What a step of so many rows takes without attention to what is stored.
-constexpr std::array<point, 13> bases{{{1, 6.0},
-                                       {8, 6.3},
-                                       {32, 6.6},
-                                       {64, 6.7},
-                                       {128, 7.1},
-                                       {256, 8.9},
-                                       {384, 11.9},
-                                       {512, 14.0},
-                                       {768, 20.0},
-                                       {1024, 25.5},
-                                       {2048, 45.0},
+constexpr std::array<point, 15> bases{{{1, 5.3},
+                                       {8, 5.35},
+                                       {16, 5.45},
+                                       {32, 5.65},
+                                       {64, 6.3},
+                                       {128, 6.7},
+                                       {192, 7.8},
+                                       {256, 8.0},
+                                       {384, 10.5},
+                                       {512, 12.5},
+                                       {768, 18.2},
+                                       {1024, 23.2},
+                                       {2048, 45.5},
                                        {4096, 88.0},
-                                       {8192, 172.0}}};
+                                       {8192, 176.0}}};
 
 double base_of(double rows) {
   std::size_t i = 1;
@@ -42,8 +44,8 @@ double base_of(double rows) {
   return left.ms + (right.ms - left.ms) * (rows - left.rows) / (right.rows - left.rows);
 }
 
-/// Milliseconds for each stored token that a row of an answer reads: 128 KiB at 0.87 of 3.04 TB/s.
-constexpr double read_ms = 131072 / (0.87 * 3.04e9);
+/// Milliseconds for each stored token that a row of an answer reads: 128 KiB at 0.93 of 3.04 TB/s.
+constexpr double read_ms = 131072 / (0.93 * 3.04e9);
 /// For each pair of positions that a prompt's row sees.
 constexpr double pair_ms = 1.4e-6;
 
