@@ -36,15 +36,17 @@ struct own_kernel {
   std::string_view name;
   bool (*takes)(const ordered_matmul_args&);
   matmul_library::gated_product* multiply;
+  /// nullptr where it has none.
   matmul_library::gated_product* gated;
   /// Its choice for one number of rows is good for others near it.
   bool many_rows = false;
 };
 
-/// Rows from which the kernel for many rows is a candidate.
+/// Rows from which the kernels for some hundred rows and for many are candidates.
+constexpr std::int64_t halved_rows = 16;
 constexpr std::int64_t wide_rows = 48;
 
-constexpr std::array<own_kernel, 4> own_kernels{
+constexpr std::array<own_kernel, 5> own_kernels{
     {{"skinny",
       [](const ordered_matmul_args& args) {
         return takes_skinny(args) && args.m <= shortcuts_taken().skinny_rows;
@@ -65,7 +67,12 @@ constexpr std::array<own_kernel, 4> own_kernels{
       [](const ordered_matmul_args& args) {
         return takes_wide(args) && args.m >= wide_rows && shortcuts_taken().wide;
       },
-      wide_matmul, wide_gated_matmul, true}}};
+      wide_matmul, wide_gated_matmul, true},
+     {"halved",
+      [](const ordered_matmul_args& args) {
+        return takes_halved(args) && args.m >= halved_rows && shortcuts_taken().halved;
+      },
+      halved_matmul, nullptr, true}}};
 
 /// A shape and the algorithm that serves it.
 struct product {
@@ -126,7 +133,7 @@ std::string key_of(const matmul_args& args) {
 }
 
 /// To be raised when a kernel of our own gets faster or slower.
-constexpr int own_version = 4;
+constexpr int own_version = 5;
 constexpr std::string_view hex_digits = "0123456789abcdef";
 
 /// The name of the kernel of ours, or the algorithm of cuBLASLt's in hexadecimal digits.
@@ -348,7 +355,7 @@ struct matmul_library::state {
       const auto product = [&](const void* w) {
         ordered_matmul_args own = plain(args);
         own.w = w;
-        if (behind.in_product) {
+        if (behind.in_product && one.gated != nullptr) {
           own.n /= 2;
           return one.gated(own, stream).has_value();
         }

@@ -41,6 +41,8 @@ struct shortcuts {
   bool narrow = true;
   /// Whether streamed_matmul() is a candidate.
   bool streamed = true;
+  /// Whether halved_matmul() is a candidate.
+  bool halved = true;
   /// Whether wide_matmul() is a candidate.
   bool wide = true;
   /// skinny_matmul()'s blocks are dealt out evenly to the SMs, however full these are.
@@ -282,7 +284,7 @@ struct ordered_matmul_args {
   dtype type = dtype::f32;
   /// Of out: `type` or f32.
   dtype out_type = dtype::f32;
-  /// Adds to what is in out. By wide_matmul() alone.
+  /// Adds to what is in out. By halved_matmul() and wide_matmul() alone.
   bool add = false;
 };
 
@@ -355,6 +357,21 @@ inline constexpr std::int64_t max_streamed_rows = 8;
 /// @cost   reads w once
 [[nodiscard]] result<void> streamed_gated_matmul(const ordered_matmul_args& args,
                                                  stream_ref stream);
+
+/// Rows of a that halved_matmul() takes at most.
+inline constexpr std::int64_t max_halved_rows = 512;
+
+/// As takes_wide().
+[[nodiscard]] bool takes_halved(const ordered_matmul_args& args) noexcept;
+
+/// out = a w^T or, with `add`, out += a w^T for some hundred rows, which wide_matmul() has too few
+/// tiles for. The sum is that of the first half of k and that of the second, in f32 and each k
+/// ascending: a row's bits depend on neither m nor the other rows, and are not wide_matmul()'s.
+/// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it, or f32, which it must be to `add`
+/// @errors unsupported: what takes_halved() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   2 m n k flops; the host takes some microseconds
+[[nodiscard]] result<void> halved_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// Whether wide_matmul() takes a product: bf16 or f16; out in that, or f32, also to add to; n, k,
 /// lda and ldo multiples of 8, from addresses that are multiples of 16 bytes.

@@ -270,49 +270,92 @@ cuda::ordered_matmul_args wide_args(dtype type, const many_rows& s, const mirror
 
 } // namespace
 
+namespace {
+
+using product_of_many = result<void>(const cuda::ordered_matmul_args&, cuda::stream_ref);
+
+/// A product in `type`, in f32 and added to f32, a row alone, and what is refused.
+void check_product(product_of_many& multiply, dtype type, const many_rows& s, splitmix64& random) {
+  CAPTURE(s.m, s.n, s.k);
+  matrix a{type, s.m, s.k, s.k + 8}, w{type, s.n, s.k, s.k}, out{type, s.m, s.n, s.n + 8},
+      sum{dtype::f32, s.m, s.n, s.n + 8};
+  a.fill(random, 1);
+  w.fill(random, 1 / std::sqrt(static_cast<float>(s.k)));
+  sum.fill(random, 1);
+  auto truth = reference::linear(a.doubles(), w.doubles(), s.k);
+  const mirror da{a}, dw{w}, d{out}, ds{sum};
+  auto args = wide_args(type, s, da, dw, d);
+  fine(multiply(args, nullptr));
+  d.fetch(out.bytes.data());
+  CHECK(cpu::testing::worst_error(out, truth, 1) < tolerance(type));
+  // A row alone has the bits that it has beside others.
+  const matrix together = out;
+  args.m = 1;
+  d.send(std::vector<std::byte>(out.bytes.size(), std::byte{0xFF}).data());
+  fine(multiply(args, nullptr));
+  d.fetch(out.bytes.data());
+  CHECK(out.same_bits(together, 0, 0, 1));
+  args = wide_args(type, s, da, dw, ds);
+  args.add = true;
+  CHECK(multiply(args, nullptr).error().code == errc::unsupported);
+  args.out_type = dtype::f32;
+  args.add = false;
+  fine(multiply(args, nullptr));
+  matrix floats = sum;
+  ds.fetch(floats.bytes.data());
+  CHECK(cpu::testing::worst_error(floats, truth, 1) < 1e-4);
+  ds.send(sum.bytes.data());
+  args.add = true;
+  const auto before = sum.doubles();
+  for (std::size_t i = 0; i < truth.size(); ++i)
+    truth[i] += before[i];
+  fine(multiply(args, nullptr));
+  ds.fetch(sum.bytes.data());
+  CHECK(cpu::testing::worst_error(sum, truth, 1) < 1e-4);
+  args.k -= 1;
+  CHECK(multiply(args, nullptr).error().code == errc::unsupported);
+}
+
+} // namespace
+
 TEST_CASE("cuda products of many rows") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{25};
-  for (const many_rows& s : wide_shapes) {
-    CAPTURE(s.m, s.n, s.k);
-    matrix a{type, s.m, s.k, s.k + 8}, w{type, s.n, s.k, s.k}, out{type, s.m, s.n, s.n + 8},
-        sum{dtype::f32, s.m, s.n, s.n + 8};
-    a.fill(random, 1);
-    w.fill(random, 1 / std::sqrt(static_cast<float>(s.k)));
-    sum.fill(random, 1);
-    auto truth = reference::linear(a.doubles(), w.doubles(), s.k);
-    const mirror da{a}, dw{w}, d{out}, ds{sum};
-    auto args = wide_args(type, s, da, dw, d);
-    fine(cuda::wide_matmul(args, nullptr));
-    d.fetch(out.bytes.data());
-    CHECK(cpu::testing::worst_error(out, truth, 1) < tolerance(type));
-    // A row alone has the bits that it has beside others.
-    const matrix together = out;
-    args.m = 1;
-    d.send(std::vector<std::byte>(out.bytes.size(), std::byte{0xFF}).data());
-    fine(cuda::wide_matmul(args, nullptr));
-    d.fetch(out.bytes.data());
-    CHECK(out.same_bits(together, 0, 0, 1));
-    args = wide_args(type, s, da, dw, ds);
-    args.add = true;
-    CHECK(cuda::wide_matmul(args, nullptr).error().code == errc::unsupported);
-    args.out_type = dtype::f32;
-    args.add = false;
-    fine(cuda::wide_matmul(args, nullptr));
-    matrix floats = sum;
-    ds.fetch(floats.bytes.data());
-    CHECK(cpu::testing::worst_error(floats, truth, 1) < 1e-4);
-    ds.send(sum.bytes.data());
-    args.add = true;
-    const auto before = sum.doubles();
-    for (std::size_t i = 0; i < truth.size(); ++i)
-      truth[i] += before[i];
-    fine(cuda::wide_matmul(args, nullptr));
-    ds.fetch(sum.bytes.data());
-    CHECK(cpu::testing::worst_error(sum, truth, 1) < 1e-4);
-    args.k -= 1;
-    CHECK(cuda::wide_matmul(args, nullptr).error().code == errc::unsupported);
-  }
+  for (const many_rows& s : wide_shapes)
+    check_product(cuda::wide_matmul, type, s, random);
+}
+
+TEST_CASE("cuda products of some hundred rows") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  splitmix64 random{28};
+  // On an H100 each way to cut into tiles is the best one for some.
+  for (const many_rows& s : std::vector<many_rows>{{1, 8, 8},
+                                                   {5, 40, 64},
+                                                   {65, 4104, 136},
+                                                   {127, 4104, 72},
+                                                   {157, 4096, 136},
+                                                   {192, 4096, 136},
+                                                   {200, 4104, 136},
+                                                   {61, 6152, 136},
+                                                   {96, 6152, 72},
+                                                   {99, 6152, 72},
+                                                   {160, 6152, 72},
+                                                   {383, 4104, 136},
+                                                   {448, 4104, 72},
+                                                   {512, 4104, 520},
+                                                   {300, 1000, 1032},
+                                                   {64, 520, 4104}})
+    check_product(cuda::halved_matmul, type, s, random);
+  cuda::ordered_matmul_args args{.lda = 8,
+                                 .ldo = 8,
+                                 .m = cuda::max_halved_rows,
+                                 .n = 8,
+                                 .k = 8,
+                                 .type = type,
+                                 .out_type = type};
+  CHECK(cuda::takes_halved(args));
+  args.m += 1;
+  CHECK(!cuda::takes_halved(args));
 }
 
 TEST_CASE("rows that were not tuned take the kernel for many rows beside tuned ones") {
@@ -432,6 +475,7 @@ TEST_CASE("cuda kernels that start early wait for each other") {
   std::vector<matrix> made;
   std::vector<own_product> all = own_products;
   all.push_back({cuda::wide_matmul, cuda::wide_gated_matmul, {most}});
+  all.push_back({cuda::halved_matmul, cuda::wide_gated_matmul, {most}});
   for (const own_product& own : all)
     for (const bool early : {false, true, true}) {
       rows = std::max(rows, own.rows.front());

@@ -64,6 +64,12 @@ __device__ __forceinline__ void wgmma_wide(float (&d)[Columns / 2], std::uint64_
     TROUPE_WGMMA_TYPES(
         "128", TROUPE_NAMES_0 ", " TROUPE_NAMES_16 ", " TROUPE_NAMES_32 ", " TROUPE_NAMES_48, "64",
         "65", "66", TROUPE_HELD(0), TROUPE_HELD(16), TROUPE_HELD(32), TROUPE_HELD(48));
+  } else if constexpr (Columns == 160) {
+    TROUPE_WGMMA_TYPES("160",
+                       TROUPE_NAMES_0 ", " TROUPE_NAMES_16 ", " TROUPE_NAMES_32 ", " TROUPE_NAMES_48
+                                      ", " TROUPE_NAMES_64,
+                       "80", "81", "82", TROUPE_HELD(0), TROUPE_HELD(16), TROUPE_HELD(32),
+                       TROUPE_HELD(48), TROUPE_HELD(64));
   } else if constexpr (Columns == 192) {
     TROUPE_WGMMA_TYPES("192",
                        TROUPE_NAMES_0 ", " TROUPE_NAMES_16 ", " TROUPE_NAMES_32 ", " TROUPE_NAMES_48

@@ -1,0 +1,396 @@
+// The product for some hundred rows, whose tiles are too few for all SMs: the two blocks of a
+// cluster multiply the same tile, each for half of k, and then add up half of its rows each, out of
+// each other's shared memory. A tile is 64 or 128 rows of w, which wgmma has as its rows, by up to
+// 256 rows of a, its columns: so w is read once and instructions are long. A thread has the memory
+// unit keep a ring of stages full, of w before the kernel in front is done, and one or two
+// warpgroups multiply 64 rows of w each. Outputs go through shared memory, where rows of a tile
+// become those of out. Larger clusters would need less, but not all SMs have a place in one of
+// four. Roofline: w from memory once, or shared memory, which gives 128 bytes a cycle to wgmma (2
+// KiB of w and 32 bytes of each row of a for 64 x N x 16, in N / 2 cycles) and to the copies.
+#include "kernels/cuda/barriers.cuh"
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/tensor_copies.cuh"
+#include "kernels/cuda/wgmma_wide.cuh"
+
+#include <algorithm>
+#include <array>
+
+namespace troupe::kernels::cuda {
+
+namespace {
+
+/// The blocks of a cluster, and parts of k.
+constexpr int halves = 2;
+constexpr int group_rows = 64;
+/// Of k in a stage, and in an instruction.
+constexpr int depth = 64;
+constexpr int step_depth = 16;
+/// A row of a stage.
+constexpr std::uint32_t row_bytes = depth * 2;
+constexpr std::uint32_t shared_room = 227U << 10U;
+
+/// Of a thread where two warpgroups multiply; where one does, it has enough as launched.
+constexpr int producer_registers = 40;
+constexpr int consumer_registers = 232;
+
+template <class Element, int Groups, int Rows>
+struct halved_shape {
+  using element = Element;
+  static constexpr int groups = Groups;
+  /// Of a in a tile, and of w.
+  static constexpr int rows = Rows;
+  static constexpr int columns = Groups * group_rows;
+  static constexpr int consumers = Groups * 128;
+  /// Registers are given to whole warpgroups.
+  static constexpr int threads = consumers + (Groups == 1 ? 32 : 128);
+  static constexpr std::uint32_t w_bytes = columns * row_bytes;
+  static constexpr std::uint32_t stage_bytes = w_bytes + rows * row_bytes;
+  /// From one row of a block's sums to the next: four floats more, so that what a warp writes at
+  /// once lies on different banks.
+  static constexpr int pitch = columns + 4;
+  static constexpr std::uint32_t sum_bytes = rows * pitch * 4;
+  /// 1,024 for the alignment and 256 for barriers.
+  static constexpr std::uint32_t stages = std::min(8U, (shared_room - 1280) / stage_bytes);
+  static constexpr std::uint32_t shared_bytes = std::max(stages * stage_bytes, sum_bytes) + 1024;
+  static_assert(shared_bytes + 256 <= shared_room);
+};
+
+struct halved_plan {
+  CUtensorMap a;
+  CUtensorMap w;
+  void* out;
+  std::int64_t ldo;
+  int m;
+  int n;
+  /// Stages of all of k.
+  int steps;
+  /// Tiles one below the other.
+  int row_tiles;
+  /// Whether out is in f32, and is added to.
+  bool floats;
+  bool add;
+};
+
+template <class Shape>
+struct stage_ring {
+  std::uint32_t memory;
+  std::uint32_t full;
+  std::uint32_t empty;
+  std::uint32_t at = 0;
+  std::uint32_t phase = 0;
+
+  __device__ std::uint32_t w() const { return memory + at * Shape::stage_bytes; }
+  __device__ std::uint32_t a() const { return w() + Shape::w_bytes; }
+  __device__ std::uint32_t filled() const { return full + at * 8; }
+  __device__ std::uint32_t emptied() const { return empty + at * 8; }
+  /// That of the stage before, which is let go when its products are done.
+  __device__ std::uint32_t emptied_before() const {
+    return empty + (at == 0 ? Shape::stages - 1 : at - 1) * 8;
+  }
+  __device__ void next() {
+    if (++at == Shape::stages) {
+      at = 0;
+      phase ^= 1U;
+    }
+  }
+};
+
+/// What a block multiplies.
+struct block_work {
+  int row;
+  int column;
+  /// Stages.
+  int first;
+  int end;
+
+  template <class Shape>
+  __device__ static block_work of(const halved_plan& plan) {
+    const int tile = static_cast<int>(blockIdx.x) / halves;
+    const int half = static_cast<int>(block_of_cluster());
+    return {tile % plan.row_tiles * Shape::rows, tile / plan.row_tiles * Shape::columns,
+            plan.steps * half / halves, plan.steps * (half + 1) / halves};
+  }
+};
+
+/// copy_box() of what is read only once or by blocks that run side by side, and may leave L2 first.
+__device__ __forceinline__ void copy_passing_box(const CUtensorMap& map, const box_place& at,
+                                                 std::uint32_t to, std::uint32_t barrier) {
+  std::uint64_t policy = 0;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+               ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+               "l"(&map), "r"(at.column), "r"(at.row), "r"(barrier), "l"(policy)
+               : "memory");
+}
+
+/// The thread that brings stages: fills the ring with w, waits for what is in front, and goes on
+/// with w and a.
+template <class Shape>
+__device__ void bring_stages(const halved_plan& plan, const block_work& work,
+                             stage_ring<Shape> ring) {
+  const auto bring_w = [&](const stage_ring<Shape>& to, int step) {
+    arrive_expecting(to.filled(), Shape::stage_bytes);
+    copy_passing_box(plan.w, {step * depth, work.column}, to.w(), to.filled());
+  };
+  const auto bring_a = [&](int step) {
+    copy_box(plan.a, {step * depth, work.row}, ring.a(), ring.filled());
+  };
+  const int ahead = min(work.end, work.first + static_cast<int>(Shape::stages));
+  stage_ring<Shape> first = ring;
+  for (int step = work.first; step < ahead; ++step, first.next())
+    bring_w(first, step);
+  wait_for_before();
+  for (int step = work.first; step < ahead; ++step, ring.next())
+    bring_a(step);
+  for (int step = ahead; step < work.end; ++step, ring.next()) {
+    await(ring.emptied(), ring.phase ^ 1U);
+    bring_w(ring, step);
+    bring_a(step);
+  }
+  let_next_begin();
+}
+
+/// d = w a^T for the stages of a block, of a warpgroup's 64 rows of w.
+template <class Shape>
+__device__ __forceinline__ void multiply(float (&d)[Shape::rows / 2], stage_ring<Shape> ring,
+                                         int steps) {
+  // The same in all threads of a warp, which the compiler does not see.
+  const std::uint32_t group = __shfl_sync(0xFFFFFFFFU, threadIdx.x / 128, 0);
+  const std::uint64_t w = panel_operand(ring.memory + group * group_rows * row_bytes, 16);
+  const std::uint64_t a = panel_operand(ring.memory + Shape::w_bytes, 16);
+  if (steps == 0) {
+#pragma unroll
+    for (float& x : d)
+      x = 0;
+  }
+  hold(d);
+  for (int step = 0; step < steps; ++step) {
+    await(ring.filled(), ring.phase);
+    begin_products();
+    // Addresses are in units of 16 bytes.
+    const std::uint64_t stage = ring.at * (Shape::stage_bytes / 16);
+#pragma unroll
+    for (int k = 0; k < depth / step_depth; ++k)
+      wgmma_wide<typename Shape::element, Shape::rows>(d, w + stage + k * (step_depth * 2 / 16),
+                                                       a + stage + k * (step_depth * 2 / 16),
+                                                       step + k);
+    commit_products();
+    wait_products<1>();
+    if (step > 0 && threadIdx.x % 32 == 0)
+      arrive(ring.emptied_before());
+    ring.next();
+  }
+  wait_products<0>();
+  hold(d);
+}
+
+/// Writes a warp's sums to shared memory, by rows of a.
+template <class Shape>
+__device__ __forceinline__ void keep(const float (&d)[Shape::rows / 2], std::uint32_t sums) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const std::uint32_t base =
+      sums + static_cast<std::uint32_t>((lane % 4 * 2 * Shape::pitch + warp * 16 + lane / 4) * 4);
+#pragma unroll
+  for (int i = 0; i < Shape::rows / 2; ++i) {
+    const int row = i / 4 * 8 + i % 2;
+    const int column = i % 4 / 2 * 8;
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(
+                     base + static_cast<std::uint32_t>((row * Shape::pitch + column) * 4)),
+                 "f"(d[i])
+                 : "memory");
+  }
+}
+
+/// The address of the same place in a block of the cluster.
+__device__ __forceinline__ std::uint32_t address_in(std::uint32_t block, std::uint32_t address) {
+  std::uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(block));
+  return there;
+}
+
+__device__ __forceinline__ float4 load_in_cluster(std::uint32_t address) {
+  float4 x;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+               : "r"(address)
+               : "memory");
+  return x;
+}
+
+/// Stores four outputs in T or f32, or adds them to memory without bringing what is there.
+template <class T>
+__device__ __forceinline__ void put_outputs(const halved_plan& plan, std::int64_t at,
+                                            const float4& x) {
+  float* const floats = static_cast<float*>(plan.out) + at;
+  if (!plan.floats)
+    *reinterpret_cast<uint2*>(static_cast<T*>(plan.out) + at) = {pack_pair<T>(x.x, x.y),
+                                                                 pack_pair<T>(x.z, x.w)};
+  else if (plan.add)
+    asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(floats), "f"(x.x), "f"(x.y),
+                 "f"(x.z), "f"(x.w)
+                 : "memory");
+  else
+    *reinterpret_cast<float4*>(floats) = x;
+}
+
+/// Adds up and stores this block's half of a tile's rows.
+template <class Shape>
+__device__ __forceinline__ void join(const halved_plan& plan, const block_work& work,
+                                     std::uint32_t sums) {
+  constexpr int vectors = Shape::columns / 4;
+  constexpr int each = Shape::rows / halves * vectors / Shape::consumers;
+  /// Loads that are under way together.
+  constexpr int ahead = each % 4 == 0 ? 4 : 2;
+  static_assert(each % ahead == 0 && each * Shape::consumers * halves == Shape::rows * vectors);
+  const std::uint32_t first = address_in(0, sums);
+  const std::uint32_t second = address_in(1, sums);
+  const int begin = static_cast<int>(block_of_cluster()) * (Shape::rows / halves);
+#pragma unroll
+  for (int i = 0; i < each; i += ahead) {
+    float4 x[ahead], y[ahead];
+    int row[ahead], column[ahead];
+#pragma unroll
+    for (int j = 0; j < ahead; ++j) {
+      const int vector = (i + j) * Shape::consumers + static_cast<int>(threadIdx.x);
+      row[j] = begin + vector / vectors;
+      column[j] = vector % vectors * 4;
+      const auto place = static_cast<std::uint32_t>((row[j] * Shape::pitch + column[j]) * 4);
+      x[j] = load_in_cluster(first + place);
+      y[j] = load_in_cluster(second + place);
+    }
+#pragma unroll
+    for (int j = 0; j < ahead; ++j)
+      if (work.row + row[j] < plan.m && work.column + column[j] < plan.n)
+        put_outputs<typename Shape::element>(
+            plan, (work.row + row[j]) * plan.ldo + work.column + column[j],
+            {x[j].x + y[j].x, x[j].y + y[j].y, x[j].z + y[j].z, x[j].w + y[j].w});
+  }
+}
+
+template <class Shape>
+__global__ void __cluster_dims__(halves, 1, 1) __launch_bounds__(Shape::threads, 1)
+    halved_kernel(const __grid_constant__ halved_plan plan) {
+  extern __shared__ unsigned char memory[];
+  __shared__ __align__(8) std::uint64_t barriers[2 * Shape::stages];
+  const stage_ring<Shape> ring{(shared_address(memory) + 1023) / 1024 * 1024,
+                               shared_address(barriers), shared_address(barriers + Shape::stages)};
+  if (threadIdx.x == Shape::consumers) {
+    fetch_description(plan.a);
+    fetch_description(plan.w);
+    for (std::uint32_t i = 0; i < Shape::stages; ++i) {
+      init_barrier(ring.full + i * 8, 1);
+      // Each warp that multiplies.
+      init_barrier(ring.empty + i * 8, Shape::consumers / 32);
+    }
+    show_barriers();
+  }
+  __syncthreads();
+  const block_work work = block_work::of<Shape>(plan);
+  if (threadIdx.x >= Shape::consumers) {
+    if constexpr (Shape::groups > 1)
+      asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(producer_registers));
+    if (threadIdx.x == Shape::consumers)
+      bring_stages<Shape>(plan, work, ring);
+    __syncwarp();
+    meet_cluster();
+  } else {
+    if constexpr (Shape::groups > 1)
+      asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(consumer_registers));
+    wait_for_before();
+    float d[Shape::rows / 2];
+    multiply<Shape>(d, ring, work.end - work.first);
+    // All warps have read the stages that sums take the place of.
+    meet<Shape::consumers>(1);
+    keep<Shape>(d, ring.memory);
+    meet_cluster();
+    join<Shape>(plan, work, ring.memory);
+  }
+  // The other block may still read this one's sums.
+  meet_cluster();
+}
+
+int ceil_div(std::int64_t x, int by) { return static_cast<int>((x + by - 1) / by); }
+
+template <class Shape>
+result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
+  const auto type =
+      args.type == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  const auto a = describe_boxes({args.a, args.m, args.k, args.lda, Shape::rows}, type);
+  const auto w = describe_boxes({args.w, args.n, args.k, args.k, Shape::columns}, type);
+  if (!a || !w)
+    return fail(a ? w.error() : a.error());
+  const halved_plan plan{.a = *a,
+                         .w = *w,
+                         .out = args.out,
+                         .ldo = args.ldo,
+                         .m = static_cast<int>(args.m),
+                         .n = static_cast<int>(args.n),
+                         .steps = ceil_div(args.k, depth),
+                         .row_tiles = ceil_div(args.m, Shape::rows),
+                         .floats = args.out_type == dtype::f32,
+                         .add = args.add};
+  const int blocks = plan.row_tiles * ceil_div(args.n, Shape::columns) * halves;
+  auto* const kernel = halved_kernel<Shape>;
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
+  launch_early(kernel,
+               {dim3(static_cast<unsigned>(blocks)), Shape::threads, Shape::shared_bytes, stream},
+               plan);
+  return launched("halved_matmul");
+}
+
+/// A way to cut a product into tiles.
+struct halved_form {
+  int columns;
+  int rows;
+  result<void> (*launch)(const ordered_matmul_args&, cudaStream_t);
+};
+
+template <int Groups, int Rows>
+result<void> launch_type(const ordered_matmul_args& args, cudaStream_t on) {
+  return with_16_bits(args.type, [&](auto element) {
+    return launch<halved_shape<decltype(element), Groups, Rows>>(args, on);
+  });
+}
+template <int Groups, int Rows>
+constexpr halved_form form_of{Groups * group_rows, Rows, launch_type<Groups, Rows>};
+
+/// Of those that take the same time, one warpgroup is the quicker in whole steps.
+constexpr std::array forms{form_of<1, 64>,  form_of<1, 96>,  form_of<1, 128>, form_of<1, 160>,
+                           form_of<1, 192>, form_of<1, 256>, form_of<2, 64>,  form_of<2, 96>,
+                           form_of<2, 128>, form_of<2, 160>, form_of<2, 192>, form_of<2, 224>,
+                           form_of<2, 256>};
+
+/// About how many cycles a product takes.
+double cycles_of(const halved_form& form, const ordered_matmul_args& args, int multiprocessors) {
+  const int tiles = ceil_div(args.m, form.rows) * ceil_div(args.n, form.columns);
+  const int turns = ceil_div(tiles, multiprocessors / halves);
+  // wgmma reads and copies write at 128 bytes a cycle.
+  const double bytes = form.columns / group_rows * 4.0 * (2048 + form.rows * 32) +
+                       (form.columns + form.rows) * static_cast<double>(row_bytes);
+  const double stage = std::max(form.columns * form.rows / 32.0, bytes / 128);
+  return turns * (ceil_div(args.k, depth * halves) * stage + 6000 + form.columns * form.rows / 8.0);
+}
+
+} // namespace
+
+bool takes_halved(const ordered_matmul_args& args) noexcept {
+  return takes_wide(args) && args.m <= max_halved_rows;
+}
+
+result<void> halved_matmul(const ordered_matmul_args& args, stream_ref stream) {
+  if (!takes_halved(args))
+    return fail(errc::unsupported,
+                "halved_matmul: takes up to 512 rows of 16 bits in multiples of 8 and of 16 bytes");
+  int device = 0, multiprocessors = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  const auto& best =
+      *std::min_element(forms.begin(), forms.end(), [&](const auto& x, const auto& y) {
+        return cycles_of(x, args, multiprocessors) < cycles_of(y, args, multiprocessors);
+      });
+  return best.launch(args, stream);
+}
+
+} // namespace troupe::kernels::cuda
