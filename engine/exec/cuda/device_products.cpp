@@ -23,11 +23,9 @@ std::vector<device_model::product> device_model::products_of(const layer& of,
 }
 
 bool device_model::sums_in_products(std::int64_t rows) const noexcept {
-  // Few rows have kernels of our own, which only store; at 256 cuBLASLt's algorithms that sum in
-  // parts are the faster ones.
-  const bool wins = rows > kernels::cuda::max_streamed_rows && rows <= 128;
+  // Few rows have kernels of our own, which only store.
   return kernels::cuda::shortcuts_taken().sum_in_product && !ordered_ && link_ == nullptr &&
-         (wins || rows > step_graphs::buckets().back());
+         rows > kernels::cuda::max_streamed_rows;
 }
 
 kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
