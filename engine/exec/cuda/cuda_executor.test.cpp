@@ -171,7 +171,7 @@ TEST_CASE("a long decode batch in 16 bits equals each sequence alone when determ
 TEST_CASE("products of the library in 16 bits give logits near the ordered ones") {
   const test::temporary_folder folder;
   folder.write("config.json", test::wide_model);
-  // With more than 256 rows they may add to the residual themselves.
+  // Those of o and down may add to the residual themselves.
   const bool sums = GENERATE(false, true);
   // By cuBLASLt, and by our kernel for many rows.
   const bool own = GENERATE(false, true);
