@@ -46,21 +46,15 @@ struct own_kernel {
 constexpr std::int64_t halved_rows = 16;
 constexpr std::int64_t wide_rows = 48;
 
-constexpr std::array<own_kernel, 5> own_kernels{
+constexpr std::array<own_kernel, 4> own_kernels{
     {{"skinny",
       [](const ordered_matmul_args& args) {
         return takes_skinny(args) && args.m <= shortcuts_taken().skinny_rows;
       },
       skinny_matmul, skinny_gated_matmul},
-     {"narrow",
-      [](const ordered_matmul_args& args) {
-        return takes_narrow(args) && shortcuts_taken().narrow;
-      },
-      narrow_matmul, narrow_gated_matmul},
-     // One row is never its.
      {"streamed",
       [](const ordered_matmul_args& args) {
-        return takes_streamed(args) && args.m > 1 && shortcuts_taken().streamed;
+        return takes_streamed(args) && shortcuts_taken().streamed;
       },
       streamed_matmul, streamed_gated_matmul},
      {"wide",

@@ -71,7 +71,7 @@ public:
   /// shape, if tune() found one of ours to be that; else nullptr.
   [[nodiscard]] gated_product* gated(const matmul_args& args) const;
 
-  /// Which kernel serves a shape: cuBLASLt, skinny, narrow, streamed, halved or wide.
+  /// Which kernel serves a shape: cuBLASLt, skinny, streamed, halved or wide.
   [[nodiscard]] std::string_view kernel_of(const matmul_args& args) const;
 
   /// Measures the algorithms for a shape and keeps the fastest. `weights` are matrices of the shape

@@ -37,8 +37,6 @@ struct shortcuts {
   bool gate_in_product = true;
   /// Up to how many rows skinny_matmul() is a candidate.
   std::int64_t skinny_rows = 2;
-  /// Whether narrow_matmul() is a candidate.
-  bool narrow = true;
   /// Whether streamed_matmul() is a candidate.
   bool streamed = true;
   /// Whether halved_matmul() is a candidate.
@@ -318,43 +316,23 @@ inline constexpr std::int64_t max_skinny_rows = 8;
 /// @cost   reads w once
 [[nodiscard]] result<void> skinny_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
 
-/// Rows of a that narrow_matmul() takes at most.
-inline constexpr std::int64_t max_narrow_rows = 32;
+/// Rows of a that streamed_matmul() takes at most.
+inline constexpr std::int64_t max_streamed_rows = 32;
 
 /// As takes_skinny().
-[[nodiscard]] bool takes_narrow(const ordered_matmul_args& args) noexcept;
-
-/// skinny_matmul() on the tensor cores, for more rows; its bits are its own, and do not depend on m
-/// either.
-/// @errors unsupported: what takes_narrow() refuses
-/// @async  enqueues on `stream`
-/// @cost   reads w once
-[[nodiscard]] result<void> narrow_matmul(const ordered_matmul_args& args, stream_ref stream);
-
-/// skinny_gated_matmul() on the tensor cores: the bits of narrow_matmul() with silu_mul() behind
-/// it.
-/// @errors unsupported: what takes_narrow() refuses
-/// @async  enqueues on `stream`
-/// @cost   reads w once
-[[nodiscard]] result<void> narrow_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
-
-/// Rows of a that streamed_matmul() takes at most.
-inline constexpr std::int64_t max_streamed_rows = 8;
-
-/// As takes_skinny(), with k a multiple of 16.
 [[nodiscard]] bool takes_streamed(const ordered_matmul_args& args) noexcept;
 
-/// narrow_matmul() for at most eight rows with w copied ahead in long runs; its bits are its own,
-/// and do not depend on m either.
-/// @errors unsupported: what takes_streamed() refuses
+/// skinny_matmul() on the tensor cores, for more rows, with w brought far ahead; its bits are its
+/// own, and do not depend on m either.
+/// @errors unsupported: what takes_streamed() refuses; internal
 /// @async  enqueues on `stream`
-/// @cost   reads w once
+/// @cost   reads w once; the host takes some microseconds
 [[nodiscard]] result<void> streamed_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// skinny_gated_matmul() in that way: the bits of streamed_matmul() with silu_mul() behind it.
-/// @errors unsupported: what takes_streamed() refuses
+/// @errors unsupported: what takes_streamed() refuses; internal
 /// @async  enqueues on `stream`
-/// @cost   reads w once
+/// @cost   reads w once; the host takes some microseconds
 [[nodiscard]] result<void> streamed_gated_matmul(const ordered_matmul_args& args,
                                                  stream_ref stream);
 

@@ -1,13 +1,14 @@
-// The product for up to eight rows as a stream: a block for each SM takes tiles of 32 or 48 rows of
-// w one after the other, four warps keep a ring of stages full by copies of 512 bytes of each row,
-// and four others share the k of a stage on the tensor cores and add up in their order. The ring is
-// filled before the kernel in front is done, and the next kernel is let in when the last of w has
-// been asked for. It is short, as more under way at once is slower. With Gated a tile is 16 rows of
-// gate and their 16 of up, and becomes 16 outputs.
+// The product for up to 32 rows as a stream: a block for each SM takes tiles of 32 or 48 rows of w
+// one after the other. A thread has the memory unit keep a ring of stages full, four warps share
+// the k of a stage on the tensor cores and add up in their order. The ring takes nearly all of the
+// shared memory: it is filled with w while the kernels in front still run, on each SM as soon as
+// the product before has left it. With Gated a tile is 16 rows of gate and their 16 of up, and
+// becomes 16 outputs.
 // Roofline: bound by reading w once; 2 n k bytes. The rows of a come from L2, n / 32 times.
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/tensor_copies.cuh"
 
 #include <algorithm>
 
@@ -17,258 +18,264 @@ namespace {
 
 constexpr int warps = 4;
 constexpr int consumers = 32 * warps;
-constexpr int producers = 4;
-constexpr int threads = consumers + 32 * producers;
-/// Of k in a stage.
-constexpr int depth = 256;
-constexpr int warp_depth = depth / warps;
-/// From one row of a stage to the next: 16 bytes more, so that eight rows lie on different banks.
-constexpr int pitch = depth * 2 + 16;
-/// Of a block's shared memory for stages.
-constexpr int ring_bytes = 66 << 10U;
-/// Rows of a in a stage.
-constexpr int a_rows = 8;
-static_assert(max_streamed_rows == a_rows);
-constexpr int step_depth = 16;
+/// A further warp of which one thread brings stages.
+constexpr int threads = consumers + 32;
+/// Of k in a row of a panel, 128 bytes that are swizzled, and panels in a stage.
+constexpr int panel_depth = 64;
+constexpr int panels = 4;
+constexpr std::uint32_t panel_row = panel_depth * 2;
+/// Of k that a warp multiplies at once: it has every fourth such piece of a stage.
+constexpr int piece_depth = 32;
+constexpr int pieces = panels * panel_depth / piece_depth / warps;
+constexpr std::uint32_t shared_room = 227U << 10U;
+/// The next kernel is let in when a block has so many stages still to ask for: it takes as long to
+/// come as these do, and then finds the rest of the ring on its way.
+constexpr int last_stages = 6;
+
+/// Tiles of so many times 16 rows of w, and of eight rows of a.
+template <class Element, class Output, int Tiles, int Groups, bool Gated>
+struct stream_shape {
+  using element = Element;
+  using output = Output;
+  static constexpr int tiles = Tiles;
+  static constexpr int groups = Groups;
+  static constexpr bool gate = Gated;
+  static constexpr int w_rows = Tiles * 16;
+  static constexpr int a_rows = Groups * 8;
+  /// Columns of out in a tile.
+  static constexpr int outputs = Gated ? w_rows / 2 : w_rows;
+  static constexpr std::uint32_t w_panel = w_rows * panel_row;
+  static constexpr std::uint32_t a_panel = a_rows * panel_row;
+  static constexpr std::uint32_t stage_bytes = panels * (w_panel + a_panel);
+  /// What each warp has of a tile.
+  static constexpr int part_floats = Tiles * Groups * 128;
+  static constexpr std::uint32_t parts_bytes = warps * part_floats * sizeof(float);
+  /// 1,024 for the alignment and 256 for barriers.
+  static constexpr std::uint32_t stages = (shared_room - parts_bytes - 1280) / stage_bytes;
+  static constexpr std::uint32_t shared_bytes = stages * stage_bytes + parts_bytes + 1024;
+  static_assert(stages >= 2 && stages <= 16);
+};
 
 struct stream_plan {
-  ordered_matmul_args args;
-  /// All there are, and how many a block has at most.
+  CUtensorMap w;
+  CUtensorMap a;
+  void* out;
+  std::int64_t ldo;
+  int m;
+  /// Columns of out.
+  int n;
+  /// All there are.
   int tiles;
-  int each;
   /// Stages of a tile.
   int steps;
 };
 
-/// Stages of so many times 16 rows of w, and of the rows of a.
-template <int Tiles>
+template <class Shape>
 struct stage_ring {
-  static constexpr int w_rows = Tiles * 16;
-  static constexpr int stage_bytes = (w_rows + a_rows) * pitch;
-  static constexpr int stages = ring_bytes / stage_bytes;
-  static_assert(stages >= 2);
-
   std::uint32_t memory;
   std::uint32_t full;
   std::uint32_t empty;
-  int at = 0;
+  std::uint32_t at = 0;
   std::uint32_t phase = 0;
 
-  __device__ std::uint32_t w() const { return memory + at * stage_bytes; }
-  __device__ std::uint32_t a() const { return w() + w_rows * pitch; }
+  __device__ std::uint32_t w() const { return memory + at * Shape::stage_bytes; }
+  __device__ std::uint32_t a() const { return w() + panels * Shape::w_panel; }
   __device__ std::uint32_t filled() const { return full + at * 8; }
   __device__ std::uint32_t emptied() const { return empty + at * 8; }
   __device__ void next() {
-    if (++at == stages) {
+    if (++at == Shape::stages) {
       at = 0;
       phase ^= 1U;
     }
   }
 };
 
-/// The warps that copy: each has every fourth row of a stage, 16 bytes a lane. It goes from stage
-/// to stage without dividing, which took longer than the copies.
-template <int Tiles, bool Gated>
+/// The thread that brings stages.
+template <class Shape>
 struct producer {
-  using ring_type = stage_ring<Tiles>;
-  static constexpr int outputs = Gated ? 16 : ring_type::w_rows;
-
-  const ordered_matmul_args& args;
-  /// From one row of w to the next, and from gate to up, in bytes.
-  std::int64_t row_bytes;
-  std::int64_t up;
-  int warp;
-  int lane;
+  const stream_plan& plan;
   int tile;
-  int column = 0;
+  int step = 0;
 
-  __device__ producer(const stream_plan& plan, int first_tile, int thread)
-      : args{plan.args}, row_bytes{args.k * 2}, up{args.n * row_bytes}, warp{thread / 32},
-        lane{thread % 32}, tile{first_tile} {}
-
-  /// To the next stage.
   __device__ void next() {
-    column += depth;
-    if (column >= args.k) {
-      column = 0;
-      ++tile;
-    }
+    if (++step < plan.steps)
+      return;
+    step = 0;
+    tile += static_cast<int>(gridDim.x);
   }
-  /// Whether the lane's 16 bytes lie in the rows.
-  __device__ bool inside() const { return column + lane * 8 < args.k; }
-
-  __device__ void copy_w(const ring_type& ring) const {
-    const std::int64_t first = static_cast<std::int64_t>(tile) * outputs;
-    const auto live = static_cast<int>(min(std::int64_t{outputs}, args.n - first));
-    const char* const from =
-        static_cast<const char*>(args.w) + first * row_bytes + (column + lane * 8) * 2;
-    const std::uint32_t to = ring.w() + lane * 16;
-    const bool here = inside();
+  __device__ void bring_w(const stage_ring<Shape>& ring) const {
+    arrive_expecting(ring.filled(), Shape::stage_bytes);
 #pragma unroll
-    for (int j = 0; j < ring_type::w_rows / producers; ++j) {
-      const int i = warp + j * producers;
-      const int row = Gated ? i % 16 : i;
-      if (here && row < live)
-        copy_async(to + i * pitch, from + row * row_bytes + (Gated && i >= 16 ? up : 0), 16);
+    for (int i = 0; i < panels; ++i) {
+      const int column = (step * panels + i) * panel_depth;
+      const std::uint32_t to = ring.w() + i * Shape::w_panel;
+      copy_box_once(plan.w, {column, tile * Shape::outputs}, to, ring.filled());
+      if constexpr (Shape::gate)
+        copy_box_once(plan.w, {column, plan.n + tile * Shape::outputs}, to + Shape::w_panel / 2,
+                      ring.filled());
     }
-    arrive_after_copies(ring.filled());
   }
-  __device__ void copy_a(const ring_type& ring) const {
-    const char* from = static_cast<const char*>(args.a) + (warp * args.lda + column + lane * 8) * 2;
-    const std::uint32_t to = ring.a() + lane * 16;
-    const bool here = inside();
-    for (int i = warp; i < args.m; i += producers, from += producers * args.lda * 2)
-      if (here)
-        copy_async(to + i * pitch, from, 16);
-    arrive_after_copies(ring.filled());
+  __device__ void bring_a(const stage_ring<Shape>& ring) const {
+#pragma unroll
+    for (int i = 0; i < panels; ++i)
+      copy_box(plan.a, {(step * panels + i) * panel_depth, 0}, ring.a() + i * Shape::a_panel,
+               ring.filled());
   }
-
   /// Fills the ring with w, waits for what is in front, and goes on with w and a.
-  __device__ void run(ring_type ring, int units) {
-    const int head = min(ring.stages, units);
-    ring_type first = ring;
+  __device__ void run(stage_ring<Shape> ring, int units) {
+    const int head = min(static_cast<int>(Shape::stages), units);
+    stage_ring<Shape> first = ring;
     producer ahead = *this;
     for (int unit = 0; unit < head; ++unit, first.next(), ahead.next())
-      ahead.copy_w(first);
+      ahead.bring_w(first);
     wait_for_before();
-    first = ring;
-    for (int unit = 0; unit < head; ++unit, first.next(), next())
-      copy_a(first);
+    for (int unit = 0; unit < head; ++unit, ring.next(), next())
+      bring_a(ring);
+    const int last = max(head, units - last_stages);
     for (int unit = head; unit < units; ++unit, ring.next(), next()) {
-      await(ring.emptied(), ring.phase);
-      copy_w(ring);
-      copy_a(ring);
+      if (unit == last)
+        let_next_begin();
+      await(ring.emptied(), ring.phase ^ 1U);
+      bring_w(ring);
+      bring_a(ring);
     }
-    let_next_begin();
-    wait_all_copies();
+    // Where the ring holds all.
+    if (head == units)
+      let_next_begin();
   }
 };
 
-/// Waits for the threads that multiply.
-__device__ __forceinline__ void meet() {
-  asm volatile("bar.sync 1, %0;" ::"n"(consumers) : "memory");
-}
+/// What a warp has of a tile.
+template <class Shape>
+using warp_sums = float[Shape::tiles][Shape::groups][4];
 
-/// acc += w a^T for what the warp has of a stage, of which k has `left` more.
-template <class T, int Tiles>
-__device__ __forceinline__ void multiply_stage(float (&acc)[Tiles][4],
-                                               const stage_ring<Tiles>& ring, int left) {
+/// acc += w a^T for what the warp has of a stage.
+template <class Shape>
+__device__ __forceinline__ void multiply_stage(warp_sums<Shape>& acc,
+                                               const stage_ring<Shape>& ring) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int first = static_cast<int>(threadIdx.x) / 32 * warp_depth;
-  // Matrices of w: rows 0 to 7 and 8 to 15, then both at the next eight of k; of a: four times
-  // eight of k.
-  const std::uint32_t w = ring.w() + lane % 16 * pitch + (first + lane / 16 * 8) * 2;
-  const std::uint32_t a = ring.a() + lane % 8 * pitch + (first + lane / 8 * 8) * 2;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  // Chunks of 16 bytes lie where their number and that of their row say.
+  const int turn = lane % 8;
 #pragma unroll
-  for (int k = 0; k < warp_depth; k += 2 * step_depth) {
-    if (first + k >= left)
-      break;
-    // k is a multiple of 16: the second half may be none, and what lies there is not to be used.
-    const bool both = first + k + step_depth < left;
-    std::uint32_t y[4];
-    load_matrices(y, a + k * 2);
+  for (int i = 0; i < pieces; ++i) {
+    const int piece = i * warps + warp;
+    const int chunk = piece % 2 * 4;
+    // Matrices of a: four times eight of k.
+    const std::uint32_t a = ring.a() + piece / 2 * Shape::a_panel + lane % 8 * panel_row +
+                            ((chunk + lane / 8) ^ turn) * 16;
+    std::uint32_t y[Shape::groups][4];
 #pragma unroll
-    for (int i = 0; i < Tiles; ++i) {
-      std::uint32_t x[4];
-      load_matrices(x, w + i * 16 * pitch + k * 2);
-      mma<T>(acc[i], x, y[0], y[1]);
-      if (!both)
-        continue;
-      load_matrices(x, w + i * 16 * pitch + (k + step_depth) * 2);
-      mma<T>(acc[i], x, y[2], y[3]);
+    for (int g = 0; g < Shape::groups; ++g)
+      load_matrices(y[g], a + g * 8 * panel_row);
+    const std::uint32_t w = ring.w() + piece / 2 * Shape::w_panel + lane % 16 * panel_row;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      // Of w: rows 0 to 7 and 8 to 15, then both at the next eight of k.
+      const std::uint32_t at = w + ((chunk + half * 2 + lane / 16) ^ turn) * 16;
+#pragma unroll
+      for (int t = 0; t < Shape::tiles; ++t) {
+        std::uint32_t x[4];
+        load_matrices(x, at + t * 16 * panel_row);
+#pragma unroll
+        for (int g = 0; g < Shape::groups; ++g)
+          mma<typename Shape::element>(acc[t][g], x, y[g][2 * half], y[g][2 * half + 1]);
+      }
     }
   }
 }
 
+/// Where a warp's sums have that of a row of w and a row of a.
+template <class Shape>
+__device__ __forceinline__ int place_of(int w_row, int a_row) {
+  return (w_row / 16 * Shape::groups + a_row / 8) * 128 + (w_row % 16 / 8 * 2 + a_row % 2) * 32 +
+         w_row % 8 * 4 + a_row % 8 / 2;
+}
+
 /// Adds up what the warps have and stores the outputs of a tile.
-template <int Tiles, class Out, bool Gated>
-__device__ void finish_tile(const float (&acc)[Tiles][4], float* parts,
-                            const ordered_matmul_args& args, int tile) {
-  constexpr int count = Tiles * 128;
+template <class Shape>
+__device__ __forceinline__ void finish_tile(const warp_sums<Shape>& acc, float* parts,
+                                            const stream_plan& plan, int tile) {
+  using output = typename Shape::output;
   const int thread = static_cast<int>(threadIdx.x);
   // The sums of the tile before may still be read.
-  meet();
+  meet<consumers>(1);
 #pragma unroll
-  for (int i = 0; i < Tiles * 4; ++i)
-    parts[thread / 32 * count + i * 32 + thread % 32] = acc[i / 4][i % 4];
-  meet();
+  for (int i = 0; i < Shape::part_floats / 32; ++i)
+    parts[thread / 32 * Shape::part_floats + i * 32 + thread % 32] =
+        acc[i / 4 / Shape::groups][i / 4 % Shape::groups][i % 4];
+  meet<consumers>(1);
   const auto total = [&](int at) {
     float sum = parts[at];
 #pragma unroll
     for (int i = 1; i < warps; ++i)
-      sum += parts[i * count + at];
+      sum += parts[i * Shape::part_floats + at];
     return sum;
   };
-  auto* const out = static_cast<Out*>(args.out);
-  for (int at = thread; at < count / (Gated ? 2 : 1); at += consumers) {
-    const int part = at / 32 % 4;
-    const int row = at % 4 * 2 + part % 2;
-    const std::int64_t n = static_cast<std::int64_t>(tile) * (Gated ? 16 : Tiles * 16) +
-                           at / 128 * 16 + at % 32 / 4 + part / 2 * 8;
-    if (row >= args.m || n >= args.n)
+  auto* const out = static_cast<output*>(plan.out);
+  for (int i = thread; i < Shape::outputs * Shape::a_rows; i += consumers) {
+    const int column = i % Shape::outputs;
+    const int row = i / Shape::outputs;
+    const std::int64_t n = static_cast<std::int64_t>(tile) * Shape::outputs + column;
+    if (row >= plan.m || n >= plan.n)
       continue;
-    float made = total(at);
-    if constexpr (Gated)
+    float made = total(place_of<Shape>(column, row));
+    if constexpr (Shape::gate)
       // Rounded as the two of them are where they go through memory.
-      made = gated(to_float(from_float<Out>(made)), to_float(from_float<Out>(total(at + 128))));
-    out[row * args.ldo + n] = from_float<Out>(made);
+      made = gated(
+          to_float(from_float<output>(made)),
+          to_float(from_float<output>(total(place_of<Shape>(column + Shape::outputs, row)))));
+    out[row * plan.ldo + n] = from_float<output>(made);
   }
 }
 
-template <class T, int Tiles, class Out, bool Gated>
-__device__ void consume(stage_ring<Tiles> ring, float* parts, const stream_plan& plan) {
-  const int first = static_cast<int>(blockIdx.x) * plan.each;
-  const int end = min(first + plan.each, plan.tiles);
-  for (int tile = first; tile < end; ++tile) {
-    float acc[Tiles][4] = {};
+template <class Shape>
+__device__ __forceinline__ void consume(stage_ring<Shape> ring, float* parts,
+                                        const stream_plan& plan) {
+  for (int tile = static_cast<int>(blockIdx.x); tile < plan.tiles;
+       tile += static_cast<int>(gridDim.x)) {
+    warp_sums<Shape> acc = {};
     for (int step = 0; step < plan.steps; ++step, ring.next()) {
       await(ring.filled(), ring.phase);
-      multiply_stage<T>(acc, ring, static_cast<int>(plan.args.k) - step * depth);
-      arrive(ring.emptied());
+      multiply_stage<Shape>(acc, ring);
+      __syncwarp();
+      if (threadIdx.x % 32 == 0)
+        arrive(ring.emptied());
     }
-    finish_tile<Tiles, Out, Gated>(acc, parts, plan.args, tile);
+    finish_tile<Shape>(acc, parts, plan, tile);
   }
 }
 
-template <class T, int Tiles, class Out, bool Gated>
-__global__ void __launch_bounds__(threads, 2)
+template <class Shape>
+__global__ void __launch_bounds__(threads, 1)
     streamed_kernel(const __grid_constant__ stream_plan plan) {
-  using ring_type = stage_ring<Tiles>;
-  extern __shared__ __align__(128) unsigned char memory[];
-  __shared__ __align__(8) std::uint64_t barriers[2 * ring_type::stages];
-  const ring_type ring{shared_address(memory), shared_address(barriers),
-                       shared_address(barriers + ring_type::stages)};
-  const auto thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) {
-    for (int i = 0; i < ring_type::stages; ++i) {
-      // A copying thread arrives with its part of w, and with its part of a.
-      init_barrier(ring.full + i * 8, 2 * 32 * producers);
-      init_barrier(ring.empty + i * 8, consumers);
+  extern __shared__ unsigned char memory[];
+  __shared__ __align__(8) std::uint64_t barriers[2 * Shape::stages];
+  const std::uint32_t begin = shared_address(memory);
+  const stage_ring<Shape> ring{(begin + 1023) / 1024 * 1024, shared_address(barriers),
+                               shared_address(barriers + Shape::stages)};
+  if (threadIdx.x == consumers) {
+    fetch_description(plan.w);
+    fetch_description(plan.a);
+    for (std::uint32_t i = 0; i < Shape::stages; ++i) {
+      init_barrier(ring.full + i * 8, 1);
+      init_barrier(ring.empty + i * 8, warps);
     }
     show_barriers();
   }
   __syncthreads();
-  const int first = static_cast<int>(blockIdx.x) * plan.each;
-  if (thread >= consumers) {
-    producer<Tiles, Gated>{plan, first, thread - consumers}.run(
-        ring, (min(first + plan.each, plan.tiles) - first) * plan.steps);
-  } else {
+  if (threadIdx.x < consumers) {
     wait_for_before();
-    consume<T, Tiles, Out, Gated>(
-        ring, reinterpret_cast<float*>(memory + ring_type::stages * ring_type::stage_bytes), plan);
+    consume<Shape>(ring,
+                   reinterpret_cast<float*>(memory + (ring.memory - begin) +
+                                            Shape::stages * Shape::stage_bytes),
+                   plan);
+  } else if (threadIdx.x == consumers) {
+    const auto first = static_cast<int>(blockIdx.x);
+    const auto blocks = static_cast<int>(gridDim.x);
+    producer<Shape>{plan, first}.run(ring, (plan.tiles - first + blocks - 1) / blocks * plan.steps);
   }
 }
-
-/// Tiles of `rows` outputs, dealt out evenly to the SMs.
-struct tiling {
-  std::int64_t tiles;
-  std::int64_t each;
-  std::int64_t blocks;
-
-  tiling(std::int64_t n, std::int64_t rows, std::int64_t multiprocessors)
-      : tiles{(n + rows - 1) / rows}, each{(tiles + multiprocessors - 1) / multiprocessors},
-        blocks{(tiles + each - 1) / each} {}
-};
 
 std::int64_t count_multiprocessors() {
   int device = 0, count = 0;
@@ -277,60 +284,83 @@ std::int64_t count_multiprocessors() {
   return count;
 }
 
-template <class T, int Tiles, class Out, bool Gated>
-void launch_tiles(const ordered_matmul_args& args, cudaStream_t stream) {
-  using ring_type = stage_ring<Tiles>;
-  constexpr std::size_t bytes =
-      ring_type::stages * ring_type::stage_bytes + warps * Tiles * 128 * sizeof(float);
-  const tiling dealt{args.n, Gated ? 16 : ring_type::w_rows, count_multiprocessors()};
-  const stream_plan plan{.args = args,
-                         .tiles = static_cast<int>(dealt.tiles),
-                         .each = static_cast<int>(dealt.each),
-                         .steps = static_cast<int>((args.k + depth - 1) / depth)};
-  auto* const kernel = streamed_kernel<T, Tiles, Out, Gated>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       static_cast<int>(bytes));
-  launch_early(kernel, {dim3(static_cast<unsigned>(dealt.blocks)), threads, bytes, stream}, plan);
+std::int64_t ceil_div(std::int64_t x, std::int64_t by) { return (x + by - 1) / by; }
+
+template <class Shape>
+result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
+  const auto type =
+      args.type == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  const auto w = describe_boxes(
+      {args.w, Shape::gate ? 2 * args.n : args.n, args.k, args.k, Shape::outputs}, type);
+  const auto a = describe_boxes({args.a, args.m, args.k, args.lda, Shape::a_rows}, type);
+  if (!w || !a)
+    return fail(w ? a.error() : w.error());
+  const stream_plan plan{.w = *w,
+                         .a = *a,
+                         .out = args.out,
+                         .ldo = args.ldo,
+                         .m = static_cast<int>(args.m),
+                         .n = static_cast<int>(args.n),
+                         .tiles = static_cast<int>(ceil_div(args.n, Shape::outputs)),
+                         .steps = static_cast<int>(ceil_div(args.k, panels * panel_depth))};
+  const std::int64_t blocks = std::min<std::int64_t>(plan.tiles, count_multiprocessors());
+  auto* const kernel = streamed_kernel<Shape>;
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
+  launch_early(kernel,
+               {dim3(static_cast<unsigned>(blocks)), threads, Shape::shared_bytes, stream}, plan);
+  return launched("streamed_matmul");
+}
+
+template <class Element, class Output, int Tiles, bool Gated>
+result<void> launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
+  static_assert(max_streamed_rows == 32);
+  if (args.m <= 8)
+    return launch<stream_shape<Element, Output, Tiles, 1, Gated>>(args, stream);
+  if (args.m <= 16)
+    return launch<stream_shape<Element, Output, Tiles, 2, Gated>>(args, stream);
+  return launch<stream_shape<Element, Output, Tiles, 4, Gated>>(args, stream);
 }
 
 /// By whichever tiles give the busiest SM fewer rows.
-template <class T, class Out>
-void launch(const ordered_matmul_args& args, cudaStream_t stream) {
+template <class Element, class Output>
+result<void> launch_even(const ordered_matmul_args& args, cudaStream_t stream) {
   const std::int64_t multiprocessors = count_multiprocessors();
-  const std::int64_t by_32 = tiling{args.n, 32, multiprocessors}.each * 32;
-  if (tiling{args.n, 48, multiprocessors}.each * 48 < by_32)
-    launch_tiles<T, 3, Out, false>(args, stream);
-  else
-    launch_tiles<T, 2, Out, false>(args, stream);
+  const auto busiest = [&](std::int64_t rows) {
+    return ceil_div(ceil_div(args.n, rows), multiprocessors) * rows;
+  };
+  return busiest(48) < busiest(32) ? launch_rows<Element, Output, 3, false>(args, stream)
+                                   : launch_rows<Element, Output, 2, false>(args, stream);
 }
 
 } // namespace
 
 bool takes_streamed(const ordered_matmul_args& args) noexcept {
+  constexpr std::int64_t most = std::int64_t{1} << 30U;
   return of_16_bits(args) && !args.add && args.m >= 1 && args.m <= max_streamed_rows &&
-         args.n >= 1 && args.k >= step_depth && args.k % step_depth == 0 && args.lda >= args.k &&
-         args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
-         aligned(args.w, args.k * 2, 16) && args.n * args.k < std::int64_t{1} << 32U;
+         args.n >= 1 && args.n <= most && args.k >= 8 && args.k <= most && args.k % 8 == 0 &&
+         args.lda >= args.k && args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
+         aligned(args.w, args.k * 2, 16);
 }
 
 result<void> streamed_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_streamed(args))
     return fail(errc::unsupported,
-                "streamed_matmul: takes 1 to 8 rows of 16 bits, k a multiple of 16");
-  with_product_of_16_bits(args, [&](auto element, auto out) {
-    launch<decltype(element), decltype(out)>(args, stream);
+                "streamed_matmul: takes 1 to 32 rows of 16 bits, k a multiple of 8");
+  return with_16_bits(args.type, [&](auto element) {
+    using T = decltype(element);
+    return args.out_type == dtype::f32 ? launch_even<T, float>(args, stream)
+                                       : launch_even<T, T>(args, stream);
   });
-  return launched("streamed_matmul");
 }
 
 result<void> streamed_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_streamed(args) || args.out_type != args.type)
     return fail(errc::unsupported,
-                "streamed_gated_matmul: takes 1 to 8 rows of 16 bits, k a multiple of 16");
-  with_16_bits(args.type, [&](auto element) {
-    launch_tiles<decltype(element), 2, decltype(element), true>(args, stream);
+                "streamed_gated_matmul: takes 1 to 32 rows of 16 bits, k a multiple of 8");
+  return with_16_bits(args.type, [&](auto element) {
+    using T = decltype(element);
+    return launch_rows<T, T, 2, true>(args, stream);
   });
-  return launched("streamed_gated_matmul");
 }
 
 } // namespace troupe::kernels::cuda

@@ -104,7 +104,18 @@ __device__ __forceinline__ void copy_box(const CUtensorMap& map, const box_place
                : "memory");
 }
 
-/// The same to all blocks of the cluster that `blocks` has a bit for: to the same place, and with
+/// copy_box() of what is read once in a step: it leaves L2 before all else.
+__device__ __forceinline__ void copy_box_once(const CUtensorMap& map, const box_place& at,
+                                              std::uint32_t to, std::uint32_t barrier) {
+  std::uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+               ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+               "l"(&map), "r"(at.column), "r"(at.row), "r"(barrier), "l"(policy)
+               : "memory");
+}
+
+/// copy_box() to all blocks of the cluster that `blocks` has a bit for: to the same place, and with
 /// the barrier in the same place.
 __device__ __forceinline__ void copy_box_to(std::uint16_t blocks, const CUtensorMap& map,
                                             const box_place& at, std::uint32_t to,

@@ -25,8 +25,8 @@
 //
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
-//              less_ahead,skinny,narrow,streamed,halved,wide,even_blocks,gate_in_product,
-//              warpgroups,sum_in_product]
+//              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
+//              sum_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
 //              [--deterministic 1]
 //
@@ -89,7 +89,6 @@ const std::vector<rung> rungs{
     // As far ahead as the second run read.
     {"less_ahead", [](auto& taken) { taken.ahead_bytes = 20 << 20U; }},
     {"skinny", [](auto& taken) { taken.skinny_rows = 0; }},
-    {"narrow", [](auto& taken) { taken.narrow = false; }},
     {"streamed", [](auto& taken) { taken.streamed = false; }},
     {"halved", [](auto& taken) { taken.halved = false; }},
     {"wide", [](auto& taken) { taken.wide = false; }},

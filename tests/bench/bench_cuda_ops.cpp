@@ -136,13 +136,11 @@ public:
     const ops::ordered_matmul_args own = ops::plain(args);
     if (rows <= ops::max_skinny_rows)
       time("skinny", own, ops::skinny_matmul);
-    if (rows <= ops::max_narrow_rows)
-      time("narrow", own, ops::narrow_matmul);
     if (rows <= ops::max_streamed_rows)
       time("streamed", own, ops::streamed_matmul);
-    if (rows > ops::max_narrow_rows && ops::takes_wide(own))
+    if (rows > ops::max_streamed_rows && ops::takes_wide(own))
       time("wide", own, ops::wide_matmul);
-    if (rows <= ops::max_narrow_rows || shape_.n != 2 * inner)
+    if (rows <= ops::max_streamed_rows || shape_.n != 2 * inner)
       return;
     ops::ordered_matmul_args gated = own;
     gated.n = gated.ldo = inner;
