@@ -413,6 +413,26 @@ result<void> matmul_library::tune(const matmul_args& args, std::span<const void*
   return {};
 }
 
+std::vector<std::string_view> matmul_library::own_kernels_of(const matmul_args& args) {
+  std::vector<std::string_view> names;
+  for (const own_kernel& one : own_kernels)
+    if (one.takes(plain(args)))
+      names.push_back(one.name);
+  return names;
+}
+
+void matmul_library::choose(const matmul_args& args, std::string_view kernel) {
+  const auto* const own = std::find_if(own_kernels.begin(), own_kernels.end(),
+                                       [&](const own_kernel& one) { return one.name == kernel; });
+  const auto found = state_->find(args);
+  if (found && own != own_kernels.end())
+    (*found)->own = state_->tuned[family_of(args)][args.m] = own;
+}
+
+bool matmul_library::recalls(const matmul_args& args) const {
+  return state_->known.contains(key_of(args));
+}
+
 matmul_choices matmul_library::choices() const {
   matmul_choices made;
   for (const auto& [key, one] : state_->products)

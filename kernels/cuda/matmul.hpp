@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace troupe::kernels::cuda {
 
@@ -83,7 +84,17 @@ public:
   [[nodiscard]] result<void> tune(const matmul_args& args, std::span<const void* const> weights,
                                   stream_ref stream, const matmul_follower& behind = {});
 
-  /// What tune() has chosen so far.
+  /// The kernels of our own that take a shape.
+  [[nodiscard]] static std::vector<std::string_view> own_kernels_of(const matmul_args& args);
+
+  /// Lets one of them serve a shape from now on, whatever tune() found.
+  /// @pre    own_kernels_of() has it
+  void choose(const matmul_args& args, std::string_view kernel);
+
+  /// Whether recall() brought a choice for a shape.
+  [[nodiscard]] bool recalls(const matmul_args& args) const;
+
+  /// What tune() and choose() have chosen so far.
   [[nodiscard]] matmul_choices choices() const;
 
   /// Lets tune() take these choices of an earlier library instead of measuring. They hold for one

@@ -317,9 +317,9 @@ inline constexpr std::int64_t max_skinny_rows = 8;
 [[nodiscard]] result<void> skinny_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// Rows of a that streamed_matmul() takes at most.
-inline constexpr std::int64_t max_streamed_rows = 32;
+inline constexpr std::int64_t max_streamed_rows = 64;
 
-/// As takes_skinny().
+/// As takes_skinny(), with k a multiple of 64.
 [[nodiscard]] bool takes_streamed(const ordered_matmul_args& args) noexcept;
 
 /// skinny_matmul() on the tensor cores, for more rows, with w brought far ahead; its bits are its

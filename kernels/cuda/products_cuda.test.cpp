@@ -106,27 +106,29 @@ struct own_product {
   result<void> (*multiply)(const cuda::ordered_matmul_args&, cuda::stream_ref);
   result<void> (*gated)(const cuda::ordered_matmul_args&, cuda::stream_ref);
   std::vector<std::int64_t> rows;
+  /// k is a multiple of it.
+  std::int64_t step = 8;
 };
 
 const std::vector<own_product> own_products{
     {cuda::skinny_matmul, cuda::skinny_gated_matmul, {1, 2, 3, 4, 5, 6, 7, 8}},
-    {cuda::streamed_matmul,
-     cuda::streamed_gated_matmul,
-     {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32}}};
+    {cuda::streamed_matmul, cuda::streamed_gated_matmul, {1, 3, 8, 9, 16, 17, 32, 33, 64}, 64}};
 
 } // namespace
 
 TEST_CASE("cuda products of few rows") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   const std::vector<std::pair<std::int64_t, std::int64_t>> shapes{
-      {1, 8},  {7, 264}, {200, 512},  {131, 4096}, {64, 1032},
-      {1, 16}, {7, 272}, {700, 2048}, {6144, 48},  {9000, 16}};
+      {1, 8},      {7, 264},   {200, 512}, {131, 4096}, {64, 1032}, {1, 16},    {7, 272},
+      {700, 2048}, {6144, 48}, {9000, 16}, {1, 64},     {7, 320},   {6144, 64}, {9000, 128}};
   splitmix64 random{4};
   for (const dtype out_type : {type, dtype::f32})
     for (const own_product& own : own_products)
       for (const std::int64_t rows : own.rows)
         for (const auto& [n, k] : shapes) {
           CAPTURE(static_cast<int>(out_type), &own - own_products.data(), rows, n, k);
+          if (k % own.step != 0)
+            continue;
           matrix a{type, rows, k, k + 8}, w{type, n, k, k}, out{out_type, rows, n, n + 3};
           a.fill(random, 1);
           w.fill(random, 1 / std::sqrt(static_cast<float>(k)));
@@ -162,9 +164,9 @@ TEST_CASE("cuda streamed product of every number of rows") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{24};
   for (std::int64_t rows = 1; rows <= cuda::max_streamed_rows; ++rows)
-    for (int i = 0; i < 8; ++i) {
-      const auto n = static_cast<std::int64_t>(1 + random.below(900));
-      const auto k = static_cast<std::int64_t>(8 + random.below(80) * 8);
+    for (int i = 0; i < 3; ++i) {
+      const auto n = static_cast<std::int64_t>(1 + random.below(600));
+      const auto k = static_cast<std::int64_t>(64 + random.below(10) * 64);
       CAPTURE(rows, n, k);
       matrix a{type, rows, k, k}, w{type, n, k, k}, out{dtype::f32, rows, n, n};
       a.fill(random, 1);
@@ -190,12 +192,14 @@ TEST_CASE("cuda streamed product of every number of rows") {
 TEST_CASE("cuda gated product of few rows") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   const std::vector<std::pair<std::int64_t, std::int64_t>> shapes{
-      {1, 8}, {7, 264}, {7, 272}, {130, 2048}, {5000, 32}};
+      {1, 8}, {7, 264}, {7, 272}, {130, 2048}, {5000, 32}, {1, 64}, {7, 320}, {5000, 64}};
   splitmix64 random{14};
   for (const own_product& own : own_products)
     for (const std::int64_t rows : own.rows)
       for (const auto& [n, k] : shapes) {
         CAPTURE(&own - own_products.data(), rows, n, k);
+        if (k % own.step != 0)
+          continue;
         matrix a{type, rows, k, k}, w{type, 2 * n, k, k}, both{type, rows, 2 * n, 2 * n},
             out{type, rows, n, n + 3}, wanted{type, rows, n, n + 3};
         a.fill(random, 1);
@@ -434,6 +438,48 @@ TEST_CASE("cuda gated product of many rows") {
     CHECK(out.same_bits(together, 0, 0, 1));
     args.add = true;
     CHECK(cuda::wide_gated_matmul(args, nullptr).error().code == errc::unsupported);
+  }
+}
+
+TEST_CASE("a kernel of our own can be chosen for a product") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  splitmix64 random{28};
+  mirror workspace{32U << 20U};
+  matrix a{type, 2, 128, 128}, w{type, 72, 128, 128}, out{type, 2, 72, 72};
+  a.fill(random, 1);
+  w.fill(random, 0.1F);
+  const auto truth = reference::linear(a.doubles(), w.doubles(), 128);
+  const mirror da{a}, dw{w}, d{out};
+  const cuda::matmul_args args{.a = da.as<void>(),
+                               .lda = 128,
+                               .w = dw.as<void>(),
+                               .out = d.as<void>(),
+                               .ldo = 72,
+                               .m = 2,
+                               .n = 72,
+                               .k = 128,
+                               .type = type,
+                               .out_type = type};
+  const auto names = cuda::matmul_library::own_kernels_of(args);
+  CHECK(names == std::vector<std::string_view>{"skinny", "streamed"});
+  for (const std::string_view name : names) {
+    auto library = cuda::matmul_library::make(workspace.as<void>(), 32U << 20U);
+    REQUIRE(library);
+    const void* const weights[] = {dw.as<void>()};
+    fine(library->tune(args, weights, nullptr));
+    library->choose(args, name);
+    CHECK(library->kernel_of(args) == name);
+    fine(library->run(args, nullptr));
+    d.fetch(out.bytes.data());
+    CHECK(cpu::testing::worst_error(out, truth, 1) < tolerance(type));
+    // A later start takes it without measuring.
+    auto next = cuda::matmul_library::make(workspace.as<void>(), 32U << 20U);
+    REQUIRE(next);
+    CHECK(!next->recalls(args));
+    next->recall(library->choices());
+    CHECK(next->recalls(args));
+    fine(next->tune(args, weights, nullptr));
+    CHECK(next->kernel_of(args) == name);
   }
 }
 

@@ -114,8 +114,8 @@ TEST_CASE("cuda launchers refuse what no kernel takes") {
   CHECK(cuda::silu_mul({.rows = 1, .cols = 8}, nullptr).error().code == errc::bad_shape);
   // Outputs have the type of the operands or are f32.
   for (const dtype out_type : {dtype::bf16, dtype::f16})
-    for (const auto multiply : {cuda::ordered_matmul, cuda::skinny_matmul, cuda::streamed_matmul,
-                                cuda::wide_matmul})
+    for (const auto multiply :
+         {cuda::ordered_matmul, cuda::skinny_matmul, cuda::streamed_matmul, cuda::wide_matmul})
       CHECK(multiply({.lda = 16,
                       .ldo = 8,
                       .m = 1,

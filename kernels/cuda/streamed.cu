@@ -1,4 +1,4 @@
-// The product for up to 32 rows as a stream: a block for each SM takes tiles of 32 or 48 rows of w
+// The product for up to 64 rows as a stream: a block for each SM takes tiles of 16 or 32 rows of w
 // one after the other. A thread has the memory unit keep a ring of stages full, four warps share
 // the k of a stage on the tensor cores and add up in their order. The ring takes nearly all of the
 // shared memory: it is filled with w while the kernels in front still run, on each SM as soon as
@@ -31,10 +31,14 @@ constexpr std::uint32_t shared_room = 227U << 10U;
 /// The next kernel is let in when a block has so many stages still to ask for: it takes as long to
 /// come as these do, and then finds the rest of the ring on its way.
 constexpr int last_stages = 6;
+/// For so few rows it is let in when the wait is over: the sooner it and what follows it are there,
+/// the better. With more rows it would be in the way.
+constexpr int rows_let_in_at_once = 2;
 
 /// Tiles of so many times 16 rows of w, and of eight rows of a.
 template <class Element, class Output, int Tiles, int Groups, bool Gated>
 struct stream_shape {
+  static_assert(!Gated || Tiles == 2);
   using element = Element;
   using output = Output;
   static constexpr int tiles = Tiles;
@@ -44,16 +48,18 @@ struct stream_shape {
   static constexpr int a_rows = Groups * 8;
   /// Columns of out in a tile.
   static constexpr int outputs = Gated ? w_rows / 2 : w_rows;
-  static constexpr std::uint32_t w_panel = w_rows * panel_row;
+  /// Panels of gate lie before those of up.
+  static constexpr std::uint32_t w_panel = outputs * panel_row;
   static constexpr std::uint32_t a_panel = a_rows * panel_row;
-  static constexpr std::uint32_t stage_bytes = panels * (w_panel + a_panel);
+  static constexpr std::uint32_t w_bytes = panels * w_rows * panel_row;
+  static constexpr std::uint32_t stage_bytes = w_bytes + panels * a_panel;
   /// What each warp has of a tile.
   static constexpr int part_floats = Tiles * Groups * 128;
   static constexpr std::uint32_t parts_bytes = warps * part_floats * sizeof(float);
-  /// 1,024 for the alignment and 256 for barriers.
-  static constexpr std::uint32_t stages = (shared_room - parts_bytes - 1280) / stage_bytes;
+  /// 1,024 for the alignment and 512 for barriers.
+  static constexpr std::uint32_t stages = (shared_room - parts_bytes - 1536) / stage_bytes;
   static constexpr std::uint32_t shared_bytes = stages * stage_bytes + parts_bytes + 1024;
-  static_assert(stages >= 2 && stages <= 16);
+  static_assert(stages >= 2 && stages <= 32);
 };
 
 struct stream_plan {
@@ -79,7 +85,7 @@ struct stage_ring {
   std::uint32_t phase = 0;
 
   __device__ std::uint32_t w() const { return memory + at * Shape::stage_bytes; }
-  __device__ std::uint32_t a() const { return w() + panels * Shape::w_panel; }
+  __device__ std::uint32_t a() const { return w() + Shape::w_bytes; }
   __device__ std::uint32_t filled() const { return full + at * 8; }
   __device__ std::uint32_t emptied() const { return empty + at * 8; }
   __device__ void next() {
@@ -105,21 +111,13 @@ struct producer {
   }
   __device__ void bring_w(const stage_ring<Shape>& ring) const {
     arrive_expecting(ring.filled(), Shape::stage_bytes);
-#pragma unroll
-    for (int i = 0; i < panels; ++i) {
-      const int column = (step * panels + i) * panel_depth;
-      const std::uint32_t to = ring.w() + i * Shape::w_panel;
-      copy_box_once(plan.w, {column, tile * Shape::outputs}, to, ring.filled());
-      if constexpr (Shape::gate)
-        copy_box_once(plan.w, {column, plan.n + tile * Shape::outputs}, to + Shape::w_panel / 2,
-                      ring.filled());
-    }
+    copy_panels_once(plan.w, {step * panels, tile * Shape::outputs}, ring.w(), ring.filled());
+    if constexpr (Shape::gate)
+      copy_panels_once(plan.w, {step * panels, plan.n + tile * Shape::outputs},
+                       ring.w() + panels * Shape::w_panel, ring.filled());
   }
   __device__ void bring_a(const stage_ring<Shape>& ring) const {
-#pragma unroll
-    for (int i = 0; i < panels; ++i)
-      copy_box(plan.a, {(step * panels + i) * panel_depth, 0}, ring.a() + i * Shape::a_panel,
-               ring.filled());
+    copy_panels(plan.a, {step * panels, 0}, ring.a(), ring.filled());
   }
   /// Fills the ring with w, waits for what is in front, and goes on with w and a.
   __device__ void run(stage_ring<Shape> ring, int units) {
@@ -129,19 +127,17 @@ struct producer {
     for (int unit = 0; unit < head; ++unit, first.next(), ahead.next())
       ahead.bring_w(first);
     wait_for_before();
-    for (int unit = 0; unit < head; ++unit, ring.next(), next())
-      bring_a(ring);
-    const int last = max(head, units - last_stages);
-    for (int unit = head; unit < units; ++unit, ring.next(), next()) {
+    const int last =
+        plan.m <= rows_let_in_at_once ? 0 : min(units - 1, max(head, units - last_stages));
+    for (int unit = 0; unit < units; ++unit, ring.next(), next()) {
       if (unit == last)
         let_next_begin();
-      await(ring.emptied(), ring.phase ^ 1U);
-      bring_w(ring);
+      if (unit >= head) {
+        await(ring.emptied(), ring.phase ^ 1U);
+        bring_w(ring);
+      }
       bring_a(ring);
     }
-    // Where the ring holds all.
-    if (head == units)
-      let_next_begin();
   }
 };
 
@@ -176,7 +172,8 @@ __device__ __forceinline__ void multiply_stage(warp_sums<Shape>& acc,
 #pragma unroll
       for (int t = 0; t < Shape::tiles; ++t) {
         std::uint32_t x[4];
-        load_matrices(x, at + t * 16 * panel_row);
+        load_matrices(x,
+                      at + (Shape::gate && t > 0 ? panels * Shape::w_panel : t * 16 * panel_row));
 #pragma unroll
         for (int g = 0; g < Shape::groups; ++g)
           mma<typename Shape::element>(acc[t][g], x, y[g][2 * half], y[g][2 * half + 1]);
@@ -222,9 +219,9 @@ __device__ __forceinline__ void finish_tile(const warp_sums<Shape>& acc, float* 
     float made = total(place_of<Shape>(column, row));
     if constexpr (Shape::gate)
       // Rounded as the two of them are where they go through memory.
-      made = gated(
-          to_float(from_float<output>(made)),
-          to_float(from_float<output>(total(place_of<Shape>(column + Shape::outputs, row)))));
+      made =
+          gated(to_float(from_float<output>(made)),
+                to_float(from_float<output>(total(place_of<Shape>(column + Shape::outputs, row)))));
     out[row * plan.ldo + n] = from_float<output>(made);
   }
 }
@@ -290,9 +287,9 @@ template <class Shape>
 result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
   const auto type =
       args.type == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  const auto w = describe_boxes(
-      {args.w, Shape::gate ? 2 * args.n : args.n, args.k, args.k, Shape::outputs}, type);
-  const auto a = describe_boxes({args.a, args.m, args.k, args.lda, Shape::a_rows}, type);
+  const auto w = describe_panels(
+      {args.w, Shape::gate ? 2 * args.n : args.n, args.k, args.k, Shape::outputs}, panels, type);
+  const auto a = describe_panels({args.a, args.m, args.k, args.lda, Shape::a_rows}, panels, type);
   if (!w || !a)
     return fail(w ? a.error() : w.error());
   const stream_plan plan{.w = *w,
@@ -306,30 +303,32 @@ result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
   const std::int64_t blocks = std::min<std::int64_t>(plan.tiles, count_multiprocessors());
   auto* const kernel = streamed_kernel<Shape>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
-  launch_early(kernel,
-               {dim3(static_cast<unsigned>(blocks)), threads, Shape::shared_bytes, stream}, plan);
+  launch_early(kernel, {dim3(static_cast<unsigned>(blocks)), threads, Shape::shared_bytes, stream},
+               plan);
   return launched("streamed_matmul");
 }
 
 template <class Element, class Output, int Tiles, bool Gated>
 result<void> launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
-  static_assert(max_streamed_rows == 32);
+  static_assert(max_streamed_rows == 64);
   if (args.m <= 8)
     return launch<stream_shape<Element, Output, Tiles, 1, Gated>>(args, stream);
   if (args.m <= 16)
     return launch<stream_shape<Element, Output, Tiles, 2, Gated>>(args, stream);
-  return launch<stream_shape<Element, Output, Tiles, 4, Gated>>(args, stream);
+  if (args.m <= 32)
+    return launch<stream_shape<Element, Output, Tiles, 4, Gated>>(args, stream);
+  return launch<stream_shape<Element, Output, Tiles, 8, Gated>>(args, stream);
 }
 
-/// By whichever tiles give the busiest SM fewer rows.
+/// Smaller tiles where the busiest SM has a tenth less of w by them.
 template <class Element, class Output>
 result<void> launch_even(const ordered_matmul_args& args, cudaStream_t stream) {
   const std::int64_t multiprocessors = count_multiprocessors();
   const auto busiest = [&](std::int64_t rows) {
     return ceil_div(ceil_div(args.n, rows), multiprocessors) * rows;
   };
-  return busiest(48) < busiest(32) ? launch_rows<Element, Output, 3, false>(args, stream)
-                                   : launch_rows<Element, Output, 2, false>(args, stream);
+  return busiest(16) * 10 <= busiest(32) * 9 ? launch_rows<Element, Output, 1, false>(args, stream)
+                                             : launch_rows<Element, Output, 2, false>(args, stream);
 }
 
 } // namespace
@@ -337,15 +336,15 @@ result<void> launch_even(const ordered_matmul_args& args, cudaStream_t stream) {
 bool takes_streamed(const ordered_matmul_args& args) noexcept {
   constexpr std::int64_t most = std::int64_t{1} << 30U;
   return of_16_bits(args) && !args.add && args.m >= 1 && args.m <= max_streamed_rows &&
-         args.n >= 1 && args.n <= most && args.k >= 8 && args.k <= most && args.k % 8 == 0 &&
-         args.lda >= args.k && args.ldo >= args.n && aligned(args.a, args.lda * 2, 16) &&
-         aligned(args.w, args.k * 2, 16);
+         args.n >= 1 && args.n <= most && args.k >= panel_depth && args.k <= most &&
+         args.k % panel_depth == 0 && args.lda >= args.k && args.ldo >= args.n &&
+         aligned(args.a, args.lda * 2, 16) && aligned(args.w, args.k * 2, 16);
 }
 
 result<void> streamed_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_streamed(args))
     return fail(errc::unsupported,
-                "streamed_matmul: takes 1 to 32 rows of 16 bits, k a multiple of 8");
+                "streamed_matmul: takes 1 to 64 rows of 16 bits, k a multiple of 64");
   return with_16_bits(args.type, [&](auto element) {
     using T = decltype(element);
     return args.out_type == dtype::f32 ? launch_even<T, float>(args, stream)
@@ -356,7 +355,7 @@ result<void> streamed_matmul(const ordered_matmul_args& args, stream_ref stream)
 result<void> streamed_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_streamed(args) || args.out_type != args.type)
     return fail(errc::unsupported,
-                "streamed_gated_matmul: takes 1 to 32 rows of 16 bits, k a multiple of 8");
+                "streamed_gated_matmul: takes 1 to 64 rows of 16 bits, k a multiple of 64");
   return with_16_bits(args.type, [&](auto element) {
     using T = decltype(element);
     return launch_rows<T, T, 2, true>(args, stream);

@@ -85,6 +85,19 @@ struct boxed_matrix {
       type);
 }
 
+/// Describes a matrix whose boxes are copied as panels of 64 columns, one behind the other,
+/// `panels` of them. Its columns are a multiple of 64; panels behind the last one are copied as
+/// zeros.
+[[nodiscard]] inline result<CUtensorMap> describe_panels(const boxed_matrix& of, int panels,
+                                                         CUtensorMapDataType type) {
+  return describe_array<3>(
+      {.data = of.data,
+       .sizes = {64, static_cast<cuuint64_t>(of.rows), static_cast<cuuint64_t>(of.columns / 64)},
+       .strides = {static_cast<cuuint64_t>(of.stride) * 2, 128},
+       .box = {64, static_cast<cuuint32_t>(of.box_rows), static_cast<cuuint32_t>(panels)}},
+      type);
+}
+
 __device__ __forceinline__ void fetch_description(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
@@ -104,14 +117,29 @@ __device__ __forceinline__ void copy_box(const CUtensorMap& map, const box_place
                : "memory");
 }
 
-/// copy_box() of what is read once in a step: it leaves L2 before all else.
-__device__ __forceinline__ void copy_box_once(const CUtensorMap& map, const box_place& at,
-                                              std::uint32_t to, std::uint32_t barrier) {
+/// Where panels begin.
+struct panel_place {
+  int panel;
+  int row;
+};
+
+/// copy_box() of panels.
+__device__ __forceinline__ void copy_panels(const CUtensorMap& map, const panel_place& at,
+                                            std::uint32_t to, std::uint32_t barrier) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+               "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
+               "l"(&map), "r"(0), "r"(at.row), "r"(at.panel), "r"(barrier)
+               : "memory");
+}
+
+/// copy_panels() of what is read once in a step: it leaves L2 before all else.
+__device__ __forceinline__ void copy_panels_once(const CUtensorMap& map, const panel_place& at,
+                                                 std::uint32_t to, std::uint32_t barrier) {
   std::uint64_t policy;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-               ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
-               "l"(&map), "r"(at.column), "r"(at.row), "r"(barrier), "l"(policy)
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+               ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(to),
+               "l"(&map), "r"(0), "r"(at.row), "r"(at.panel), "r"(barrier), "l"(policy)
                : "memory");
 }
 
