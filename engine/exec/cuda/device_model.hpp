@@ -130,6 +130,10 @@ private:
   /// Makes gated_ of normed_.
   [[nodiscard]] result<void> gate(const layer& of, std::int64_t rows, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
+  /// Chooses between kernels of our own by what layers take with each.
+  [[nodiscard]] result<void> choose_in_layers(std::int64_t rows, stream_ref on);
+  /// Milliseconds of some layers without their attention.
+  [[nodiscard]] result<float> time_layers(std::int64_t rows, stream_ref on);
   /// The products of a layer and the head for so many rows.
   [[nodiscard]] std::vector<product> products_of(const layer& of, std::int64_t rows) const;
   /// Whether products of so many rows add to residual_ themselves, and leave nothing in delta_.

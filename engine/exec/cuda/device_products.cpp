@@ -88,6 +88,74 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
     if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }
+  return choose_in_layers(rows, on);
+}
+
+result<float> device_model::time_layers(std::int64_t rows, stream_ref on) {
+  constexpr std::size_t most = 6;
+  forward_batch batch;
+  batch.rows = rows;
+  auto begin = make_event(true);
+  auto end = make_event(true);
+  if (!begin || !end)
+    return fail(begin ? end.error() : begin.error());
+  const auto small = [&] { return norm(last_norm_, &delta_, batch, nullptr, on); };
+  const auto pass = [&](const layer& of) -> result<void> {
+    const std::vector<product> products = products_of(of, rows);
+    // The second norm stands for rope and attention.
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (auto made = small(); !made)
+        return made;
+      if (auto made = multiply(products[i], rows, on); !made)
+        return made;
+    }
+    if (auto made = small(); !made)
+      return made;
+    if (auto made = gate(of, rows, on); !made)
+      return made;
+    return multiply(products[3], rows, on);
+  };
+  // The host is slower at enqueuing than the device at small layers.
+  if (auto stalled = kernels::cuda::stall(300, on); !stalled)
+    return fail(stalled.error());
+  if (auto marked = record(*begin, on); !marked)
+    return fail(marked.error());
+  for (std::size_t i = 0; i < std::min(most, layers_.size()); ++i)
+    if (auto made = pass(layers_[i]); !made)
+      return fail(made.error());
+  if (auto marked = record(*end, on); !marked)
+    return fail(marked.error());
+  if (auto passed = wait(*end); !passed)
+    return fail(passed.error());
+  return milliseconds_between(*begin, *end);
+}
+
+result<void> device_model::choose_in_layers(std::int64_t rows, stream_ref on) {
+  const std::vector<product> products = products_of(layers_.front(), rows);
+  // The largest first.
+  for (const std::size_t i : std::array<std::size_t, 4>{2, 3, 0, 1}) {
+    const auto args = args_of(products[i], rows);
+    const auto names = library_.own_kernels_of(args);
+    auto best = library_.kernel_of(args);
+    if (names.size() < 2 || library_.recalls(args) ||
+        std::find(names.begin(), names.end(), best) == names.end())
+      continue;
+    float least = 1e30F;
+    for (const std::string_view name : names) {
+      library_.choose(args, name);
+      for (int round = 0; round < 4; ++round) {
+        const auto time = time_layers(rows, on);
+        if (!time)
+          return fail(time.error());
+        // The first loads kernels.
+        if (round > 0 && *time < least) {
+          least = *time;
+          best = name;
+        }
+      }
+    }
+    library_.choose(args, best);
+  }
   return {};
 }
 
