@@ -23,9 +23,11 @@ std::vector<device_model::product> device_model::products_of(const layer& of,
 }
 
 bool device_model::sums_in_products(std::int64_t rows) const noexcept {
-  // Few rows have kernels of our own, which only store.
+  // `streamed` only stores, and up to 48 rows it is the fastest; up to 64 where there are too few
+  // outputs for all blocks of `halved`.
+  const bool wide_enough = config_.hidden_size >= 2048;
   return kernels::cuda::shortcuts_taken().sum_in_product && !ordered_ && link_ == nullptr &&
-         rows > kernels::cuda::max_streamed_rows;
+         rows > (wide_enough ? 48 : kernels::cuda::max_streamed_rows);
 }
 
 kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
