@@ -112,7 +112,10 @@ struct own_product {
 
 const std::vector<own_product> own_products{
     {cuda::skinny_matmul, cuda::skinny_gated_matmul, {1, 2, 3, 4, 5, 6, 7, 8}},
-    {cuda::streamed_matmul, cuda::streamed_gated_matmul, {1, 3, 8, 9, 16, 17, 32, 33, 64}, 64}};
+    {cuda::streamed_matmul,
+     cuda::streamed_gated_matmul,
+     {1, 3, 8, 9, 16, 17, 32, 33, 48, 49, 64},
+     64}};
 
 } // namespace
 

@@ -317,6 +317,8 @@ result<void> launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
     return launch<stream_shape<Element, Output, Tiles, 2, Gated>>(args, stream);
   if (args.m <= 32)
     return launch<stream_shape<Element, Output, Tiles, 4, Gated>>(args, stream);
+  if (args.m <= 48)
+    return launch<stream_shape<Element, Output, Tiles, 6, Gated>>(args, stream);
   return launch<stream_shape<Element, Output, Tiles, 8, Gated>>(args, stream);
 }
 
