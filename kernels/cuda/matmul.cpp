@@ -424,9 +424,9 @@ std::vector<std::string_view> matmul_library::own_kernels_of(const matmul_args& 
 void matmul_library::choose(const matmul_args& args, std::string_view kernel) {
   const auto* const own = std::find_if(own_kernels.begin(), own_kernels.end(),
                                        [&](const own_kernel& one) { return one.name == kernel; });
-  const auto found = state_->find(args);
-  if (found && own != own_kernels.end())
-    (*found)->own = state_->tuned[family_of(args)][args.m] = own;
+  if (const auto found = state_->find(args))
+    (*found)->own = state_->tuned[family_of(args)][args.m] =
+        own == own_kernels.end() ? nullptr : own;
 }
 
 bool matmul_library::recalls(const matmul_args& args) const {

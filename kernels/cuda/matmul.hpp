@@ -87,8 +87,8 @@ public:
   /// The kernels of our own that take a shape.
   [[nodiscard]] static std::vector<std::string_view> own_kernels_of(const matmul_args& args);
 
-  /// Lets one of them serve a shape from now on, whatever tune() found.
-  /// @pre    own_kernels_of() has it
+  /// Lets one of them serve a shape from now on, or any other name the fastest of cuBLASLt's
+  /// algorithms, whatever tune() found to be the faster.
   void choose(const matmul_args& args, std::string_view kernel);
 
   /// Whether recall() brought a choice for a shape.

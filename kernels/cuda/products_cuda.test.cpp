@@ -470,6 +470,8 @@ TEST_CASE("a kernel of our own can be chosen for a product") {
     REQUIRE(library);
     const void* const weights[] = {dw.as<void>()};
     fine(library->tune(args, weights, nullptr));
+    library->choose(args, "cuBLASLt");
+    CHECK(library->kernel_of(args) == "cuBLASLt");
     library->choose(args, name);
     CHECK(library->kernel_of(args) == name);
     fine(library->run(args, nullptr));

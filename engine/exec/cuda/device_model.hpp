@@ -130,7 +130,7 @@ private:
   /// Makes gated_ of normed_.
   [[nodiscard]] result<void> gate(const layer& of, std::int64_t rows, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
-  /// Chooses between kernels of our own by what layers take with each.
+  /// Chooses between kernels by what layers take with each, where several are near each other.
   [[nodiscard]] result<void> choose_in_layers(std::int64_t rows, stream_ref on);
   /// Milliseconds of some layers without their attention.
   [[nodiscard]] result<float> time_layers(std::int64_t rows, stream_ref on);

@@ -137,7 +137,10 @@ result<void> device_model::choose_in_layers(std::int64_t rows, stream_ref on) {
   // The largest first.
   for (const std::size_t i : std::array<std::size_t, 4>{2, 3, 0, 1}) {
     const auto args = args_of(products[i], rows);
-    const auto names = library_.own_kernels_of(args);
+    auto names = library_.own_kernels_of(args);
+    // With fewer rows one of ours always wins, with more tune() does well.
+    if (rows > 32 && rows <= kernels::cuda::max_streamed_rows)
+      names.push_back("cuBLASLt");
     auto best = library_.kernel_of(args);
     if (names.size() < 2 || library_.recalls(args) ||
         std::find(names.begin(), names.end(), best) == names.end())
