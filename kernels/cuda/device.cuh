@@ -80,12 +80,6 @@ __device__ __forceinline__ float warp_sum(float x) {
   return x;
 }
 
-__device__ __forceinline__ float warp_max(float x) {
-  for (int step = 16; step > 0; step /= 2)
-    x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFU, x, step));
-  return x;
-}
-
 /// The sum over a block, the same in every thread; `scratch` holds 33 floats.
 __device__ __forceinline__ float block_sum(float x, float* scratch) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -157,6 +151,19 @@ __device__ __forceinline__ uint4 stream_in(const uint4* from) {
 
 __device__ __forceinline__ void bring_to_l2(const uint4* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
+/// How many tiles of `by` cover `x`: what a grid has of blocks.
+[[nodiscard]] inline int ceil_div(std::int64_t x, std::int64_t by) {
+  return static_cast<int>((x + by - 1) / by);
+}
+
+/// Of the device in use.
+[[nodiscard]] inline int count_multiprocessors() {
+  int device = 0, count = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count;
 }
 
 /// What became of the launch before it.

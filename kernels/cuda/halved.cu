@@ -311,8 +311,6 @@ __global__ void __cluster_dims__(halves, 1, 1) __launch_bounds__(Shape::threads,
   meet_cluster();
 }
 
-int ceil_div(std::int64_t x, int by) { return static_cast<int>((x + by - 1) / by); }
-
 template <class Shape>
 result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
   const auto type =
@@ -383,9 +381,7 @@ result<void> halved_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_halved(args))
     return fail(errc::unsupported,
                 "halved_matmul: takes up to 512 rows of 16 bits in multiples of 8 and of 16 bytes");
-  int device = 0, multiprocessors = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  const int multiprocessors = count_multiprocessors();
   const auto& best =
       *std::min_element(forms.begin(), forms.end(), [&](const auto& x, const auto& y) {
         return cycles_of(x, args, multiprocessors) < cycles_of(y, args, multiprocessors);

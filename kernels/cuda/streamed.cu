@@ -274,15 +274,6 @@ __global__ void __launch_bounds__(threads, 1)
   }
 }
 
-std::int64_t count_multiprocessors() {
-  int device = 0, count = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-  return count;
-}
-
-std::int64_t ceil_div(std::int64_t x, std::int64_t by) { return (x + by - 1) / by; }
-
 template <class Shape>
 result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
   const auto type =
@@ -298,9 +289,9 @@ result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
                          .ldo = args.ldo,
                          .m = static_cast<int>(args.m),
                          .n = static_cast<int>(args.n),
-                         .tiles = static_cast<int>(ceil_div(args.n, Shape::outputs)),
-                         .steps = static_cast<int>(ceil_div(args.k, panels * panel_depth))};
-  const std::int64_t blocks = std::min<std::int64_t>(plan.tiles, count_multiprocessors());
+                         .tiles = ceil_div(args.n, Shape::outputs),
+                         .steps = ceil_div(args.k, panels * panel_depth)};
+  const int blocks = std::min(plan.tiles, count_multiprocessors());
   auto* const kernel = streamed_kernel<Shape>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
   launch_early(kernel, {dim3(static_cast<unsigned>(blocks)), threads, Shape::shared_bytes, stream},
@@ -325,7 +316,7 @@ result<void> launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
 /// Smaller tiles where the busiest SM has a tenth less of w by them.
 template <class Element, class Output>
 result<void> launch_even(const ordered_matmul_args& args, cudaStream_t stream) {
-  const std::int64_t multiprocessors = count_multiprocessors();
+  const int multiprocessors = count_multiprocessors();
   const auto busiest = [&](std::int64_t rows) {
     return ceil_div(ceil_div(args.n, rows), multiprocessors) * rows;
   };

@@ -454,15 +454,6 @@ __global__ void __cluster_dims__(Shape::cluster, 1, 1) __launch_bounds__(threads
   }
 }
 
-int ceil_div(std::int64_t x, int by) { return static_cast<int>((x + by - 1) / by); }
-
-int count_multiprocessors() {
-  int device = 0, count = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-  return count;
-}
-
 template <class Shape>
 result<void> launch(const ordered_matmul_args& args, int multiprocessors, cudaStream_t stream) {
   constexpr bool gate = Shape::end == ending::gate;
