@@ -20,6 +20,8 @@ class inference_series {
 public:
   explicit inference_series(prometheus::Registry& registry) : registry_{registry} {}
 
+  /// All of them at zero.
+  void open(std::string_view model, std::string_view version) { (void)of(model, version); }
   void pending(std::string_view model, std::string_view version, int change);
   void succeeded(std::string_view model, std::string_view version, const inference_done& done);
   void executed(std::string_view model, std::string_view version);

@@ -161,6 +161,11 @@ void metrics::observe_max_tokens(std::string_view model, std::uint32_t max_token
   impl_->front(model).max_tokens.Observe(max_tokens);
 }
 
+void metrics::open_inference(std::string_view model, std::string_view version) {
+  const std::lock_guard lock{impl_->mutex};
+  impl_->inferences.open(model, version);
+}
+
 void metrics::inference_pending(std::string_view model, std::string_view version, int change) {
   const std::lock_guard lock{impl_->mutex};
   impl_->inferences.pending(model, version, change);

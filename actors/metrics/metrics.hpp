@@ -86,6 +86,8 @@ public:
   /// The max_tokens that a client asked for.
   void observe_max_tokens(std::string_view model, std::uint32_t max_tokens);
 
+  /// Shows Triton's nv_inference_* of a model that is served, at zero until something is asked.
+  void open_inference(std::string_view model, std::string_view version);
   /// Triton's nv_inference_*: requests that no replica has taken yet go up and down; one that ended
   /// well took so long until a replica took it, and from there; one that failed did so for a reason
   /// of Triton's (REJECTED, CANCELED, BACKEND, OTHER); requests that were put together are one

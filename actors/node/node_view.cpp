@@ -231,8 +231,12 @@ void node_state::publish() {
   next->unloaded = unloaded_;
   for (std::size_t i = 0; i < models_.size(); ++i) {
     learn(i);
-    if (serves_here(i) && is_seen(models_[i]))
-      next->models.push_back(entry_of(i));
+    if (!serves_here(i) || !is_seen(models_[i]))
+      continue;
+    next->models.push_back(entry_of(i));
+    if (is_front())
+      options_.metrics->open_inference(models_[i].config.name,
+                                       std::to_string(models_[i].config.version));
   }
   choose_versions(next->models);
   options_.desk->publish(std::move(next));

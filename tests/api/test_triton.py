@@ -135,6 +135,7 @@ def test_a_repository_alone_has_tritons_three_doors(repository, tmp_path):
             assert client.is_model_ready("bard")
         metrics = httpx.get(f"http://{watched}/metrics")
         assert metrics.status_code == 200 and "troupe:step_phase_seconds" in metrics.text
+        assert cluster.metric("nv_inference_request_success", model="bard", version="1") == 0
         for path in ("/v1/models", "/v2/health/ready", "/troupe/v1/status", "/health"):
             refused = httpx.get(f"http://{watched}{path}")
             assert refused.status_code == 404 and "/metrics" in refused.json()["error"]["message"]
