@@ -321,7 +321,8 @@ std::vector<std::string> cluster::cast() const {
     lines.push_back("grpc        gRPC on port " + std::to_string(impl_->ports.grpc));
   if (impl_->ports.metrics != 0)
     lines.push_back("metrics     HTTP on port " + std::to_string(impl_->ports.metrics));
-  for (const auto& model : impl_->desk->view()->models) {
+  const auto view = impl_->desk->view();
+  for (const auto& model : view->models) {
     const auto& d = model.description;
     const auto name = model.triton && model.triton->versions.size() > 1
                           ? fmt::format("{} version {}", model.name, model.version)

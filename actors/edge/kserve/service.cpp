@@ -87,14 +87,16 @@ outcome<std::string> service::statistics_json(std::string_view model,
 
 std::string service::index(bool ready_only) const {
   auto all = json::array();
-  for (const auto& entry : desk_->view()->models) {
+  // Held: the node publishes the next one meanwhile.
+  const auto view = desk_->view();
+  for (const auto& entry : view->models) {
     const auto m = view_of(entry);
     if (!ready_only || m.state == "READY")
       all.push_back(
           {{"name", m.name}, {"version", m.version}, {"state", m.state}, {"reason", m.reason}});
   }
   if (!ready_only)
-    add_unloaded(all, *desk_->view(), *desk_->repository());
+    add_unloaded(all, *view, *desk_->repository());
   return all.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
