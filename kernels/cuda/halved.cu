@@ -10,6 +10,7 @@
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/tensor_copies.cuh"
 #include "kernels/cuda/wgmma_wide.cuh"
 
@@ -45,6 +46,8 @@ struct halved_shape {
   /// Registers are given to whole warpgroups.
   static constexpr int threads = consumers + (Groups == 1 ? 32 : 128);
   static constexpr std::uint32_t w_bytes = columns * row_bytes;
+  static constexpr std::uint32_t w_begin = 0;
+  static constexpr std::uint32_t a_begin = w_bytes;
   static constexpr std::uint32_t stage_bytes = w_bytes + rows * row_bytes;
   /// From one row of a block's sums to the next: four floats more, so that what a warp writes at
   /// once lies on different banks.
@@ -70,30 +73,6 @@ struct halved_plan {
   /// Whether out is in f32, and is added to.
   bool floats;
   bool add;
-};
-
-template <class Shape>
-struct stage_ring {
-  std::uint32_t memory;
-  std::uint32_t full;
-  std::uint32_t empty;
-  std::uint32_t at = 0;
-  std::uint32_t phase = 0;
-
-  __device__ std::uint32_t w() const { return memory + at * Shape::stage_bytes; }
-  __device__ std::uint32_t a() const { return w() + Shape::w_bytes; }
-  __device__ std::uint32_t filled() const { return full + at * 8; }
-  __device__ std::uint32_t emptied() const { return empty + at * 8; }
-  /// That of the stage before, which is let go when its products are done.
-  __device__ std::uint32_t emptied_before() const {
-    return empty + (at == 0 ? Shape::stages - 1 : at - 1) * 8;
-  }
-  __device__ void next() {
-    if (++at == Shape::stages) {
-      at = 0;
-      phase ^= 1U;
-    }
-  }
 };
 
 /// What a block multiplies.

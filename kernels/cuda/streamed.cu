@@ -8,6 +8,7 @@
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/tensor_copies.cuh"
 
 #include <algorithm>
@@ -52,6 +53,8 @@ struct stream_shape {
   static constexpr std::uint32_t w_panel = outputs * panel_row;
   static constexpr std::uint32_t a_panel = a_rows * panel_row;
   static constexpr std::uint32_t w_bytes = panels * w_rows * panel_row;
+  static constexpr std::uint32_t w_begin = 0;
+  static constexpr std::uint32_t a_begin = w_bytes;
   static constexpr std::uint32_t stage_bytes = w_bytes + panels * a_panel;
   /// What each warp has of a tile.
   static constexpr int part_floats = Tiles * Groups * 128;
@@ -74,26 +77,6 @@ struct stream_plan {
   int tiles;
   /// Stages of a tile.
   int steps;
-};
-
-template <class Shape>
-struct stage_ring {
-  std::uint32_t memory;
-  std::uint32_t full;
-  std::uint32_t empty;
-  std::uint32_t at = 0;
-  std::uint32_t phase = 0;
-
-  __device__ std::uint32_t w() const { return memory + at * Shape::stage_bytes; }
-  __device__ std::uint32_t a() const { return w() + Shape::w_bytes; }
-  __device__ std::uint32_t filled() const { return full + at * 8; }
-  __device__ std::uint32_t emptied() const { return empty + at * 8; }
-  __device__ void next() {
-    if (++at == Shape::stages) {
-      at = 0;
-      phase ^= 1U;
-    }
-  }
 };
 
 /// The thread that brings stages.

@@ -9,6 +9,7 @@
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/tensor_copies.cuh"
 #include "kernels/cuda/wgmma_wide.cuh"
 
@@ -53,6 +54,8 @@ struct wide_shape {
   static constexpr int box_rows = Columns / 2;
   static constexpr std::uint32_t a_bytes = tile_rows * row_bytes;
   static constexpr std::uint32_t box_bytes = box_rows * row_bytes;
+  static constexpr std::uint32_t a_begin = 0;
+  static constexpr std::uint32_t w_begin = a_bytes;
   static constexpr std::uint32_t stage_bytes = a_bytes + 2 * box_bytes;
   static constexpr std::uint32_t all_gather_bytes = consumers / 32 * gather_bytes;
   /// 1,024 for the alignment and 256 for barriers.
@@ -96,30 +99,6 @@ struct tile_place {
     if constexpr (Shape::cluster > 1)
       row = row * Shape::cluster + static_cast<int>(block_of_cluster());
     return {row * tile_rows, within / height * Shape::outputs};
-  }
-};
-
-template <class Shape>
-struct stage_ring {
-  std::uint32_t memory;
-  std::uint32_t full;
-  std::uint32_t empty;
-  std::uint32_t at = 0;
-  std::uint32_t phase = 0;
-
-  __device__ std::uint32_t a() const { return memory + at * Shape::stage_bytes; }
-  __device__ std::uint32_t w() const { return a() + Shape::a_bytes; }
-  __device__ std::uint32_t filled() const { return full + at * 8; }
-  __device__ std::uint32_t emptied() const { return empty + at * 8; }
-  /// That of the stage before, which is let go when its products are done.
-  __device__ std::uint32_t emptied_before() const {
-    return empty + (at == 0 ? Shape::stages - 1 : at - 1) * 8;
-  }
-  __device__ void next() {
-    if (++at == Shape::stages) {
-      at = 0;
-      phase ^= 1U;
-    }
   }
 };
 
