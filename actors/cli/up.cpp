@@ -35,22 +35,19 @@ int complain(const error& e) {
   return failed;
 }
 
-std::string authority(const std::string& host, std::uint16_t port) {
-  const bool v6 = host.find(':') != std::string::npos;
-  return fmt::format("{}{}{}:{}", v6 ? "[" : "", host, v6 ? "]" : "", port);
-}
-
 void print_start(const config::cluster_config& c, const actors::cluster& running,
                  const std::string& node) {
   fmt::print("cluster {} of {}\n", *c.cluster, c.file.string());
   const auto* self = node.empty() ? &c.nodes.front() : config::find_node(c, node);
   if (running.http_port() != 0)
-    fmt::print("listening on http://{}\n", authority(*self->http->host, running.http_port()));
+    fmt::print("listening on http://{}\n",
+               to_string(config::address{*self->http->host, running.http_port()}));
   if (running.grpc_port() != 0)
-    fmt::print("listening on grpc://{}\n", authority(*self->grpc->host, running.grpc_port()));
+    fmt::print("listening on grpc://{}\n",
+               to_string(config::address{*self->grpc->host, running.grpc_port()}));
   if (running.metrics_port() != 0)
     fmt::print("metrics at http://{}/metrics\n",
-               authority(*self->metrics->host, running.metrics_port()));
+               to_string(config::address{*self->metrics->host, running.metrics_port()}));
   std::fflush(stdout);
 }
 
