@@ -248,8 +248,10 @@ void connection::on_bye(const incoming_frame& frame, time_point now, connection_
     return break_off({errc::corrupt_data, "a malformed bye"}, out);
   bye_seen_ = true;
   if (frame.payload.data()[0] == std::byte{1})
-    return end(
-        {.why = {errc::draining, "the connection was drained"}, .clean = true, .flush = true}, out);
+    return end({.why = {errc::draining, "the connection was drained"},
+                .clean = true,
+                .parting = parting::flush},
+               out);
   if (state_ == connection_state::ready) {
     out.drains = true;
     start_draining(now);

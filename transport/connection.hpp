@@ -30,13 +30,17 @@ struct connection_settings {
   std::function<void()> on_room;
 };
 
+/// How a link is closed: drop what it still carries; let that leave first; or wait, within a
+/// deadline, until the peer has closed its end, because the peer may notice that the link has ended
+/// before it sees the last frame.
+enum class parting : std::uint8_t { drop, flush, heard };
+
 /// How a connection ended.
 struct connection_end {
   error why;
   /// Both sides agreed, and nothing is lost.
   bool clean = false;
-  /// The last frames still have to leave: close the link gently.
-  bool flush = false;
+  net::parting parting = net::parting::drop;
   /// The hello did not fit, and who says so.
   std::optional<refusal> refused = {};
 };

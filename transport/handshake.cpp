@@ -25,7 +25,7 @@ void connection::refuse(refusal why, connection_effects& out) {
   out.asks = false;
   out.send.push_back(channel_.control(opcode::refuse, encode(why)));
   auto shown = to_error(why);
-  end({.why = std::move(shown), .flush = true, .refused = std::move(why)}, out);
+  end({.why = std::move(shown), .parting = parting::heard, .refused = std::move(why)}, out);
 }
 
 void connection::on_hello(const incoming_frame& frame, connection_effects& out) {

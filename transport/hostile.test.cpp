@@ -23,7 +23,7 @@ public:
     out.push_back(std::move(frame));
     return sending::done;
   }
-  void close(link_id link, bool) override { closed.insert(link); }
+  void close(link_id link, parting) override { closed.insert(link); }
   void suspect(link_id, const process_identity&) override {}
   [[nodiscard]] std::string lanes(link_id) const override { return "list"; }
 

@@ -26,8 +26,7 @@ public:
   /// Takes one frame. What is left of it when the link breaks is dropped.
   virtual sending transmit(link_id link, outgoing_frame frame) = 0;
   /// Ends a link; the mesh hears no more of it.
-  /// @param flush let what was transmitted leave first; else drop it
-  virtual void close(link_id link, bool flush) = 0;
+  virtual void close(link_id link, parting how) = 0;
   /// The link is about to be closed without the consent of its node, which may live on and read
   /// from shared memory what was sent to it.
   virtual void suspect(link_id link, const process_identity& peer) = 0;

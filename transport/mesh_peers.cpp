@@ -210,7 +210,7 @@ void mesh::ended(entry& of, const connection_end& how, time_point now) {
   } else {
     settle_dials(of, fail(how.why));
   }
-  driver_.close(link, how.flush);
+  driver_.close(link, how.parting);
   std::erase(touched_, &of);
   by_token_.erase(of.connection.token());
   connections_.erase(link);

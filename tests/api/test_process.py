@@ -62,7 +62,13 @@ def gone(pid):
 
 
 def children(pid):
-    return {int(p) for p in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for p in p.read_text().split()}
+    found = set()
+    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found |= set(map(int, thread.read_text().split()))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread that has ended meanwhile; another one has its children
+    return found
 
 
 def ready(cluster):

@@ -182,14 +182,14 @@ void node::take(const plug& at, const outgoing_frame& frame) {
   mesh_.frame_arrived(*link, std::move(in), net_.now());
 }
 
-void node::close(link_id link, bool flush) {
+void node::close(link_id link, parting how) {
   const auto found = links_.find(link);
   if (found == links_.end())
     return;
   const auto [on, side] = found->second;
   links_.erase(found);
   on->closed[side] = true;
-  on->dropped[side] = !flush;
+  on->dropped[side] = how == parting::drop;
   auto* const peer = on->ends[1 - side];
   if (peer == nullptr || on->closed[1 - side])
     return;

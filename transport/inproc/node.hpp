@@ -51,7 +51,7 @@ private:
 
   void open(link_id link, const address& where) override;
   sending transmit(link_id link, outgoing_frame frame) override;
-  void close(link_id link, bool flush) override;
+  void close(link_id link, parting how) override;
   void suspect(link_id, const process_identity&) override {}
   [[nodiscard]] std::string lanes(link_id) const override { return "inproc"; }
 

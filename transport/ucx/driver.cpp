@@ -26,6 +26,8 @@ ucp_ep_params_t endpoint_params(driver& self, ucp_err_handler_cb_t on_error) {
   return out;
 }
 
+constexpr std::size_t patient_closings_max = 64;
+
 /// Takes and drops the messages of every id. Without it any stranger ends the process: UCX 1.13
 /// crashes while it composes its warning about a message that no handler wants. The highest id goes
 /// first, so that UCX's table (2 MB) is made at once.
@@ -206,12 +208,15 @@ bool driver::progress(time_point now) {
   return active;
 }
 
-void driver::close(link_id link, bool flush) {
+void driver::close(link_id link, parting how) {
   const auto found = links_.find(link);
   if (found == links_.end())
     return;
   drop_waiting(link);
-  found->second->close(flush && !found->second->has_failed(), steady_clock{}.now());
+  // Strangers who are refused and stay may not pile up.
+  if (how == parting::heard && closing_.size() >= patient_closings_max)
+    how = parting::flush;
+  found->second->close(how, steady_clock{}.now());
   closing_.push_back(std::move(found->second));
   links_.erase(found);
 }
@@ -277,7 +282,7 @@ std::string driver::lanes(link_id link) const {
 void driver::shut_down(time_point deadline) {
   listener_.reset();
   while (!links_.empty())
-    close(links_.begin()->first, true);
+    close(links_.begin()->first, parting::flush);
   auto now = steady_clock{}.now();
   while (!closing_.empty() && now < deadline) {
     now_ = now;

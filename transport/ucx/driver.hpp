@@ -58,7 +58,7 @@ public:
 
   void open(link_id link, const address& where) override;
   sending transmit(link_id link, outgoing_frame frame) override;
-  void close(link_id link, bool flush) override;
+  void close(link_id link, parting how) override;
   void suspect(link_id link, const process_identity& peer) override;
   void came_up(link_id link, const process_identity& peer) override;
   [[nodiscard]] duration gathers(link_id link) const override;

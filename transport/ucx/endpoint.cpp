@@ -11,6 +11,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto flush_patience = 500ms;
+constexpr auto peer_patience = 500ms;
 constexpr auto receive_patience = 200ms;
 constexpr auto close_patience = 500ms;
 
@@ -32,8 +33,9 @@ std::string transports_in(const std::string& text) {
 
 } // namespace
 
-void endpoint::close(bool flush, time_point now) noexcept {
-  stage_ = flush ? stage::flush : stage::settle;
+void endpoint::close(parting how, time_point now) noexcept {
+  stage_ = how == parting::drop || failed_ ? stage::settle : stage::flush;
+  patient_ = how == parting::heard;
   deadline_ = now + receive_patience;
 }
 
@@ -72,6 +74,10 @@ bool endpoint::step(time_point now) {
   if (stage_ == stage::flush)
     start_flush(now);
   if (stage_ == stage::flushing && (failed_ || request_done(now))) {
+    stage_ = stage::parting;
+    deadline_ = now + peer_patience;
+  }
+  if (stage_ == stage::parting && (failed_ || !patient_ || now >= deadline_)) {
     stage_ = stage::settle;
     deadline_ = now + receive_patience;
   }

@@ -10,11 +10,11 @@
 namespace troupe::net::ucx {
 
 /// One ucp_ep_h and how it ends. UCX 1.13 aborts the process when an endpoint or its worker goes
-/// while operations are in flight, so an end takes several turns of the progress loop:
-/// flush, within a deadline; wait for receives that are under way; force the close; wait for the
-/// callbacks of all sends. One that takes longer than all its deadlines is stuck: nobody waits for
-/// it any more, and it is never destroyed. That happens when a process is killed under load and UCX
-/// forgets one of its operations.
+/// while operations are in flight, so an end takes several turns of the progress loop, each with a
+/// deadline: flush; where the last frame must be heard, wait for the peer's end; wait for receives
+/// that are under way; force the close; wait for the callbacks of all sends. One that takes longer
+/// than all its deadlines is stuck: nobody waits for it any more, and it is never destroyed. That
+/// happens when a process is killed under load and UCX forgets one of its operations.
 class endpoint {
 public:
   endpoint(link_id link, ucp_ep_h handle) noexcept : link_{link}, handle_{handle} {}
@@ -28,7 +28,7 @@ public:
   void failed() noexcept { failed_ = true; }
   [[nodiscard]] bool has_failed() const noexcept { return failed_; }
   /// Starts the end.
-  void close(bool flush, time_point now) noexcept;
+  void close(parting how, time_point now) noexcept;
   /// Takes the next step of the end. Not inside a callback of UCX. @return true when it is over
   [[nodiscard]] bool step(time_point now);
   [[nodiscard]] bool is_stuck(time_point now) const noexcept;
@@ -49,7 +49,7 @@ public:
   process_identity peer;
 
 private:
-  enum class stage : std::uint8_t { open, flush, flushing, settle, closing, over };
+  enum class stage : std::uint8_t { open, flush, flushing, parting, settle, closing, over };
 
   [[nodiscard]] bool request_done(time_point now);
   void start_flush(time_point now);
@@ -61,6 +61,8 @@ private:
   ucs_status_ptr_t request_ = nullptr;
   time_point deadline_{};
   bool failed_ = false;
+  /// The end waits for the peer's.
+  bool patient_ = false;
   mutable std::string lanes_;
 };
 
