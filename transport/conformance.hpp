@@ -2,6 +2,8 @@
 
 #include "troupe/transport/transport.hpp"
 
+#include <catch2/catch.hpp>
+
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -118,3 +120,15 @@ struct station {
 };
 
 } // namespace troupe::net::test
+
+/// How a failed check shows the outcome of a dial.
+template <>
+struct Catch::StringMaker<troupe::result<troupe::net::node_id>> {
+  static std::string convert(const troupe::result<troupe::net::node_id>& outcome) {
+    return outcome ? to_string(*outcome) : to_string(outcome.error());
+  }
+};
+template <>
+struct Catch::StringMaker<troupe::net::node_id> {
+  static std::string convert(const troupe::net::node_id& id) { return to_string(id); }
+};
