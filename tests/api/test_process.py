@@ -204,8 +204,9 @@ def test_no_descriptor_and_no_memory_is_left(served):
     for _ in range(3):
         ask(served, "m", "segv")
         pid_of(served)
-    # Connections of clients close a little later.
-    eventually(lambda: held() == before, f"{before} descriptors, threads and children, not {held()}", 10)
+    # Connections of clients close a little later, those that were counted before too.
+    eventually(lambda: all(now <= was for now, was in zip(held(), before)),
+               f"{before} descriptors, threads and children, not {held()}", 10)
     assert set(os.listdir("/dev/shm")) <= memory
 
 
