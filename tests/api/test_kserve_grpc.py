@@ -266,6 +266,26 @@ def test_a_response_that_has_none_of_the_outputs_asked_for_is_still_told(stage):
     assert [(a.id, len(a.outputs), a.parameters["triton_final_response"].bool_param) for a in answers] == [("q", 0, True)]
 
 
+def test_a_client_that_reads_none_of_its_refusals_is_read_no_further(stage):
+    sent, all_of_them = [], 64
+
+    def requests():
+        for i in range(all_of_them):
+            sent.append(i)
+            yield pb.ModelInferRequest(id=str(i) + "x" * (1 << 20), model_name="nope")
+
+    answers = stub(stage).ModelStreamInfer(requests(), timeout=PATIENCE_S)
+    before = []
+
+    def stands_still():
+        before.append(len(sent))
+        return len(sent) == all_of_them or before.count(len(sent)) > 200
+
+    eventually(stands_still, "all are sent, or no more are taken")
+    assert len(sent) < all_of_them
+    assert sorted(int(a.infer_response.id.rstrip("x")) for a in answers) == list(range(all_of_them))
+
+
 def test_an_error_is_the_status_where_the_client_asks_for_it(stage):
     with client(stage) as c:
         s = Stream(c, headers={"triton_grpc_error": "true"})

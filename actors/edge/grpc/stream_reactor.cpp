@@ -12,6 +12,9 @@ namespace {
 
 /// Requests of one stream in flight; further ones are not read until some have ended.
 constexpr std::size_t most_calls = 1024;
+/// Refusals that wait for a slow reader, by number and by the bytes of their ids and names.
+constexpr std::size_t most_waiting = 1024;
+constexpr std::size_t most_waiting_bytes = 1U << 20U;
 constexpr auto final_response = "triton_final_response";
 
 bool asks_for_status(const ::grpc::CallbackServerContext& context) {
@@ -57,6 +60,15 @@ void stream_reactor::refuse_request(failure why, infer_response as) {
   ready_.push_back(std::move(as));
 }
 
+/// Whether another request may be read. What a client does not read of its refusals is kept here,
+/// so that it must end somewhere.
+bool stream_reactor::has_room() const {
+  std::size_t bytes = 0;
+  for (const auto& r : ready_)
+    bytes += r.id.size() + r.model.size() + r.version.size();
+  return calls_.size() < most_calls && ready_.size() < most_waiting && bytes < most_waiting_bytes;
+}
+
 void stream_reactor::collect() {
   for (auto& running : calls_)
     for (auto& response : running->take())
@@ -79,7 +91,7 @@ void stream_reactor::advance() {
     return end(read_all_ ? ::grpc::Status::OK
                          : to_status({failure_code::unavailable,
                                       "the server is shutting down; open a stream to another"}));
-  if (reading_ || read_all_ || winding_down_ || calls_.size() >= most_calls)
+  if (reading_ || read_all_ || winding_down_ || !has_room())
     return;
   reading_ = true;
   StartRead(&request_);

@@ -18,7 +18,8 @@ namespace troupe::actors::kserve {
 /// triton_final_response. It keeps itself alive until gRPC is done with it.
 ///
 /// One read and one write are outstanding at most. While a write is, what the backends have stays
-/// in the calls' inboxes, merged, so that a slow reader costs its answers and no more.
+/// in the calls' inboxes, merged, so that a slow reader costs its answers and no more; and no
+/// request is read while many refusals wait for it.
 class stream_reactor final : public ::grpc::ServerBidiReactor<inference::ModelInferRequest,
                                                               inference::ModelStreamInferResponse> {
 public:
@@ -40,6 +41,7 @@ private:
 
   void accept();
   void refuse_request(failure why, infer_response as);
+  [[nodiscard]] bool has_room() const;
   void collect();
   void advance();
   void write_next();
