@@ -121,6 +121,18 @@ def test_what_does_not_fit_is_refused(protocol, room):
     assert client.infer("bard", [input_in(module, prompt_bytes())], parameters=GREEDY)
 
 
+def test_outputs_without_a_room_are_refused_before_anything_is_computed(stage, protocol, room):
+    module, client = protocol
+    client.register_system_shared_memory("room", "/troupe_test_room", ROOM_BYTES)
+    counted = stage.get("/v2/models/bard/stats").json()
+    for region, bytes_, offset in (("nope", 10, 0), ("room", ROOM_BYTES, 1), ("room", 1, 2**63 - 1)):
+        out = module.InferRequestedOutput("text_output")
+        out.set_shared_memory(region, bytes_, offset)
+        with pytest.raises(InferenceServerException, match="shared memory region"):
+            client.infer("bard", [input_in(module, prompt_bytes())], outputs=[out], parameters=GREEDY)
+    assert stage.get("/v2/models/bard/stats").json() == counted
+
+
 def test_an_object_that_shrinks_is_an_error(stage, protocol, room):
     module, client = protocol
     client.register_system_shared_memory("room", "/troupe_test_room", ROOM_BYTES)

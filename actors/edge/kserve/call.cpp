@@ -13,6 +13,9 @@ outcome<std::unique_ptr<call>> call::open(std::shared_ptr<service> around, infer
     return tl::unexpected<failure>(std::move(model.error()));
   if (auto good = check_request(request, *model); !good)
     return tl::unexpected<failure>(std::move(good.error()));
+  for (const auto& out : request.outputs)
+    if (auto good = out.memory ? around->memory().check(*out.memory) : outcome<void>{}; !good)
+      return tl::unexpected<failure>(std::move(good.error()));
   const auto& declared = *model->declared;
   const bool takes_tensors = !declared.library.empty() && declared.base.empty();
   auto text = takes_tensors ? to_tensor_request(request, *model) : to_text_request(request, *model);

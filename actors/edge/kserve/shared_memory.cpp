@@ -92,6 +92,11 @@ shared_memory::place(const memory_place& at) const {
   return found->second;
 }
 
+outcome<void> shared_memory::check(const memory_place& at) const {
+  const auto where = place(at);
+  return where ? outcome<void>{} : tl::unexpected<failure>(where.error());
+}
+
 outcome<std::string> shared_memory::read(const memory_place& from) const {
   const auto where = place(from);
   if (!where)

@@ -34,6 +34,9 @@ public:
   /// The bytes of a part of a region.
   /// @errors invalid_arg: not registered, or out of its bounds
   [[nodiscard]] outcome<std::string> read(const memory_place& from) const;
+  /// Whether a place can be written to, before what belongs there is computed.
+  /// @errors invalid_arg: not registered, or out of its bounds
+  [[nodiscard]] outcome<void> check(const memory_place& at) const;
   /// @errors and: `data` is larger than the place
   [[nodiscard]] outcome<void> write(const memory_place& to, std::string_view data) const;
 
