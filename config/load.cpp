@@ -134,7 +134,7 @@ void read_models(const json_value& root, const std::optional<std::vector<std::st
   if (!found && listed && listed->empty())
     sink.error(errc::invalid_argument, models->from(), "models",
                "names no model; leave it out to serve all of the repository");
-  else if (!found && !options.as_started && !sink.failed())
+  else if (!found && *out.model_control.mode == control_mode::none && !sink.failed())
     sink.error(errc::not_found, out.model_repository.from, "model_repository",
                fmt::format("'{}' holds no model to serve; expected <model>/<version>/model.json",
                            out.model_repository->string()));

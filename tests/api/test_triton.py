@@ -126,6 +126,19 @@ def test_up_wants_a_file_or_a_repository(repository):
     assert both.returncode == 2
 
 
+def test_a_repository_without_models_serves_where_models_may_come(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for what in (("check",), ("up", "--port", 0)):
+        none = run(*what, empty)
+        assert none.returncode == 1 and "holds no model to serve" in none.stdout + none.stderr, none
+    for mode in ("explicit", "poll"):
+        assert run("check", empty, "--set", f"model_control.mode={mode}").returncode == 0
+        with Cluster(tmp_path, arguments=("--model-control-mode", mode), repository=empty) as cluster:
+            assert cluster.get("/v2/health/ready").status_code == 200
+            assert cluster.post("/v2/repository/index", {}).json() == []
+
+
 def test_a_repository_alone_has_tritons_three_doors(repository, tmp_path):
     with Cluster(tmp_path, repository=repository) as cluster:
         printed = "".join(cluster.output)
