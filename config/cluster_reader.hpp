@@ -18,7 +18,10 @@ void read_nodes(const json_value& root, const load_options& options, cluster_con
 
 /// What Triton's server opens beside HTTP, for the node of a repository without a cluster file:
 /// gRPC on the port behind HTTP's where the build has it, metrics on the one behind that, on HTTP's
-/// host; free ports where HTTP takes one. Edges that `root` speaks of stay as they are.
-void add_repository_edges(const json_value& root, const build_capabilities& can, node_config& node);
+/// host; free ports where HTTP takes one. What `root` says of a door stays, and so does one that it
+/// shuts.
+/// @errors conflict: two doors ask for one port
+void add_repository_edges(const json_value& root, const build_capabilities& can, node_config& node,
+                          diagnostic_sink& sink);
 
 } // namespace troupe::config

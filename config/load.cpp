@@ -182,7 +182,7 @@ std::optional<cluster_text> read_text(const std::filesystem::path& file,
   }
   read_cluster(out.root, options, cluster, sink);
   if (repository && out.root.find("nodes") == nullptr)
-    add_repository_edges(out.root, options.capabilities, cluster.nodes.front());
+    add_repository_edges(out.root, options.capabilities, cluster.nodes.front(), sink);
   return object ? std::optional{std::move(out)} : std::nullopt;
 }
 

@@ -132,14 +132,30 @@ struct named_port {
   const setting<std::uint16_t>* port;
 };
 
-void refuse_shared_port(const field& f, const named_port& a, const named_port& b,
+/// Where conflicts of a node's edges are told.
+struct complaints {
+  std::string_view path;
+  diagnostic_sink& sink;
+};
+
+void refuse_shared_port(const complaints& to, const named_port& a, const named_port& b,
                         std::string_view mend) {
   if (a.port == nullptr || b.port == nullptr || **a.port == 0 || **a.port != **b.port)
     return;
-  f.sink.error(errc::conflict, b.port->from, f.path,
-               fmt::format("{} ({}) and {} ({}) both ask for port {}; {}", a.edge,
-                           to_string(a.port->from), b.edge, to_string(b.port->from), **a.port,
-                           mend));
+  to.sink.error(errc::conflict, b.port->from, std::string{to.path},
+                fmt::format("{} ({}) and {} ({}) both ask for port {}; {}", a.edge,
+                            to_string(a.port->from), b.edge, to_string(b.port->from), **a.port,
+                            mend));
+}
+
+void refuse_shared_ports(const node_config& node, const complaints& to) {
+  const named_port http{"http", node.http ? &node.http->port : nullptr};
+  const named_port metrics{"metrics", node.metrics ? &node.metrics->port : nullptr};
+  const named_port grpc{"grpc", node.grpc ? &node.grpc->port : nullptr};
+  refuse_shared_port(to, http, metrics,
+                     "change one, or remove metrics: the http edge serves /metrics too");
+  refuse_shared_port(to, http, grpc, "change one");
+  refuse_shared_port(to, metrics, grpc, "change one");
 }
 
 /// `false` says that the edge is not wanted, like null.
@@ -162,13 +178,7 @@ void read_edges(const field& f, const build_capabilities& can, node_config& out)
                "TROUPE_GRPC=ON",
                errc::unsupported);
   r.refuse_unknown();
-  const named_port http{"http", out.http ? &out.http->port : nullptr};
-  const named_port metrics{"metrics", out.metrics ? &out.metrics->port : nullptr};
-  const named_port grpc{"grpc", out.grpc ? &out.grpc->port : nullptr};
-  refuse_shared_port(f, http, metrics,
-                     "change one, or remove metrics: the http edge serves /metrics too");
-  refuse_shared_port(f, http, grpc, "change one");
-  refuse_shared_port(f, metrics, grpc, "change one");
+  refuse_shared_ports(out, {f.path, f.sink});
 }
 
 const std::vector<device> one_cpu{device{device_kind::cpu, 0}};
@@ -280,8 +290,9 @@ void read_nodes(const json_value& root, const load_options& options, cluster_con
   complete_nodes(*nodes, r.has("secret_file"), out, sink);
 }
 
-void add_repository_edges(const json_value& root, const build_capabilities& can,
-                          node_config& node) {
+void add_repository_edges(const json_value& root, const build_capabilities& can, node_config& node,
+                          diagnostic_sink& sink) {
+  const auto errors = sink.error_count();
   const auto* edges = root.find("edges");
   const auto open = [&](std::string_view name) {
     return edges == nullptr || edges->find(name) == nullptr;
@@ -296,10 +307,23 @@ void add_repository_edges(const json_value& root, const build_capabilities& can,
     return {static_cast<std::uint16_t>(room ? first + steps : 0),
             {origin_kind::default_value, "", 0, room ? "behind HTTP's" : "a free one"}};
   };
+  // What is said of one door leaves the rest of it as it would be.
+  const auto complete = [&](auto& door, int steps) {
+    if (!is_explicit(door.host.from))
+      door.host = http.host;
+    if (!is_explicit(door.port.from))
+      door.port = behind(steps);
+  };
   if (!node.grpc && open("grpc") && can.grpc)
-    node.grpc = {http.host, behind(1), {}};
+    node.grpc.emplace();
+  if (node.grpc)
+    complete(*node.grpc, 1);
   if (!node.metrics && open("metrics"))
-    node.metrics = {http.host, behind(2)};
+    node.metrics.emplace();
+  if (node.metrics)
+    complete(*node.metrics, 2);
+  if (errors == 0)
+    refuse_shared_ports(node, {"edges", sink});
 }
 
 } // namespace troupe::config

@@ -173,6 +173,13 @@ def test_the_doors_of_a_repository_follow_its_port(repository):
     assert checked.returncode == 0, checked.stdout + checked.stderr
     for edge, port in (("http", first), ("grpc", first + 1), ("metrics", first + 2)):
         assert re.search(rf"edges\.{edge}\.port +{port} ", checked.stdout), checked.stdout
+    one = run("check", repository, "--port", first, "--set", "edges.http.host=0.0.0.0", "--set", "edges.grpc.host=::1",
+              "--set", f"edges.metrics={first + 5}")
+    for value, wanted in (("grpc.host", '"::1"'), ("grpc.port", first + 1), ("metrics.host", '"0.0.0.0"'),
+                          ("metrics.port", first + 5)):
+        assert re.search(rf"edges\.{value} +{wanted} ", one.stdout), one.stdout
+    shared = run("check", repository, "--port", first, "--set", f"edges.metrics={first + 1}")
+    assert shared.returncode == 1 and f"both ask for port {first + 1}" in shared.stdout + shared.stderr
     without = run("check", repository, "--set", "edges.grpc=false", "--set", "edges.metrics=9009")
     assert "edges.grpc" not in without.stdout and re.search(r"edges\.metrics\.port +9009 ", without.stdout)
     assert re.search(r"edges\.http\.port +8000 ", without.stdout)
