@@ -97,6 +97,8 @@ def test_load_and_unload_by_request(repository, tmp_path):
     ({"parameters": {"config": '{"max_batchsize": 1}'}}, "max_batchsize"),
     ({"parameters": {"config": '{"max_batch_size": 4}'}}, "max_batch_size"),
     ({"parameters": {"file:1/model.json": "?"}}, "base64"),
+    ({"parameters": {"config": "{}", "file:1/model.json": "eyJ4=joxfQ=="}}, "base64"),
+    ({"parameters": {"config": "{}", "file:1/model.json": " e30"}}, "base64"),
     ({"parameters": {"file:1/model.json": base64.b64encode(b"{}").decode()}}, "config"),
     ({"parameters": {"config": "{}", "file:../../x": ""}}, "file"),
     ({"parameters": {"what": "x"}}, "what"),

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <optional>
@@ -22,8 +23,23 @@ constexpr std::size_t shown_max = 64;
 
 std::string shown(const std::string& name) { return name.substr(0, shown_max); }
 
+/// EVP_DecodeBlock reads padding and white space within a text as if they were data.
+bool is_base64(std::string_view text) {
+  const auto end = text.find('=');
+  const auto padding = end == std::string_view::npos ? std::string_view{} : text.substr(end);
+  const auto is_digit = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '/';
+  };
+  return text.size() % base64_group == 0 &&
+         (padding.empty() || padding == "=" || padding == "==") &&
+         std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(
+                                                      text.size() - padding.size()),
+                     is_digit);
+}
+
 std::optional<std::string> decode_base64(const std::string& text) {
-  if (text.size() % base64_group != 0)
+  if (!is_base64(text))
     return std::nullopt;
   std::string out(text.size() / base64_group * 3, '\0');
   const auto written = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
@@ -32,11 +48,8 @@ std::optional<std::string> decode_base64(const std::string& text) {
   if (written < 0)
     return std::nullopt;
   // It writes a zero for each sign of padding.
-  const auto last = text.find_last_not_of('=');
-  const auto padding = last == std::string::npos ? text.size() : text.size() - last - 1;
-  if (padding > 2)
-    return std::nullopt;
-  out.resize(static_cast<std::size_t>(written) - padding);
+  const auto padding = std::count(text.begin(), text.end(), '=');
+  out.resize(static_cast<std::size_t>(written - padding));
   return out;
 }
 
