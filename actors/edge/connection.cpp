@@ -22,8 +22,12 @@ namespace {
 constexpr std::size_t ahead_bytes = 64U << 10U;
 constexpr std::chrono::milliseconds linger_time{2000};
 
-std::uint64_t largest_body(const http_options& o, bool tensors) {
-  return tensors ? std::max(o.max_body_bytes, o.max_tensor_body_bytes) : o.max_body_bytes;
+std::uint64_t largest_body(const http_options& o) {
+  return std::max(o.max_body_bytes, o.max_tensor_body_bytes);
+}
+
+std::uint64_t largest_body(const http_options& o, const route& r) {
+  return r.v2 && kserve::takes_much(r.v2->what) ? largest_body(o) : o.max_body_bytes;
 }
 
 } // namespace
@@ -128,7 +132,7 @@ void connection::begin_request() {
   parser_.emplace();
   head_bytes_ = 0;
   parser_->header_limit(around_.edge->options.max_header_bytes);
-  parser_->body_limit(largest_body(around_.edge->options, true));
+  parser_->body_limit(largest_body(around_.edge->options));
   arm(around_.edge->options.header_timeout);
 }
 
@@ -146,7 +150,7 @@ void connection::advance() {
     buffer_.consume(used);
     // The parser's own limit is one of each call.
     if (!head_seen_ && (head_bytes_ += used) > around_.edge->options.max_header_bytes)
-      return refuse_bytes(syntax_error(http::error::header_limit));
+      return refuse_bytes(refusal_of(http::error::header_limit));
     if (!head_seen_ && parser_->is_header_done()) {
       head_seen_ = true;
       parser_->eager(true);
@@ -154,7 +158,7 @@ void connection::advance() {
         return refuse_bytes(*refused);
     }
     if (ec && ec != http::error::need_more)
-      return refuse_bytes(syntax_error(ec));
+      return refuse_bytes(refusal_of(ec));
     if (parser_->is_done())
       return handle();
     if (ec == http::error::need_more || used == 0 || buffer_.size() == 0) {
@@ -193,11 +197,22 @@ std::optional<api_error> connection::judge_head() {
   const bool tensors = route_.v2 && kserve::takes_tensors(route_.v2->what);
   if (auto refused = refuse_head(head, tensors))
     return refused;
-  const auto most = largest_body(around_.edge->options, tensors);
+  const auto most = largest_body(around_.edge->options, route_);
   parser_->body_limit(most);
   if (parser_->content_length().value_or(0) > most)
-    return syntax_error(http::error::body_limit);
+    return body_too_large(most);
   return std::nullopt;
+}
+
+/// A head may be refused before its end, and has named its path then all the same.
+api_error connection::refusal_of(error_code ec) {
+  if (!head_seen_) {
+    const auto target = parser_->get().target();
+    route_ = around_.edge->route_of({target.data(), target.size()});
+  }
+  return ec == http::error::body_limit
+             ? body_too_large(largest_body(around_.edge->options, route_))
+             : syntax_error(ec);
 }
 
 void connection::write(std::string bytes) {

@@ -80,6 +80,7 @@ private:
   void send_error(const api_error& e);
   [[nodiscard]] std::function<void()> waker();
   [[nodiscard]] std::optional<api_error> judge_head();
+  [[nodiscard]] api_error refusal_of(boost::system::error_code ec);
   void open_answer(const std::string& body);
   void pump();
   [[nodiscard]] bool push();

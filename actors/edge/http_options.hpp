@@ -22,8 +22,8 @@ struct http_options {
   std::uint16_t port = 8000;
   /// A larger body is answered with 413.
   std::uint64_t max_body_bytes = 4U << 20U;
-  /// The same of the bodies of /v2/.../infer, which hold tensors; also when they are unpacked. The
-  /// larger of the two counts for them.
+  /// The same of the bodies of /v2/.../infer, which hold tensors, also when they are unpacked, and
+  /// of load requests, which hold files. The larger of the two counts for them.
   std::uint64_t max_tensor_body_bytes = 64U << 20U;
   /// A larger head is answered with 431.
   std::uint32_t max_header_bytes = 16U << 10U;

@@ -2,6 +2,7 @@
 
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/error.hpp>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <utility>
@@ -71,13 +72,17 @@ api_error syntax_error(boost::system::error_code ec) {
   if (ec == http::error::header_limit || ec == http::error::buffer_overflow) {
     e.status = 431;
     e.message = "The head of the request is too large";
-  } else if (ec == http::error::body_limit) {
-    e.status = 413;
-    e.message = "The body of the request is too large";
   } else {
     e.message = "The request is not valid HTTP: " + ec.message();
   }
   return e;
+}
+
+api_error body_too_large(std::uint64_t most) {
+  return refusal(413, "bad_request",
+                 fmt::format("The body of the request is larger than the {} bytes that this path "
+                             "takes; send less, or raise edges.http.max_body_bytes",
+                             most));
 }
 
 } // namespace troupe::actors

@@ -5,6 +5,7 @@
 #include <boost/beast/http/message.hpp>
 #include <boost/system/error_code.hpp>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,5 +26,6 @@ namespace troupe::actors {
 
 /// What a client is told about bytes that are no request.
 [[nodiscard]] api_error syntax_error(boost::system::error_code ec);
+[[nodiscard]] api_error body_too_large(std::uint64_t most);
 
 } // namespace troupe::actors

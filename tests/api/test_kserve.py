@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import socket
 
 import numpy as np
 import pytest
@@ -191,6 +192,19 @@ def test_paths_and_refusals(bard):
     assert bard.get("/v2/cudasharedmemory/status").status_code == 501
     assert bard.post("/v2/repository/models/bard/unload", {}).status_code == 503
     assert bard.post("/v2/trace/setting", {"trace_level": ["TIMESTAMPS"]}).status_code == 501
+
+
+@pytest.mark.parametrize("what, most", [("infer", 64 << 20), ("generate", 4 << 20)])
+def test_a_body_that_is_too_large_is_told_with_the_limit(bard, what, most):
+    with socket.create_connection(("127.0.0.1", bard.port), PATIENCE_S) as s:
+        s.sendall(b"POST /v2/models/bard/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (
+            what.encode(), most + 1))
+        answer = b""
+        while piece := s.recv(65536):
+            answer += piece
+    assert b" 413 " in answer.split(b"\r\n")[0]
+    error = json.loads(answer.split(b"\r\n\r\n")[1])["error"]
+    assert str(most) in error and "edges.http.max_body_bytes" in error
 
 
 def test_a_stream_is_refused_by_infer(bard):

@@ -91,6 +91,16 @@ def test_load_and_unload_by_request(repository, tmp_path):
         assert served.post(GENERATE, BODY).json()["text_output"] == text
 
 
+def test_a_load_may_bring_the_weights(repository, tmp_path):
+    """Which are larger than other bodies may be."""
+    files = {f"file:1/own/{f.name}": f.read_bytes() for f in (BARD / "hf").iterdir()}
+    files["file:1/model.json"] = json.dumps({"model": "own"}).encode()
+    assert sum(map(len, files.values())) > 5 << 20
+    with Cluster(tmp_path, arguments=EXPLICIT, repository=repository) as served:
+        client(served).load_model("bard", config=json.dumps({"backend": "vllm"}), files=files)
+        assert served.post(GENERATE, BODY).status_code == 200
+
+
 @pytest.mark.parametrize("body, words", [
     ({"parameters": {"config": 5}}, "must be a string"),
     ({"parameters": {"config": "{"}}, "load request:1: error: not valid JSON"),

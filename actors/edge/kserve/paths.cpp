@@ -95,6 +95,10 @@ std::optional<path> find_path(const std::vector<std::string>& segments) {
 
 bool takes_tensors(operation what) noexcept { return what == operation::infer; }
 
+bool takes_much(operation what) noexcept {
+  return what == operation::infer || what == operation::load;
+}
+
 bool waits(operation what) noexcept {
   using enum operation;
   return what == infer || what == generate || what == generate_stream || what == load ||

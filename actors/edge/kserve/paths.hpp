@@ -44,8 +44,10 @@ struct path {
 /// @param segments of the path behind "/v2", percent-decoded
 [[nodiscard]] std::optional<path> find_path(const std::vector<std::string>& segments);
 
-/// Whether its body holds tensors: it may be large, compressed, and have a binary part.
+/// Whether its body holds tensors: it may be compressed, and have a binary part.
 [[nodiscard]] bool takes_tensors(operation what) noexcept;
+/// Whether its body may be as large as tensors are; a load brings files.
+[[nodiscard]] bool takes_much(operation what) noexcept;
 /// Whether its answer takes time.
 [[nodiscard]] bool waits(operation what) noexcept;
 /// Whether a probe may ask without a key.
