@@ -311,6 +311,9 @@ TEST_CASE("routes ignore queries, trailing slashes and know their methods") {
   CHECK(find_route("/v1/models/%zz%4").rest == "%zz%4");
   CHECK(find_route("/v1/embeddings").id == route_id::unknown);
   CHECK(find_route("").id == route_id::unknown);
+  CHECK(find_route("http://x:1/v1/models/a?b=c://d").rest == "a");
+  CHECK(find_route("http://x").id == route_id::unknown);
+  CHECK(find_route("/v1/models/http://x/health").rest == "http://x/health");
   CHECK(takes(find_route("/health"), "HEAD"));
   CHECK_FALSE(takes(find_route("/health"), "POST"));
   CHECK(takes(find_route("/v1/completions"), "POST"));

@@ -49,6 +49,17 @@ std::string decode(std::string_view s) {
   return out;
 }
 
+/// The path of a target, also where it stands in a whole address ("http://host/path").
+std::string_view path_of(std::string_view target) {
+  constexpr std::string_view scheme_end = "://";
+  target = target.substr(0, target.find_first_of("?#"));
+  const auto scheme = target.substr(0, 1) == "/" ? std::string_view::npos : target.find(scheme_end);
+  if (scheme == std::string_view::npos)
+    return target;
+  const auto begin = target.find('/', scheme + scheme_end.size());
+  return begin == std::string_view::npos ? "/" : target.substr(begin);
+}
+
 constexpr std::string_view v2 = "/v2";
 
 bool is_below_v2(std::string_view path) {
@@ -79,7 +90,7 @@ route kserve_route(std::string_view path) {
 
 route find_route(std::string_view target) {
   constexpr std::string_view models = "/v1/models/";
-  auto path = target.substr(0, target.find_first_of("?#"));
+  auto path = path_of(target);
   if (path.size() > 1 && path.back() == '/')
     path.remove_suffix(1);
   for (const auto& r : rows)

@@ -41,7 +41,7 @@ struct route {
   bool below_v2 = false;
 };
 
-/// Finds the route of a request target; the query is ignored. The target's host form is not known.
+/// Finds the route of a request target, which may be a whole address; host and query are ignored.
 [[nodiscard]] route find_route(std::string_view target);
 
 /// Whether the route takes this method. HEAD goes wherever GET goes.

@@ -32,6 +32,13 @@ def read_all(s):
     return data
 
 
+def test_a_target_may_be_a_whole_address(bard):
+    for target in (b"http://x/v2/health/ready?a=b", b"HTTP://x:1/health", b"http://x/v1/models/bard"):
+        with connect(bard) as s:
+            s.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert b" 200 " in read_all(s).split(b"\r\n")[0], target
+
+
 @pytest.mark.parametrize("bytes_, status", [
     (b"\x00\x01\x02\x03\r\n\r\n", b" 400 "),
     (b"GET\r\n\r\n", b" 400 "),
