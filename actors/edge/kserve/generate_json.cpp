@@ -69,16 +69,23 @@ outcome<void> add_tensor(const config::tensor_config& spec, const json& value,
   return {};
 }
 
+outcome<void> take_id(const json& value, infer_request& out) {
+  if (!value.is_string())
+    return refuse("'id' must be a string");
+  if (!out.id.empty())
+    return refuse("parameter 'id' already exists in request");
+  out.id = value.get<std::string>();
+  return {};
+}
+
 outcome<void> add_member(const std::string& name, const json& value,
                          const config::triton_model& model, infer_request& out) {
   if (value.is_null())
     return {};
   if (const auto* spec = model.find_input(name))
     return add_tensor(*spec, value, model, out);
-  if (name == "id" && value.is_string()) {
-    out.id = value.get<std::string>();
-    return {};
-  }
+  if (name == "id")
+    return take_id(value, out);
   auto one = parameter_of(value, name);
   if (!one)
     return tl::unexpected<failure>(std::move(one.error()));

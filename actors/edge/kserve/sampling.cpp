@@ -69,7 +69,9 @@ json number_of(const std::string& text) {
   if (const auto r = std::from_chars(text.data(), end, whole); r.ec == std::errc{} && r.ptr == end)
     return whole;
   double real = 0;
-  if (const auto r = std::from_chars(text.data(), end, real); r.ec == std::errc{} && r.ptr == end)
+  // "nan" and "inf" stay words: they are no numbers of JSON.
+  if (const auto r = std::from_chars(text.data(), end, real);
+      r.ec == std::errc{} && r.ptr == end && std::isfinite(real))
     return real;
   return text;
 }
