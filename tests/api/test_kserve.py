@@ -189,6 +189,8 @@ def test_a_packed_body_that_is_none(bard):
 
 def test_paths_and_refusals(bard):
     assert bard.get("/v2/nothing").status_code == 404
+    assert bard.get("/v2/models/bard/trace/setting").status_code == 200
+    assert bard.get("/v2/models/nope/trace/setting").status_code == 404
     assert bard.get(GENERATE).status_code == 405
     assert bard.get("/v2/models/nope").status_code == 404
     assert bard.get("/v2/models/bard/versions/9").status_code == 404

@@ -166,6 +166,16 @@ def test_models_are_loaded_by_the_cluster_file(stage):
             change("bard")
 
 
+def test_a_repository_of_another_name_is_not_supported(stage):
+    code, words = refused(stub(stage).RepositoryIndex, pb.RepositoryIndexRequest(repository_name="x"))
+    assert code == grpc.StatusCode.UNIMPLEMENTED and "'repository_name' specification is not supported" in words
+
+
+def test_the_trace_settings_of_no_model(stage):
+    assert stub(stage).TraceSetting(pb.TraceSettingRequest(model_name="bard")).settings["trace_level"].value == ["OFF"]
+    assert refused(stub(stage).TraceSetting, pb.TraceSettingRequest(model_name="nope"))[0] == grpc.StatusCode.NOT_FOUND
+
+
 @pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
 def test_infer_is_the_answer_of_http(stage, packed):
     answer = client(stage).infer("bard", inputs_of(), request_id="q7", parameters=GREEDY,

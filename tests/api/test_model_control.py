@@ -14,6 +14,7 @@ import httpx
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from troupe_process import PATIENCE_S, ROOT, Cluster, eventually, run, write_cluster
@@ -177,6 +178,11 @@ def test_load_and_unload_over_grpc(repository, tmp_path):
         assert c.is_model_ready("bard", "3") and not c.is_model_ready("bard", "1")
         assert [(m.name, m.version, m.state) for m in c.get_model_repository_index().models] == [
             ("bard", "3", "READY")]
+        calls = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(address))
+        for call, message in ((calls.RepositoryModelLoad, service_pb2.RepositoryModelLoadRequest),
+                              (calls.RepositoryModelUnload, service_pb2.RepositoryModelUnloadRequest)):
+            with pytest.raises(grpc.RpcError, match="'repository_name' specification is not supported"):
+                call(message(repository_name="x", model_name="bard"))
         c.unload_model("bard", unload_dependents=True)
         assert not c.is_model_ready("bard")
         for what, code in ((lambda: c.unload_model("bard"), "NOT_FOUND"), (lambda: c.load_model("nope"), "NOT_FOUND"),

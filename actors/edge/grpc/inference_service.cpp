@@ -38,6 +38,8 @@ order_value value_of(const pb::ModelRepositoryParameter& p) {
 
 template <class In>
 outcome<model_order> order_of(const In& in, bool load) {
+  if (const auto whole = only_repository(in.repository_name()); !whole)
+    return tl::unexpected<failure>(whole.error());
   model_order order{.load = load, .name = in.model_name(), .overrides = {}, .done = {}};
   for (const auto& [name, value] : in.parameters())
     if (const auto good = add_parameter(order, name, value_of(value)); !good)

@@ -1,6 +1,7 @@
 #include "actors/edge/grpc/plain_answers.hpp"
 
 #include "actors/edge/grpc/status.hpp"
+#include "actors/edge/kserve/control.hpp"
 #include "actors/edge/kserve/settings.hpp"
 
 #include <google/protobuf/util/json_util.h>
@@ -83,6 +84,8 @@ Status answer(service& around, const pb::ModelStatisticsRequest& in,
 
 Status answer(service& around, const pb::RepositoryIndexRequest& in,
               pb::RepositoryIndexResponse& out) {
+  if (auto whole = only_repository(in.repository_name()); !whole)
+    return to_status(whole.error());
   return fill(R"({"models":)" + around.index(in.ready()) + "}", out);
 }
 
@@ -127,7 +130,9 @@ Status answer(service&, const pb::CudaSharedMemoryUnregisterRequest&,
   return no_cuda_memory();
 }
 
-Status answer(service&, const pb::TraceSettingRequest& in, pb::TraceSettingResponse& out) {
+Status answer(service& around, const pb::TraceSettingRequest& in, pb::TraceSettingResponse& out) {
+  if (auto known = around.knows(in.model_name()); !known)
+    return to_status(known.error());
   auto changes = json::object();
   for (const auto& [name, setting] : in.settings())
     changes[name] = std::vector<std::string>{setting.value().begin(), setting.value().end()};

@@ -136,6 +136,14 @@ answer_once(std::function<void(const result<void>&)> then) {
   };
 }
 
+outcome<void> only_repository(std::string_view name) {
+  if (name.empty())
+    return {};
+  return refuse(failure_code::unsupported,
+                "'repository_name' specification is not supported: there is one repository; leave "
+                "it out");
+}
+
 outcome<void> add_parameter(model_order& order, const std::string& name, order_value value) {
   if (name == "unload_dependents") {
     // Ensembles alone have dependents, and there are none here.

@@ -19,6 +19,10 @@ using order_value = std::variant<std::monostate, bool, std::string>;
 [[nodiscard]] outcome<void> add_parameter(model_order& order, const std::string& name,
                                           order_value value);
 
+/// A request may name a repository; there is one here, which has no name.
+/// @errors unsupported: it names one
+[[nodiscard]] outcome<void> only_repository(std::string_view name);
+
 /// For model_order::done: `then` is called exactly once, also where the order gets lost because the
 /// node ends.
 [[nodiscard]] std::function<void(const result<void>&)>

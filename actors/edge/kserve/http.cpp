@@ -201,6 +201,8 @@ reply answer_plain(service& around, const http_request& request) {
   case operation::logging:
     return reply_of(change ? change_logging(request.body) : outcome<std::string>{logging_json()});
   case operation::trace:
+    if (auto known = around.knows(where.name); !known)
+      return failure_reply(known.error());
     return reply_of(change ? change_trace(request.body) : outcome<std::string>{trace_json()});
   default:
     return failure_reply(no_cuda_memory());

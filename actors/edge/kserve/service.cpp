@@ -48,6 +48,13 @@ std::string service::server_json() const {
 
 bool service::ready() const { return desk_->ready(std::chrono::steady_clock::now(), ready_window); }
 
+outcome<void> service::knows(std::string_view model) const {
+  if (model.empty())
+    return {};
+  const auto found = find_version(*desk_->view(), model, {});
+  return found ? outcome<void>{} : tl::unexpected<failure>(found.error());
+}
+
 bool service::model_ready(std::string_view model, std::string_view version) const {
   return find_ready(*desk_->view(), model, version).has_value();
 }

@@ -29,6 +29,9 @@ public:
   [[nodiscard]] std::string server_json() const;
   [[nodiscard]] bool live() const noexcept { return true; }
   [[nodiscard]] bool ready() const;
+  /// Whether there is a model of this name; no name is no question.
+  /// @errors not_found
+  [[nodiscard]] outcome<void> knows(std::string_view model) const;
   [[nodiscard]] bool model_ready(std::string_view model, std::string_view version) const;
   [[nodiscard]] outcome<std::string> metadata(std::string_view model,
                                               std::string_view version) const;
