@@ -431,6 +431,16 @@ TEST_CASE("keys guard the API and nothing else") {
   std::filesystem::remove(file);
 }
 
+TEST_CASE("a drain that has begun is accepted") {
+  auto o = quick();
+  o.drain_node = [](auto, auto, auto) { return result<void>{}; };
+  stage s{o};
+  CHECK_THAT(s.talk("POST /troupe/v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n"
+                    R"({"node": "me"})",
+                    "}"),
+             Contains("HTTP/1.1 202 Accepted"));
+}
+
 TEST_CASE("a port in use is named with the mend") {
   stage s;
   auto o = quick();

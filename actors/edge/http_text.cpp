@@ -10,6 +10,8 @@ std::string_view reason_of(unsigned status) {
   switch (status) {
   case 200:
     return "OK";
+  case 202:
+    return "Accepted";
   case 204:
     return "No Content";
   case 400:
