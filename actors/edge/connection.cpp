@@ -210,9 +210,8 @@ api_error connection::refusal_of(error_code ec) {
     const auto target = parser_->get().target();
     route_ = around_.edge->route_of({target.data(), target.size()});
   }
-  return ec == http::error::body_limit
-             ? body_too_large(largest_body(around_.edge->options, route_))
-             : syntax_error(ec);
+  return ec == http::error::body_limit ? body_too_large(largest_body(around_.edge->options, route_))
+                                       : syntax_error(ec);
 }
 
 void connection::write(std::string bytes) {

@@ -33,8 +33,8 @@ bool is_base64(std::string_view text) {
   };
   return text.size() % base64_group == 0 &&
          (padding.empty() || padding == "=" || padding == "==") &&
-         std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(
-                                                      text.size() - padding.size()),
+         std::all_of(text.begin(),
+                     text.begin() + static_cast<std::ptrdiff_t>(text.size() - padding.size()),
                      is_digit);
 }
 
