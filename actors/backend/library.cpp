@@ -1,5 +1,6 @@
 #include "actors/backend/library.hpp"
 
+#include "actors/backend/library_host.hpp"
 #include "actors/backend/process_messages.hpp"
 
 #include <fmt/format.h>
@@ -99,7 +100,9 @@ result<config::backend_needs> declared(const backend_library& library,
                                     .directory = question.model_directory,
                                     .parameters = question.parameters,
                                     .config_json = {}};
-  if (auto done = (*made)->auto_complete_config(facts, wishes); !done)
+  if (auto done = guarded("auto_complete_config of the backend '" + question.backend + "'",
+                          [&] { return (*made)->auto_complete_config(facts, wishes); });
+      !done)
     return fail(done.error());
   return needs_of(wishes);
 }
@@ -113,8 +116,13 @@ result<config::backend_needs> declared_by_hybrid(const backend_library& library,
     return fail(made.error());
   config::backend_needs needs;
   needs.base = library.about().base;
-  needs.own_keys = (*made)->own_keys();
-  needs.own_parameters = (*made)->own_parameters();
+  auto told = guarded("own_keys of the backend '" + question.backend + "'", [&]() -> result<void> {
+    needs.own_keys = (*made)->own_keys();
+    needs.own_parameters = (*made)->own_parameters();
+    return {};
+  });
+  if (!told)
+    return fail(told.error());
   return needs;
 }
 
