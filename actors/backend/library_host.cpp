@@ -1,5 +1,6 @@
 #include "actors/backend/library_host.hpp"
 
+#include "engine/text/utf8.hpp"
 #include "troupe/base/log.hpp"
 
 #include <algorithm>
@@ -10,6 +11,17 @@ namespace troupe::actors {
 namespace {
 
 constexpr std::size_t longest_line = 2000;
+constexpr std::size_t longest_name = 64;
+
+/// What a library says, in whole characters, at most about so many bytes of them.
+std::string readable(std::string_view text, std::size_t most) {
+  while (text.size() > most && !engine::text::is_boundary(text, most))
+    --most;
+  std::string bytes{text.substr(0, most)};
+  std::string valid;
+  engine::text::move_utf8_lossy(bytes, valid, true);
+  return valid;
+}
 
 log_level level_of(backends::log_severity severity) {
   switch (severity) {
@@ -31,7 +43,7 @@ void library_host::log(backends::log_severity severity, std::string_view text) {
   if (!log_enabled(level))
     return;
   // One call is one line, whatever it holds.
-  std::string line{text.substr(0, longest_line)};
+  auto line = readable(text, longest_line);
   std::replace_if(
       line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
   write_log(level, "model " + model_ + ": " + line);
@@ -39,12 +51,12 @@ void library_host::log(backends::log_severity severity, std::string_view text) {
 
 void library_host::count(std::string_view metric, double by) {
   if (numbers_ && std::isfinite(by))
-    numbers_->backend_count(model_, metric, by);
+    numbers_->backend_count(model_, readable(metric, longest_name), by);
 }
 
 void library_host::measure(std::string_view metric, double value) {
   if (numbers_)
-    numbers_->backend_measure(model_, metric, value);
+    numbers_->backend_measure(model_, readable(metric, longest_name), value);
 }
 
 backends::model_facts facts_of(const config::triton_model& model, std::uint64_t version,

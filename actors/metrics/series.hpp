@@ -236,7 +236,6 @@ public:
 
 private:
   static constexpr std::size_t most_names = 64;
-  static constexpr std::size_t longest_name = 64;
 
   template <class T>
   using names = std::map<std::string, std::map<std::string, T*>>;
@@ -248,7 +247,7 @@ private:
   template <class T>
   static T** find(names<T>& all, std::string_view model, std::string_view metric) {
     auto& of = all[std::string{model}];
-    const std::string name{metric.substr(0, longest_name)};
+    const std::string name{metric};
     const bool full = of.size() >= most_names && !of.contains(name);
     return full ? nullptr : &of[name];
   }

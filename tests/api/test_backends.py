@@ -225,6 +225,18 @@ def test_streams_whose_first_responses_come_together(odds):
             c.stop_stream()
 
 
+def test_what_is_no_text_spoils_no_message_around_it(odds):
+    """Bytes that are not UTF-8 in a name of a metric or in a parameter: clients and scrapers read what is beside them."""
+    address = eventually(lambda: odds._line(r"listening on grpc://(127\.0\.0\.1:\d+)"), "gRPC").group(1)
+    words = tritonclient.grpc.InferInput("IN", [1], "BYTES")
+    words.set_data_from_numpy(np.array([b"bytes"], dtype=np.object_))
+    told = tritonclient.grpc.InferenceServerClient(address).infer("plain", [words]).get_response().parameters
+    assert told["odd \ufffd"].string_param == "\ufffd is no text"
+    assert ask(odds, "plain", "bytes").json()["odd \ufffd"] == "\ufffd is no text"
+    seen = odds.get("/metrics").content.decode()
+    assert 'metric="odd \ufffd\ufffd name"' in seen and f'metric="{"n" * 63}"' in seen
+
+
 def test_the_log_is_one_line_a_call(odds):
     assert any("model plain: two lines" in line for line in odds.complaints)
 
@@ -237,6 +249,7 @@ def test_its_death_is_told_and_mended(odds):
 
 @pytest.mark.parametrize("mode, complaint", [
     ("throw in auto_complete", "auto_complete is odd"),
+    ("throw an int in auto_complete", "auto_complete_config of the backend 'odd' threw something"),
     ("fail in initialize", "there is nothing to load"),
 ])
 def test_a_model_that_cannot_load_says_why(tmp_path, mode, complaint):

@@ -25,6 +25,8 @@ public:
 
   result<void> auto_complete_config(const model_facts& model, declarations& wanted) override {
     mode_ = model.parameter("mode");
+    if (mode_ == "throw an int in auto_complete")
+      throw 7;
     if (mode_ == "throw in auto_complete")
       throw std::runtime_error{"auto_complete is odd"};
     wanted.inputs = {{"IN", datatype::bytes, {-1}}, {"N", datatype::int32, {1}, true}};
@@ -73,6 +75,12 @@ public:
     if (mode_ == "repeat")
       return repeat(one, word);
     const std::vector<std::int32_t> number{static_cast<std::int32_t>(instance_)};
+    if (word == "bytes") {
+      around_->count("odd \xff\xfe name", 1);
+      around_->count(std::string(63, 'n') + "\xc3\xa9", 1);
+      one->respond({.outputs = {tensor::of_strings("OUT", {1}, std::vector{word})},
+                    .parameters = {{"odd \xff", "\xfe is no text"}}});
+    }
     one->respond({.outputs = {tensor::of_strings("OUT", one->input().find("IN")->shape,
                                                  one->input().find("IN")->strings()),
                               tensor::of<std::int32_t>("COUNT", datatype::int32, {1}, number)},
