@@ -35,6 +35,10 @@ result<void> engine_backend::initialize(const config::model_config& model, engin
 }
 
 void engine_backend::execute(inference_request_ptr request, response_sink_ptr sink) {
+  if (!front_ || engine_ == nullptr)
+    return refuse(*sink, {errc::internal, "the engine's backend is asked without having been "
+                                          "initialized; initialize() of a hybrid calls that of "
+                                          "engine_backend"});
   auto submission = front_->prepare(*request, seeds_());
   if (!submission)
     return refuse(*sink, std::move(submission.error()));

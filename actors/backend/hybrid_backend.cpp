@@ -2,6 +2,9 @@
 
 #include "troupe/base/log.hpp"
 
+#include <atomic>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace troupe::actors {
@@ -12,6 +15,59 @@ std::string where(std::string_view function, const config::model_config& model) 
   return std::string{function} + " of the backend '" + *model.triton.backend + "'";
 }
 
+void end_with_error(response_sink& sink, error why) {
+  response_part last;
+  last.finish = engine::finish_reason::error;
+  last.why = std::move(why);
+  sink.on_part(std::move(last));
+}
+
+/// Around a sink of the library's: what that one throws ends its own request, and not the actor
+/// that serves all others of the model.
+class guarded_sink final : public response_sink {
+public:
+  guarded_sink(response_sink_ptr own, response_sink_ptr client, std::string who)
+      : own_{std::move(own)}, client_{std::move(client)}, who_{std::move(who)} {}
+
+  void on_accepted(request_id id, std::uint32_t prompt_tokens) override {
+    call("on_accepted", [&] { own_->on_accepted(id, prompt_tokens); });
+  }
+  void on_part(response_part part) override {
+    call("on_part", [&] { own_->on_part(std::move(part)); });
+  }
+  [[nodiscard]] bool wanted() const override {
+    bool is = false;
+    const auto asked = guarded(who_, [&]() -> result<void> {
+      is = own_->wanted();
+      return {};
+    });
+    return !broken_ && asked && is;
+  }
+
+private:
+  template <class F>
+  void call(std::string_view function, F&& what) {
+    if (broken_)
+      return;
+    const auto done =
+        guarded(std::string{function} + " of a sink of " + who_, [&]() -> result<void> {
+          what();
+          return {};
+        });
+    if (done)
+      return;
+    broken_ = true;
+    log_error("{}", done.error().note);
+    if (client_)
+      end_with_error(*client_, done.error());
+  }
+
+  response_sink_ptr own_;
+  response_sink_ptr client_;
+  std::string who_;
+  std::atomic<bool> broken_ = false;
+};
+
 } // namespace
 
 result<void> hybrid_backend::base_half::initialize() {
@@ -19,6 +75,9 @@ result<void> hybrid_backend::base_half::initialize() {
 }
 
 void hybrid_backend::base_half::execute(inference_request_ptr request, response_sink_ptr sink) {
+  if (sink != whole_.client_)
+    sink = std::make_shared<guarded_sink>(std::move(sink), whole_.client_,
+                                          "the backend '" + *whole_.model_.triton.backend + "'");
   whole_.own_.execute(std::move(request), std::move(sink));
 }
 
@@ -60,10 +119,7 @@ void hybrid_backend::execute(inference_request_ptr request, response_sink_ptr si
   client_.reset();
   if (done)
     return;
-  response_part last;
-  last.finish = engine::finish_reason::error;
-  last.why = done.error();
-  sink->on_part(std::move(last));
+  end_with_error(*sink, done.error());
 }
 
 void hybrid_backend::finalize() {

@@ -1,5 +1,6 @@
 """The hybrid example, from outside: over OpenAI and KServe, and what loading checks."""
 
+import concurrent.futures
 import json
 import pathlib
 import re
@@ -9,7 +10,7 @@ import subprocess
 import httpx
 import pytest
 
-from library import call, example, prefix, scratch
+from library import built, call, example, prefix, scratch
 from troupe_process import PATIENCE_S, ROOT, Cluster, events, eventually, run
 
 MODELS = ROOT / "examples/hybrid_backend/models"
@@ -199,3 +200,45 @@ def test_a_process_of_its_own_is_a_load_error(copy, tmp_path):
     assert engine.returncode == 1 and "PROCESS" in engine.stdout and "'vllm' is the engine" in engine.stdout, engine.stdout
     pbtxt.write_text('backend: "vllm"\n' + own % "shared")
     assert run("check", copy).returncode == 0
+
+
+def mistaken(folder, **models):
+    """A repository of the hybrid "careless", a model for each mistake."""
+    for name, mistake in models.items():
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "config.pbtxt").write_text('backend: "careless"\n')
+        (folder / name / "1/model.json").write_text(json.dumps(
+            {"model": str(ROOT / "examples/models/bard/hf"), "dtype": "bfloat16", "mistake": mistake}))
+    return folder
+
+
+def test_mistakes_of_a_hybrid_cost_their_request_alone(tmp_path):
+    models = mistaken(tmp_path / "models", bard="", bare="no base")
+    with Cluster(tmp_path, repository=models, arguments=("--backend-directory", built("careless"))) as served:
+        def ask(model, prompt, path="generate", **more):
+            body = {"text_input": prompt, "max_tokens": 200, "temperature": 0, "ignore_eos": True, **more}
+            return served.post(f"/v2/models/{model}/{path}", body)
+
+        whole = ask("bard", "ROMEO:").json()["text_output"]
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            beside = [pool.submit(ask, "bard", "ROMEO:") for _ in range(4)]
+            streamed = ask("bard", "throw in a part", "generate_stream", stream=True).text
+            broken = ask("bard", "throw in a part")
+            late = ask("bard", "throw after")
+            dropped = ask("bard", "silence")
+            assert [b.result().json()["text_output"] for b in beside] == [whole] * 4
+        assert streamed.count('"error"') == 1 and "the third part is too much" in streamed.strip().splitlines()[-1], streamed
+        assert late.status_code == 500 and "too late" in late.json()["error"]
+        assert broken.status_code == 500 and "the third part is too much" in broken.json()["error"]
+        assert dropped.status_code >= 500 and dropped.json()["error"]
+        # It has never asked the engine's half to begin.
+        bare = ask("bare", "ROMEO:")
+        assert bare.status_code == 500 and "initialize() of a hybrid calls that of engine_backend" in bare.json()["error"]
+        assert ask("bard", "ROMEO:").json()["text_output"] == whole
+        assert served.metric("troupe:actor_restarts_total", actor="backend") == 0
+
+
+def test_keys_that_throw_are_a_load_error(tmp_path):
+    models = mistaken(tmp_path / "models", bard="")
+    done = run("check", models, "--backend-directory", built("careless", "CARELESS_KEYS_THROW"))
+    assert done.returncode == 1 and "own_keys of the backend 'careless' threw" in done.stdout, done.stdout
