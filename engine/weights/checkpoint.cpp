@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <set>
@@ -74,7 +75,7 @@ public:
                               wanted.name, entry.dtype));
     auto tensor = view_of(entry, *type);
     if (tensor && tensor->view.data == entry.bytes.data())
-      ++from.views;
+      from.views.push_back(entry.bytes);
     return tensor;
   }
 
@@ -90,16 +91,22 @@ public:
                              kernels::size_of(tensor.view.type)};
     if (shard* const from = shard_of(part)) {
       from->file.file().drop(part);
-      --from->views;
+      const auto one = std::ranges::find_if(
+          from->views, [&](const auto& view) { return view.data() == part.data(); });
+      if (one != from->views.end())
+        from->views.erase(one);
     }
   }
 
   result<void> settle() override {
     auto good = intact();
-    std::erase_if(tensors_, [&](const auto& item) { return files_[item.second.file].views == 0; });
+    std::erase_if(tensors_,
+                  [&](const auto& item) { return files_[item.second.file].views.empty(); });
     for (shard& one : files_)
-      if (one.views == 0)
+      if (one.views.empty())
         one.file = {};
+      else
+        one.file.keep_only(one.views);
     return good;
   }
 
@@ -135,8 +142,8 @@ private:
 
   struct shard {
     safetensors_file file{};
-    /// Tensors that were handed out as views into the file and are not done with.
-    std::uint32_t views = 0;
+    /// Of tensors that were handed out as views into the file and are not done with.
+    std::vector<std::span<const std::byte>> views{};
   };
 
   /// The file that `part` lies in; nullptr for what was made from one.

@@ -1,11 +1,16 @@
 #include "engine/weights/mapped_file.hpp"
 
+#include "engine/weights/fingerprint.hpp"
+
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include <fcntl.h>
@@ -23,11 +28,40 @@ auto refused(const std::filesystem::path& path, std::string_view verb) {
               fmt::format("{}: cannot {} the file: {}", path.string(), verb, std::strerror(cause)));
 }
 
-std::int64_t written_at_ns(const struct stat& status) {
-  return std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+std::int64_t ns_of(const struct timespec& time) {
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+std::int64_t written_at_ns(const struct stat& status) { return ns_of(status.st_mtim); }
+
+/// As fast as memory: eight hashes side by side.
+std::uint64_t print_of(const std::vector<std::span<const std::byte>>& parts) {
+  constexpr std::size_t lanes = 8;
+  std::array<fingerprint, lanes> each;
+  fingerprint all;
+  for (auto part : parts) {
+    for (; part.size() >= lanes * 8; part = part.subspan(lanes * 8)) {
+      std::array<std::uint64_t, lanes> words{};
+      std::memcpy(words.data(), part.data(), sizeof words);
+      for (std::size_t i = 0; i < lanes; ++i)
+        each[i].add(words[i]);
+    }
+    all.add(part);
+  }
+  for (const auto& one : each)
+    all.add(one.value());
+  return all.value();
 }
 
 } // namespace
+
+/// What is left to be read, and a hash of its values.
+struct mapped_file::kept_parts {
+  std::vector<std::span<const std::byte>> parts;
+  std::uint64_t print = 0;
+  /// A later time of the last change, of which it is known that it changed nothing here.
+  std::atomic<std::int64_t> accepted_ns{0};
+};
 
 result<mapped_file> mapped_file::open(const std::filesystem::path& path) {
   mapped_file mapped;
@@ -54,10 +88,13 @@ result<mapped_file> mapped_file::open(const std::filesystem::path& path) {
   return mapped;
 }
 
+mapped_file::mapped_file() noexcept = default;
+
 mapped_file::mapped_file(mapped_file&& other) noexcept
     : data_{std::exchange(other.data_, nullptr)}, size_{std::exchange(other.size_, 0)},
       fd_{std::exchange(other.fd_, -1)}, written_at_ns_{other.written_at_ns_},
-      path_{std::move(other.path_)}, guard_{std::move(other.guard_)} {}
+      path_{std::move(other.path_)}, guard_{std::move(other.guard_)}, kept_{
+                                                                          std::move(other.kept_)} {}
 
 mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {
   std::swap(data_, other.data_);
@@ -66,6 +103,7 @@ mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {
   std::swap(written_at_ns_, other.written_at_ns_);
   std::swap(path_, other.path_);
   std::swap(guard_, other.guard_);
+  std::swap(kept_, other.kept_);
   return *this;
 }
 
@@ -75,6 +113,33 @@ mapped_file::~mapped_file() {
     ::munmap(const_cast<std::byte*>(data_), size_);
   if (fd_ >= 0)
     ::close(fd_);
+}
+
+void mapped_file::keep_only(std::vector<std::span<const std::byte>> parts) {
+  kept_ = std::make_unique<kept_parts>();
+  kept_->print = print_of(parts);
+  for (const auto part : parts)
+    drop(part);
+  kept_->parts = std::move(parts);
+}
+
+/// A file may have been touched, or written with what it had: its values decide. While somebody may
+/// be writing still, they are looked at each time. Nobody can set the time of the last change of
+/// the attributes, which every write and every touch moves on.
+bool mapped_file::shows_the_same(const struct stat& now) const {
+  constexpr std::int64_t settled_ns = 10'000'000'000;
+  const auto written = written_at_ns(now);
+  if (kept_ == nullptr)
+    return false;
+  if (written == kept_->accepted_ns.load(std::memory_order_relaxed))
+    return true;
+  struct timespec clock {};
+  ::clock_gettime(CLOCK_REALTIME, &clock);
+  if (print_of(kept_->parts) != kept_->print || guard_.torn())
+    return false;
+  if (ns_of(clock) - ns_of(now.st_ctim) > settled_ns)
+    kept_->accepted_ns.store(written, std::memory_order_relaxed);
+  return true;
 }
 
 result<void> mapped_file::intact() const {
@@ -92,7 +157,7 @@ result<void> mapped_file::intact() const {
     return changed(fmt::format("the file was cut from {} to {} bytes", size_, size));
   // A cut inside a page brings no signal, and one that is mended before anybody reads leaves other
   // values.
-  if (size != size_ || written_at_ns(now) != written_at_ns_)
+  if (size != size_ || (written_at_ns(now) != written_at_ns_ && !shows_the_same(now)))
     return changed("the file was written to");
   if (guard_.torn())
     return changed("a part of the file was missing or could not be read");

@@ -6,8 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
+#include <vector>
+
+#include <sys/stat.h>
 
 namespace troupe::engine {
 
@@ -20,7 +24,7 @@ public:
   /// @errors not_found: there is no such file; io_failure: it cannot be read or is no regular file
   [[nodiscard]] static result<mapped_file> open(const std::filesystem::path& path);
 
-  mapped_file() noexcept = default;
+  mapped_file() noexcept;
   mapped_file(mapped_file&& other) noexcept;
   mapped_file& operator=(mapped_file&& other) noexcept;
   mapped_file(const mapped_file&) = delete;
@@ -30,9 +34,14 @@ public:
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
+  /// From now on only these parts of bytes() are read. Reads them once. Before other threads read.
+  void keep_only(std::vector<std::span<const std::byte>> parts);
+
   /// Whether what was read from bytes() up to now are the values that the file had when it was
   /// opened: nobody has cut it or written to it since, and no page was missing. Any thread that
-  /// comes after the reading ones. Cost: one look at the file's attributes, under a microsecond.
+  /// comes after the reading ones. Cost: one look at the file's attributes, under a microsecond. A
+  /// file with another time of its last change is no other file: the parts of keep_only() are then
+  /// read and compared, until that change is old enough for nobody to be writing still.
   /// @errors io_failure: says what happened, and how files are replaced
   [[nodiscard]] result<void> intact() const;
 
@@ -58,6 +67,10 @@ private:
   std::int64_t written_at_ns_ = 0;
   std::filesystem::path path_;
   mapping_guard guard_;
+
+  struct kept_parts;
+  [[nodiscard]] bool shows_the_same(const struct stat& now) const;
+  std::unique_ptr<kept_parts> kept_;
 };
 
 } // namespace troupe::engine

@@ -126,6 +126,40 @@ TEST_CASE("a cut inside a page and other bytes in place bring no signal and are 
   CHECK(why_not_intact(file).find("was written to") != std::string::npos);
 }
 
+TEST_CASE("another time of the last change alone is no change, and other values are") {
+  const temporary_folder folder;
+  const auto path = folder.write("kept", std::string(2 * page, 'x'));
+  const auto written = std::filesystem::last_write_time(path);
+  auto file = open_whole(path);
+  std::filesystem::last_write_time(path, written + std::chrono::hours{1});
+  CHECK(why_not_intact(file).find("was written to") != std::string::npos);
+  std::filesystem::last_write_time(path, written);
+  file.keep_only({file.bytes().subspan(100, page), file.bytes().last(33)});
+  for (const int hours : {-2, 3, 1}) {
+    std::filesystem::last_write_time(path, written + std::chrono::hours{hours});
+    CHECK(file.intact());
+  }
+  const auto write_at = [&](::off_t at, char value) {
+    const int fd = ::open(path.c_str(), O_WRONLY);
+    CHECK(::pwrite(fd, &value, 1, at) == 1);
+    ::close(fd);
+    std::filesystem::last_write_time(path, written + std::chrono::hours{5});
+  };
+  // Nobody reads this byte.
+  write_at(10, 'z');
+  CHECK(file.intact());
+  for (const ::off_t at : {::off_t{100}, ::off_t{page + 99}, ::off_t{2 * page - 1}}) {
+    write_at(at, 'z');
+    CHECK(why_not_intact(file).find("was written to") != std::string::npos);
+    write_at(at, 'x');
+    CHECK(file.intact());
+  }
+  const mapped_file moved = std::move(file);
+  CHECK(moved.intact());
+  write_at(200, 'z');
+  CHECK(why_not_intact(moved).find("was written to") != std::string::npos);
+}
+
 TEST_CASE("many threads meet cuts of many files at once") {
   const temporary_folder folder;
   for (int round = 0; round < 20; ++round) {

@@ -42,6 +42,10 @@ public:
     return entries_;
   }
   [[nodiscard]] const mapped_file& file() const noexcept { return file_; }
+  /// As mapped_file's.
+  void keep_only(std::vector<std::span<const std::byte>> parts) {
+    file_.keep_only(std::move(parts));
+  }
 
   /// Hash of the file's size, its header and samples of its values.
   [[nodiscard]] std::uint64_t identity() const noexcept;

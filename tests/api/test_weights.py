@@ -136,6 +136,30 @@ def test_other_weights_written_in_place_are_not_mixed_with_the_old(weights, tmp_
         assert generate(served, "copy").json()["text_output"] == text
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_touched_file_is_the_same_file(weights, tmp_path, ranks):
+    """Nothing of its content changes while it is computed from: nobody notices."""
+    version = tmp_path / "repository/copy/1/model.json"
+    version.write_text(json.dumps({**json.loads(version.read_text()), "tensor_parallel_size": ranks}))
+    with Cluster(tmp_path, repository=tmp_path / "repository") as served:
+        undisturbed = Stream(served, "copy").text()
+        streams = [Stream(served, "copy") for _ in range(STREAMS)]
+        eventually(lambda: all(s.events for s in streams), "all streams have begun")
+        os.utime(weights)
+        for stream in streams:
+            assert stream.text() == undisturbed and len(undisturbed) > 300
+        os.utime(weights, (1_000_000_000, 1_000_000_000))
+        assert Stream(served, "copy").text() == undisturbed
+        assert replica_of(served, "copy")["restarts"] == 0
+        # What comes after it is noticed as ever.
+        content = weights.read_bytes()
+        weights.write_bytes(content[:-4096] + bytes(4096))
+        told = generate(served, "copy")
+        # A replica of several ranks is as one whose process has ended: its requests go on once it is back.
+        assert ranks > 1 or (told.status_code >= 500 and "while it was in use" in told.json()["error"]), told.text
+        eventually(lambda: replica_of(served, "copy")["restarts"] > 0, "what is there now is loaded")
+
+
 def test_a_replica_of_two_ranks_outlives_the_cut_too(weights, tmp_path):
     content = weights.read_bytes()
     version = tmp_path / "repository/copy/1/model.json"
