@@ -23,6 +23,9 @@ void end_with_error(response_sink& sink, error why) {
 } // namespace
 
 backend_state::~backend_state() {
+  // The router outlives it, and what watches it keeps the memory of who watched.
+  if (router_)
+    self_->demonitor(router_->address());
   if (backend_)
     backend_->finalize();
   fail_all({errc::peer_down, "the backend of model '" + options_.model.name + "' has stopped"});

@@ -19,6 +19,17 @@ struct kv_manager_options {
 
 struct kv_manager_state {
   static inline const char* name = "troupe.kv_manager";
+
+  explicit kv_manager_state(kv_manager_actor::pointer self) : self{self} {}
+  /// Routers outlive it, and what watches them keeps the memory of who watched.
+  ~kv_manager_state() {
+    for (const auto& [hub, router] : followers)
+      self->demonitor(router->address());
+  }
+  kv_manager_state(const kv_manager_state&) = delete;
+  kv_manager_state& operator=(const kv_manager_state&) = delete;
+
+  kv_manager_actor::pointer self;
   std::optional<engine::block_pool> pool;
   std::optional<engine::index_feed> feed;
   /// The routers that follow the index.

@@ -8,8 +8,6 @@ namespace troupe::actors {
 
 namespace {
 
-/// Of loading and of draining, both of which may take their time.
-constexpr std::chrono::hours longest{24};
 /// How often the list of models is read where nobody polls.
 constexpr std::chrono::seconds list_interval{2};
 
@@ -27,14 +25,15 @@ void controller_state::load(const std::string& name, const config::model_overrid
     return done(fail(read.error()));
   for (const auto& finding : read->warnings)
     log_warn("{}", to_string(finding));
-  ask(self_, options_.node, longest, attach_atom::value,
+  ask_without_limit(
+      self_, options_.node, attach_atom::value,
       loaded_model_ptr{std::make_shared<const config::loaded_model>(std::move(*read))})
       .then([done](std::uint64_t) { done({}); },
             [done](const caf::error& e) { done(fail(from_caf(e))); });
 }
 
 void controller_state::unload(const std::string& name, outcome_of_order done) {
-  ask(self_, options_.node, longest, detach_atom::value, name)
+  ask_without_limit(self_, options_.node, detach_atom::value, name)
       .then([done](std::uint64_t) { done({}); },
             [done](const caf::error& e) { done(fail(from_caf(e))); });
 }

@@ -14,7 +14,6 @@ namespace troupe::actors {
 namespace {
 
 constexpr std::chrono::milliseconds view_interval{100};
-constexpr std::chrono::hours load_limit{24};
 constexpr std::chrono::seconds status_limit{5};
 
 time_point now() { return std::chrono::steady_clock::now(); }
@@ -64,12 +63,12 @@ void node_state::start_backend(std::size_t index) {
   model.backend_ready = false;
   model.lacking = false;
   const auto& numbers = options_.metrics;
-  if (stands_alone(model.config)) {
+  if (stands_alone(*model.config)) {
     const auto queue =
-        std::make_shared<custom_queue>(model.triton, *model.config.max_queued_requests);
+        std::make_shared<custom_queue>(model.triton, *model.config->max_queued_requests);
     model.door = queue;
     model.backend = self_->spawn<caf::monitored>(
-        run_custom, custom_options{.model = model.config,
+        run_custom, custom_options{.model = *model.config,
                                    .numbers = numbers,
                                    .tell_standing =
                                        [index, node = node_core{self_}](bool all_there) {
@@ -79,12 +78,12 @@ void node_state::start_backend(std::size_t index) {
                                    .queue = queue});
   } else
     model.backend = self_->spawn<backend_host, caf::detached + caf::monitored>(
-        backend_options{.model = model.config,
-                        .make = maker_of(model.config, numbers),
+        backend_options{.model = *model.config,
+                        .make = maker_of(*model.config, numbers),
                         .route = model.route,
-                        .brief_streams = is_plain(model.config)});
+                        .brief_streams = is_plain(*model.config)});
   tell(self_, model.backend, attach_atom::value, caf::actor_cast<router_actor>(options_.router));
-  ask(self_, model.backend, load_limit, load_atom::value)
+  ask_without_limit(self_, model.backend, load_atom::value)
       .then([this, index] { on_backend_loaded(index, nullptr); },
             [this, index](const caf::error& e) {
               const auto why = from_caf(e);
@@ -99,9 +98,9 @@ void node_state::on_backend_loaded(std::size_t index, const error* why) {
   if (model.backend_ready && replicas_.empty())
     options_.desk->mark_progress(now());
   if (why != nullptr && why->code != errc::peer_down) {
-    log_error("model {}: {}", model.config.name, to_string(*why));
+    log_error("model {}: {}", model.config->name, to_string(*why));
     model.backend_failed = true;
-    model.note = why->note;
+    model.note = why->note.empty() ? "its backend gave no reason" : why->note;
   }
   publish();
 }
@@ -119,14 +118,14 @@ void node_state::take_standing(const custom_standing& told) {
 void node_state::start_replica(const placed_replica& where) {
   const auto id = options_.ids.next_replica();
   replicas_[id].where = where;
-  log_debug("model {} instance {} is replica {}", models_[where.model].config.name, where.instance,
+  log_debug("model {} instance {} is replica {}", models_[where.model].config->name, where.instance,
             value(id));
   spawn_replica(id);
 }
 
 void node_state::spawn_replica(replica_id id) {
   auto& part = replicas_.at(id);
-  const auto& model = models_[part.where.model].config;
+  const auto& model = *models_[part.where.model].config;
   part.report.status = {.model = model.name,
                         .version = model.version,
                         .replica = id,
@@ -166,7 +165,7 @@ void node_state::lose_replica(replica_id id) {
   part.report.status.state = "restarting";
   const error why{errc::peer_down,
                   fmt::format("replica {} of model '{}' stopped; it is being restarted", value(id),
-                              models_[part.where.model].config.name)};
+                              models_[part.where.model].config->name)};
   for (const auto& [hub, router] : routers())
     tell(self_, router, detach_atom::value, id, to_caf(why));
   restart_later("replica:" + std::to_string(value(id)));
@@ -328,7 +327,7 @@ void node_state::start_all() {
       add_model(version, nullptr, stage::serving);
   for (std::size_t i = 0; i < models_.size(); ++i) {
     // Every process of the cluster calls them the same.
-    const auto& [name, version] = std::pair{models_[i].config.name, models_[i].config.version};
+    const auto& [name, version] = std::pair{models_[i].config->name, models_[i].config->version};
     models_[i].route =
         version == models_[i].triton->versions.back() ? name : route_of(name, version);
     if (is_front())

@@ -77,7 +77,7 @@ private:
   /// `coming` waits to take the place of another; `leaving` answers what it has.
   enum class stage : std::uint8_t { serving, coming, leaving, gone };
   struct model_part {
-    config::model_config config;
+    std::shared_ptr<const config::model_config> config;
     std::shared_ptr<const config::triton_model> triton;
     std::shared_ptr<const void> files;
     /// What routers call it.
@@ -180,6 +180,7 @@ private:
   [[nodiscard]] bool has_left(std::size_t index) const;
   [[nodiscard]] bool is_served(const std::string& name, std::uint64_t version) const;
   void end_model(std::size_t index);
+  [[nodiscard]] std::shared_ptr<const config::model_config> name_of(const model_part& model) const;
   void note_unloaded(std::size_t index, std::string reason);
   void end_change(model_change& change, const std::optional<error>& why);
 

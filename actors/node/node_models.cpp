@@ -21,7 +21,7 @@ std::vector<config::model_config> served_of(const config::loaded_model& loaded) 
 std::vector<std::size_t> node_state::find_served(const std::string& name) const {
   std::vector<std::size_t> all;
   for (std::size_t i = 0; i < models_.size(); ++i)
-    if (models_[i].config.name == name && models_[i].is == stage::serving)
+    if (models_[i].config->name == name && models_[i].is == stage::serving)
       all.push_back(i);
   return all;
 }
@@ -36,12 +36,12 @@ std::optional<error> node_state::refuse_change(const config::model_config* model
   if (model == nullptr)
     return std::nullopt;
   for (const auto& other : models_)
-    for (const auto& taken : *other.config.engine.served_model_name)
+    for (const auto& taken : *other.config->engine.served_model_name)
       for (const auto& wanted : *model->engine.served_model_name)
-        if (other.is == stage::serving && other.config.name != model->name && taken == wanted)
+        if (other.is == stage::serving && other.config->name != model->name && taken == wanted)
           return error{errc::conflict, fmt::format("'{}' is also the name of the model '{}'; names "
                                                    "are unique",
-                                                   wanted, other.config.name)};
+                                                   wanted, other.config->name)};
   return std::nullopt;
 }
 
@@ -92,7 +92,7 @@ void node_state::go_on(model_change& change) {
       !std::all_of(change.old.begin(), change.old.end(), [&](auto i) { return has_left(i); }))
     return;
   for (const auto index : change.old) {
-    if (!is_served(models_[index].config.name, models_[index].config.version))
+    if (!is_served(models_[index].config->name, models_[index].config->version))
       note_unloaded(index, "unloaded");
     end_model(index);
   }
@@ -102,7 +102,7 @@ void node_state::go_on(model_change& change) {
 void node_state::add_model(const config::model_config& model, std::shared_ptr<const void> files,
                            stage is) {
   auto& made = models_.emplace_back();
-  made.config = model;
+  made.config = std::make_shared<const config::model_config>(model);
   made.triton = std::make_shared<const config::triton_model>(model.triton);
   made.files = std::move(files);
   made.is = is;
@@ -153,7 +153,7 @@ bool node_state::has_come(model_change& change) {
 
 /// What served before goes on.
 void node_state::give_up(model_change& change, std::size_t failed, const standing& stand) {
-  const auto version = models_[failed].config.version;
+  const auto version = models_[failed].config->version;
   for (const auto index : change.next) {
     if (change.old.empty())
       note_unloaded(index, index == failed
@@ -194,7 +194,7 @@ bool node_state::has_left(std::size_t index) const { return models_[index].users
 
 bool node_state::is_served(const std::string& name, std::uint64_t version) const {
   return std::any_of(models_.begin(), models_.end(), [&](const model_part& m) {
-    return m.is == stage::serving && m.config.name == name && m.config.version == version;
+    return m.is == stage::serving && m.config->name == name && m.config->version == version;
   });
 }
 
@@ -205,7 +205,7 @@ void node_state::end_model(std::size_t index) {
   model.backend_ready = false;
   if (auto backend = std::exchange(model.backend, nullptr))
     caf::anon_send_exit(backend, caf::exit_reason::user_shutdown);
-  const error why{errc::peer_down, fmt::format("model '{}' was unloaded", model.config.name)};
+  const error why{errc::peer_down, fmt::format("model '{}' was unloaded", model.config->name)};
   std::erase_if(replicas_, [&](const auto& item) {
     if (item.second.where.model != index)
       return false;
@@ -213,21 +213,28 @@ void node_state::end_model(std::size_t index) {
       tell(self_, router, detach_atom::value, item.first, to_caf(why));
     self_->demonitor(item.second.supervisor->address());
     caf::anon_send_exit(item.second.supervisor, caf::exit_reason::user_shutdown);
-    options_.metrics->close_replica(model.config.name, std::to_string(value(item.first)));
+    options_.metrics->close_replica(model.config->name, std::to_string(value(item.first)));
     return true;
   });
-  model.files.reset();
-  model.door.reset();
-  // What is left in the list is small.
+  // What is left in the list is small, however often a model is loaded again.
+  model_part left{.config = name_of(model), .is = stage::gone, .lease = nullptr};
+  std::swap(model, left);
+}
+
+/// What is told of a model that is gone: one of a version, for all of its places in the list.
+std::shared_ptr<const config::model_config> node_state::name_of(const model_part& model) const {
+  for (const auto& other : models_)
+    if (other.is == stage::gone && other.config->name == model.config->name &&
+        other.config->version == model.config->version && other.config != model.config)
+      return other.config;
   config::model_config name;
-  name.name = model.config.name;
-  name.version = model.config.version;
-  model.config = std::move(name);
-  model.triton.reset();
+  name.name = model.config->name;
+  name.version = model.config->version;
+  return std::make_shared<const config::model_config>(std::move(name));
 }
 
 void node_state::note_unloaded(std::size_t index, std::string reason) {
-  const auto& model = models_[index].config;
+  const auto& model = *models_[index].config;
   std::erase_if(unloaded_, [&](const unloaded_model& m) {
     return m.name == model.name && m.version == model.version;
   });
@@ -236,6 +243,8 @@ void node_state::note_unloaded(std::size_t index, std::string reason) {
 
 void node_state::end_change(model_change& change, const std::optional<error>& why) {
   change.ended = true;
+  // Whoever has the answer sees what it says.
+  publish();
   if (why)
     change.answer.deliver(to_caf(*why));
   else
@@ -244,7 +253,6 @@ void node_state::end_change(model_change& change, const std::optional<error>& wh
            why             ? why->note
            : change.loaded ? std::string{"loaded"}
                            : std::string{"unloaded"});
-  publish();
 }
 
 } // namespace troupe::actors

@@ -37,7 +37,7 @@ result<void> check(const rank_order& order) {
 } // namespace
 
 replica_workers node_state::workers_of(const replica_part& part) const {
-  const auto& model = models_[part.where.model].config;
+  const auto& model = *models_[part.where.model].config;
   rank_order whole{.model = model.name, .version = model.version};
   for (const auto& slot : part.where.ranks) {
     whole.nodes.push_back(*options_.cluster.nodes[slot.node].name);
@@ -72,7 +72,7 @@ caf::result<rank_seat_actor> node_state::seat(const rank_order& order) {
 
 result<rank_seat_actor> node_state::seat_here(const rank_order& order) {
   const auto model = std::find_if(models_.begin(), models_.end(), [&](const auto& known) {
-    return known.config.name == order.model && known.config.version == order.version;
+    return known.config->name == order.model && known.config->version == order.version;
   });
   if (model == models_.end())
     return fail(errc::not_found,
@@ -86,7 +86,7 @@ result<rank_seat_actor> node_state::seat_here(const rank_order& order) {
   rank_seat_options how{.make =
                             make_rank_factory({std::move(kinds), *options_.cluster.cache_directory,
                                                std::make_shared<succession>()},
-                                              model->config),
+                                              *model->config),
                         .rank = order.rank,
                         .names = names_of_ranks(order),
                         .owner = order.owner};

@@ -61,8 +61,8 @@ std::vector<const replica_report*> node_state::reports_of(std::size_t model) con
   for (const auto& member : roster_->members)
     if (is_front() && member.up() && member.card)
       for (const auto& report : member.card->replicas)
-        if (report.status.model == models_[model].config.name &&
-            report.status.version == models_[model].config.version)
+        if (report.status.model == models_[model].config->name &&
+            report.status.version == models_[model].config->version)
           out.push_back(&report);
   return out;
 }
@@ -127,9 +127,9 @@ model_entry node_state::entry_of(std::size_t index) const {
   auto stand = alone() || !is_front() ? stand_alone(index) : stand_in_cluster(index);
   if (model.is == stage::leaving)
     stand = {"unloading", "it answers what it has and takes nothing new"};
-  model_entry entry{.name = model.config.name,
-                    .version = model.config.version,
-                    .served_names = *model.config.engine.served_model_name,
+  model_entry entry{.name = model.config->name,
+                    .version = model.config->version,
+                    .served_names = *model.config->engine.served_model_name,
                     .backend = caf::actor_cast<backend_actor>(model.backend),
                     .created = model.created,
                     .state = std::move(stand.state),
@@ -214,8 +214,8 @@ bool node_state::serves_here(std::size_t index) const {
 /// Of two generations of one version the one that serves.
 bool node_state::is_seen(const model_part& model) const {
   const auto replaces = [&](const model_part& other) {
-    return other.is == stage::serving && other.config.name == model.config.name &&
-           other.config.version == model.config.version;
+    return other.is == stage::serving && other.config->name == model.config->name &&
+           other.config->version == model.config->version;
   };
   return model.is == stage::serving ||
          (model.is == stage::leaving && std::none_of(models_.begin(), models_.end(), replaces));
@@ -235,8 +235,8 @@ void node_state::publish() {
       continue;
     next->models.push_back(entry_of(i));
     if (is_front())
-      options_.metrics->open_inference(models_[i].config.name,
-                                       std::to_string(models_[i].config.version));
+      options_.metrics->open_inference(models_[i].config->name,
+                                       std::to_string(models_[i].config->version));
   }
   choose_versions(next->models);
   options_.desk->publish(std::move(next));

@@ -9,7 +9,6 @@ namespace troupe::actors {
 namespace {
 
 constexpr std::chrono::milliseconds report_interval{100};
-constexpr std::chrono::hours load_limit{24};
 constexpr std::chrono::seconds status_limit{10};
 
 const error emptied{errc::draining, "a node that ran a rank of the replica is being emptied"};
@@ -32,6 +31,9 @@ void end(Handle& handle) {
 } // namespace
 
 replica_state::~replica_state() {
+  // Routers outlive it, and what watches them keeps the memory of who watched.
+  for (const auto& [hub, router] : routers_)
+    self_->demonitor(router->address());
   end_cast();
   end(worker_);
 }
@@ -45,7 +47,7 @@ void replica_state::start_worker() {
   workers.supervisor = replica_actor{self_};
   worker_ = spawn_workers(self_, workers);
   // Ranks that were let go meanwhile are of no interest.
-  ask(self_, worker_, load_limit, load_atom::value)
+  ask_without_limit(self_, worker_, load_atom::value)
       .then(
           [this, asked = worker_](const engine::executor_description& loaded) {
             if (worker_ == asked)
@@ -249,7 +251,7 @@ void replica_state::restart(const char* kind) {
 void replica_state::start_again() {
   if (!worker_)
     return start_worker();
-  ask(self_, worker_, load_limit, reset_atom::value)
+  ask_without_limit(self_, worker_, reset_atom::value)
       .then(
           [this, asked = worker_] {
             if (worker_ == asked)
@@ -294,7 +296,7 @@ void replica_state::ping_worker() {
     return;
   report_.answers = false;
   ping_pending_ = true;
-  ask(self_, worker_, load_limit, status_atom::value)
+  ask_without_limit(self_, worker_, status_atom::value)
       .then(
           [this](std::uint64_t waiting) {
             ping_pending_ = false;

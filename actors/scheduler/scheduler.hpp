@@ -21,6 +21,17 @@ struct scheduler_options {
 
 struct scheduler_state {
   static inline const char* name = "troupe.scheduler";
+
+  explicit scheduler_state(scheduler_actor::pointer self) : self{self} {}
+  /// Routers outlive it, and what watches them keeps the memory of who watched.
+  ~scheduler_state() {
+    for (const auto& [hub, router] : hubs)
+      self->demonitor(router->address());
+  }
+  scheduler_state(const scheduler_state&) = delete;
+  scheduler_state& operator=(const scheduler_state&) = delete;
+
+  scheduler_actor::pointer self;
   scheduler_options options;
   std::string engine_label;
   std::unique_ptr<engine::scheduler> core;

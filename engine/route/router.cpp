@@ -134,6 +134,7 @@ void router::replica_up(replica_facts facts, time_point now) {
 }
 
 void router::replica_down(replica_id replica, error why, end_cause cause, time_point now) {
+  std::erase_if(impl_->expected_back, [&](const auto& one) { return one.second <= now; });
   if (const auto* facts = impl_->table.facts(replica); facts != nullptr && cause == end_cause::died)
     impl_->expected_back[facts->model] = now + impl_->config.resume_limit;
   impl_->table.remove(replica);
