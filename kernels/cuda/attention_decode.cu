@@ -17,7 +17,6 @@ namespace troupe::kernels::cuda {
 namespace {
 
 constexpr int pairs = 4;
-constexpr int multiprocessors = 132;
 
 /// The shared memory of a pair: tiles of K and V in turns, and behind those of all pairs barriers
 /// and numbers of items.
@@ -419,8 +418,8 @@ result<void> launch(const attention_args& args, cudaStream_t stream) {
     constexpr std::uint32_t bytes = ring_shape<Dim>::block;
     cudaFuncSetAttribute(decode_kernel<T, Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(bytes));
-    const std::int64_t blocks =
-        std::min<std::int64_t>(args.decode_items_max * args.cache.kv_heads, multiprocessors);
+    const std::int64_t blocks = std::min<std::int64_t>(args.decode_items_max * args.cache.kv_heads,
+                                                       count_multiprocessors(stream));
     launch_early(decode_kernel<T, Dim>,
                  {dim3(static_cast<unsigned>(blocks)), 64 * pairs, bytes, stream}, args, *k, *v);
   }

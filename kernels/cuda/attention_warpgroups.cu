@@ -28,7 +28,6 @@ constexpr int multiplying_warps = 4 * warpgroups;
 /// Before them stand the four warps that bring.
 constexpr int threads = 128 * (1 + warpgroups);
 constexpr int query_warps = 3;
-constexpr int multiprocessors = 132;
 /// Tiles of K, and of V, that are under way or in use.
 constexpr int stages = 2;
 /// Items whose rows of q are under way or in use.
@@ -571,7 +570,8 @@ result<void> attention_warpgroups(const attention_args& args, stream_ref stream)
   if (!v)
     return fail(v.error());
   const std::int64_t work = args.prefill_items * args.cache.kv_heads;
-  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(work, multiprocessors));
+  const auto blocks =
+      static_cast<unsigned>(std::min<std::int64_t>(work, count_multiprocessors(stream)));
   with_16_bits(args.cache.type, [&](auto element) {
     const auto kernel = attention_warpgroups_kernel<decltype(element)>;
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
