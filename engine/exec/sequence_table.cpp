@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace troupe::engine {
 
@@ -112,12 +113,12 @@ result<sequence_table::row> sequence_table::check(const step_row& asked, step_id
   if (end > std::uint64_t{sequence.blocks.size()} * limits_.block_size)
     return wrong(asked.id, fmt::format("its {} blocks do not reach position {}",
                                        sequence.blocks.size(), end - 1));
-  sequence.started = true;
+  const bool begins = !std::exchange(sequence.started, true);
   sequence.last_step = step;
   sequence.computed = static_cast<std::uint32_t>(end);
   if (asked.samples)
     ++sequence.promised;
-  return row{&sequence, asked.position, asked.tokens, asked.samples};
+  return row{&sequence, asked.position, asked.tokens, asked.samples, begins};
 }
 
 void sequence_table::release(step_id step) noexcept {

@@ -52,6 +52,8 @@ public:
     std::uint32_t position = 0;
     std::uint32_t tokens = 0;
     bool samples = false;
+    /// It is the first of its sequence.
+    bool begins = false;
   };
 
   /// Forgets, learns and checks as `step` says; appends to `rows` in its order. After an error the
