@@ -97,3 +97,58 @@ TEST_CASE("decodes are walked whole unless one is much of the step") {
   CHECK(items[12].split == -1);
   CHECK(items[13].sequence == 0);
 }
+
+TEST_CASE("answers and prompts are two passes, each with rows from zero") {
+  const input_limits limits{.rows = 256,
+                            .sequences = 8,
+                            .table_entries = 256,
+                            .group = 4,
+                            .kv_heads = 2,
+                            .dim = 128,
+                            .prefill_rows = kernels::cuda::wide_tile_rows};
+  auto inputs = host_inputs::make(limits);
+  auto device = device_inputs::make(limits);
+  REQUIRE(inputs);
+  REQUIRE(device);
+  // Rows, and the position of the first; the first two are answers.
+  const std::vector<std::pair<std::int32_t, std::int32_t>> sequences{
+      {1, 90}, {2, 40}, {50, 0}, {70, 30}};
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    if (i == 2)
+      inputs->begin_prompts();
+    const auto [rows, first] = sequences[i];
+    inputs->add({static_cast<std::int32_t>(inputs->next_row()), rows, first, 0},
+                std::vector<block_id>(static_cast<std::size_t>(first + rows) / 16 + 1));
+    for (std::int32_t row = 0; row < rows; ++row)
+      inputs->add_row({.token = 100 * static_cast<std::int32_t>(i) + row,
+                       .position = first + row,
+                       .sequence = static_cast<std::int32_t>(i)});
+    inputs->pick({});
+  }
+  inputs->order_prompts();
+  inputs->deal_decodes(16);
+  REQUIRE(device->send(*inputs, nullptr));
+  const auto [answers, prompts] = device->lanes_of(*inputs);
+  CHECK((answers.rows == 3 && answers.picked == 2));
+  CHECK((prompts.rows == 120 && prompts.picked == 2));
+  CHECK((answers.attention.prefill_items == 0 && answers.attention.decode_items_max == 2));
+  CHECK((prompts.attention.prefill_items == 2 + 3 && prompts.attention.decode_items_max == 0));
+  CHECK(prompts.attention.join_items_max == 0);
+  std::vector<std::int32_t> picked(4), begins;
+  std::vector<kernels::cuda::batch_row> rows(2);
+  std::vector<kernels::cuda::sequence_rows> known(4);
+  REQUIRE(download(picked.data(), answers.pick, 2 * sizeof(picked[0]), nullptr));
+  REQUIRE(download(picked.data() + 2, prompts.pick, 2 * sizeof(picked[0]), nullptr));
+  REQUIRE(download(rows.data(), answers.batch, sizeof(rows[0]), nullptr));
+  REQUIRE(download(rows.data() + 1, prompts.batch, sizeof(rows[0]), nullptr));
+  REQUIRE(download(known.data(), prompts.attention.sequences, 4 * sizeof(known[0]), nullptr));
+  REQUIRE(wait(stream_ref{nullptr}));
+  CHECK(picked == std::vector<std::int32_t>{0, 2, 49, 119});
+  CHECK((rows[0].token == 0 && rows[1].token == 200 && rows[1].sequence == 2));
+  for (const auto& one : known)
+    begins.push_back(one.row_begin);
+  CHECK(begins == std::vector<std::int32_t>{0, 1, 0, 50});
+  // Without the border it is one pass, as ever.
+  inputs->clear();
+  CHECK(inputs->next_row() == 0);
+}
