@@ -28,10 +28,11 @@
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
 //              sum_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
-//              [--deterministic 1]
+//              [--deterministic 1] [--lanes 64,256]
 //
-// --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
-// the first N GPUs. --deterministic measures the batch-invariant mode.
+// --mixed measures steps of so many decodes with some of prompts, --lanes such steps in one lane
+// and in two, at --context of 576 or more. --ranks spreads the model over the first N GPUs.
+// --deterministic measures the batch-invariant mode.
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
 // all, and all but one.
@@ -73,6 +74,7 @@ struct settings {
   std::vector<std::uint32_t> ladder;
   bool each = false;
   std::vector<std::uint32_t> mixed;
+  std::vector<std::uint32_t> lanes;
   bool deterministic = false;
 };
 
@@ -221,40 +223,113 @@ decode_times full_prefill(executor& run, std::uint32_t size) {
   return {median(line.times), 0, median(line.host)};
 }
 
-/// Steps of `answers` decodes and of about `tokens` of prompts, no two with as many rows, one ahead
-/// in work.
-decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
-  constexpr std::uint32_t context = 576, longest = 512, steps = 14;
-  static std::uint64_t next_id = std::uint64_t{1} << 40U;
-  run.reset();
-  test::step_driver drive{run};
-  const std::uint64_t first_id = next_id;
-  next_id += answers;
-  const std::uint32_t blocks = (context + steps) / 16 + 1;
-  for (std::uint32_t i = 0; i < answers; ++i) {
-    drive.add(request_id{first_id + i}, prompt(context, i), test::sampling_at(),
-              test::blocks_for(context + steps, 16, i * blocks));
-    drive.row(request_id{first_id + i}, 0, context, true);
-    if (i % 14 == 13 || i + 1 == answers)
-      must(drive.run());
-  }
-  step_line line{run};
-  for (std::uint32_t step = 0; step < steps; ++step) {
-    for (std::uint32_t i = 0; i < answers; ++i)
-      drive.row(request_id{first_id + i}, context + step, 1, true);
-    std::uint32_t left = tokens - step;
-    for (std::uint32_t i = 0; left > 0; ++i) {
-      const std::uint32_t size = std::min(left, longest);
-      const request_id id{next_id++};
-      drive.add(id, prompt(size, step * 100 + i), test::sampling_at(),
-                test::blocks_for(size + 1, 16, answers * blocks + (step % 2 * 16 + i) * 33));
-      drive.row(id, 0, size, true);
-      left -= size;
+/// Steps of so many decodes and of about `tokens` of prompts, no two with as many rows, one ahead
+/// in work. The decodes go on from one measurement to the next.
+class mixed_steps {
+public:
+  static constexpr std::uint32_t longest = 512;
+
+  /// @param  room  steps that there will be in all
+  mixed_steps(executor& run, std::uint32_t answers, std::uint32_t context, std::uint32_t room)
+      : drive_{run}, answers_{answers}, position_{context}, blocks_{(context + room) / 16 + 1},
+        first_id_{next_id_} {
+    run.reset();
+    next_id_ += answers;
+    const std::uint32_t together = std::max(1U, 8192 / context);
+    for (std::uint32_t i = 0; i < answers; ++i) {
+      drive_.add(request_id{first_id_ + i}, prompt(context, i), test::sampling_at(),
+                 test::blocks_for(context + room, 16, i * blocks_));
+      drive_.row(request_id{first_id_ + i}, 0, context, true);
+      if ((i + 1) % together == 0 || i + 1 == answers)
+        must(drive_.run());
     }
-    line.step(drive.take());
   }
-  line.end(1);
-  return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
+
+  decode_times measure(std::uint32_t tokens, std::uint32_t steps) {
+    step_line line{drive_.get()};
+    for (std::uint32_t step = 0; step < steps; ++step, ++position_) {
+      for (std::uint32_t i = 0; i < answers_; ++i)
+        drive_.row(request_id{first_id_ + i}, position_, 1, true);
+      std::uint32_t left = tokens - step;
+      for (std::uint32_t i = 0; left > 0; ++i) {
+        const std::uint32_t size = std::min(left, longest);
+        const request_id id{next_id_++};
+        drive_.add(id, prompt(size, step * 100 + i), test::sampling_at(),
+                   test::blocks_for(size + 1, 16, answers_ * blocks_ + (step % 2 * 16 + i) * 33));
+        drive_.row(id, 0, size, true);
+        left -= size;
+      }
+      line.step(drive_.take());
+    }
+    line.end(1);
+    return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
+  }
+  /// Positions that the decodes of a step see.
+  [[nodiscard]] double seen() const { return static_cast<double>(answers_) * position_; }
+
+private:
+  inline static std::uint64_t next_id_ = std::uint64_t{1} << 40U;
+  test::step_driver drive_;
+  std::uint32_t answers_, position_, blocks_;
+  std::uint64_t first_id_;
+};
+
+/// Steps of answers and prompts in one lane, in two for each division of the multiprocessors, and
+/// in one once more; beside what was reckoned. In brackets what the two lanes of the last step
+/// took.
+void lanes_line(cuda::cuda_executor& run, mixed_steps& line, const cuda::lane_load& load) {
+  constexpr std::uint32_t steps = 8;
+  int& lanes = kernels::cuda::shortcuts_taken().lanes;
+  const auto tokens = static_cast<std::uint32_t>(load.prompt_rows);
+  const cuda::lane_model model = run.lanes_model();
+  const auto one = [&] {
+    lanes = kernels::cuda::no_lanes;
+    return line.measure(tokens, steps).step;
+  };
+  const double before = one();
+  fmt::print("{:4} of prompts: one lane {:.2f} ms (reckoned {:.2f})", tokens, before * 1e3,
+             cuda::reckon_one_lane(model, load) * 1e3);
+  double least = 1e9;
+  int best = 0;
+  for (const int count : run.offered_lanes()) {
+    lanes = count;
+    const double time = line.measure(tokens, steps).step;
+    const auto took = run.last_lanes() == nullptr ? cuda::lane_pair::times{}
+                                                  : must(run.last_lanes()->last_times());
+    fmt::print(" | {}: {:.2f} ({:.2f}) [{:.1f} {:.1f}]", count, time * 1e3,
+               cuda::reckon_lanes(model, load, count).step() * 1e3, took.answers, took.prompts);
+    if (time < least) {
+      least = time;
+      best = count;
+    }
+  }
+  const double after = one();
+  fmt::print(" | one lane {:.2f}; best {} of {:.3f}, reckoned to be {}\n", after * 1e3, best,
+             std::min(before, after) / least, cuda::choose_lanes(model, load, run.offered_lanes()));
+  std::fflush(stdout);
+}
+
+void report_lanes(cuda::cuda_executor& run, const settings& s) {
+  const std::vector<std::uint32_t> sizes{512, 1024, 2048, 8192};
+  if (run.offered_lanes().empty())
+    fmt::print("{} has no lanes here\n", s.model);
+  const auto measured = static_cast<std::uint32_t>(run.offered_lanes().size() + 2) * 8;
+  for (const std::uint32_t answers : s.lanes) {
+    const std::uint32_t context = std::max(s.context, 576U);
+    mixed_steps line{run, answers, context,
+                     measured * static_cast<std::uint32_t>(std::size(sizes)) + 8};
+    for (const std::uint32_t rows : sizes) {
+      if (rows < answers + 64)
+        continue;
+      fmt::print("{} lanes {:3} answers at {} + ", s.model, answers, context);
+      const double tokens = rows - answers;
+      lanes_line(run, line,
+                 {.answer_rows = static_cast<double>(answers),
+                  .answer_positions = line.seen(),
+                  .prompt_rows = tokens,
+                  .prompt_pairs = tokens * std::min(tokens, double{mixed_steps::longest}) / 2});
+    }
+  }
 }
 
 settings parse(int argc, char** argv) {
@@ -274,7 +349,10 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--mixed")
       s.mixed = numbers(given);
-    else if (option == "--deterministic")
+    else if (option == "--lanes") {
+      s.lanes = numbers(given);
+      kernels::cuda::shortcuts_taken().lanes = kernels::cuda::reckoned_lanes;
+    } else if (option == "--deterministic")
       s.deterministic = numbers(given).at(0) != 0;
     else if (option == "--ranks")
       s.ranks = numbers(given).at(0);
@@ -325,7 +403,8 @@ void report(test::rank_group& run, const settings& s, double floor) {
          {256U, 320U, 384U, 448U, 512U, 640U, 768U, 1024U, 2048U, 8192U}) {
       if (rows < answers + 64)
         continue;
-      const decode_times t = mixed(run, answers, rows - answers);
+      mixed_steps line{run, answers, 576, 14};
+      const decode_times t = line.measure(rows - answers, 14);
       fmt::print("{} mixed {:3} answers + {:4} of prompts: {:.2f} ms; host {:.2f} ms at most\n",
                  s.model, answers, rows - answers, t.step * 1e3, t.host * 1e3);
       std::fflush(stdout);
@@ -399,6 +478,8 @@ int main(int argc, char** argv) {
       s.model, s.ranks, device.name, bandwidth / 1e12, read / 1e9, floor * 1e3, about.num_blocks,
       seconds_since(begin));
   report(run, s, floor);
+  if (!s.lanes.empty())
+    report_lanes(static_cast<cuda::cuda_executor&>(run.rank(0)), s);
   // The next model needs the memory.
   loaded.reset();
   if (s.each)

@@ -7,9 +7,11 @@
 // Closed loops of prompts and answers through the scheduler, the pool of blocks and the CUDA
 // executor, without actors and HTTP: what the policy of the scheduler and the device make of a
 // load. Each load is run once for each number of steps over which prompts may be spread
-// (scheduler_config::spread_steps; 1 spreads none).
+// (scheduler_config::spread_steps; 1 spreads none), and with --lanes once more for each way to run
+// answers and prompts: in "one" lane, as it is "reckoned", or with so many multiprocessors for
+// answers.
 //
-//   bench_cuda_loads SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
+//   bench_cuda_loads [--lanes one,reckoned,24] SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
 namespace {
 
 using namespace troupe;
@@ -18,18 +20,59 @@ using namespace troupe::bench;
 
 class cuda_device final : public load_device {
 public:
-  explicit cuda_device(executor& run) : run_{run} {}
-  void begin(const step_batch& step) override { begin_step(run_, step); }
+  explicit cuda_device(cuda::cuda_executor& run) : run_{run} {}
+  void begin(const step_batch& step) override {
+    begin_step(run_, step);
+    in_lanes += run_.last_lanes() == nullptr ? 0 : 1;
+  }
   step_result collect(step_id step) override { return must(run_.collect(step)); }
   [[nodiscard]] time_point now() const override { return std::chrono::steady_clock::now(); }
 
+  /// Steps that ran so.
+  std::uint32_t in_lanes = 0;
+
 private:
-  executor& run_;
+  cuda::cuda_executor& run_;
 };
+
+/// shortcuts::lanes for each name in "one,reckoned,24".
+std::vector<std::pair<std::string, int>> lanes_of(const std::string& text) {
+  std::vector<std::pair<std::string, int>> found;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    const std::string name = text.substr(at, comma - at);
+    found.emplace_back(name, name == "one"        ? kernels::cuda::no_lanes
+                             : name == "reckoned" ? kernels::cuda::reckoned_lanes
+                                                  : std::atoi(name.c_str()));
+    at = comma + 1;
+  }
+  return found;
+}
+
+scheduler_config config_of(const executor_description& about, const load_shape& load,
+                           std::uint32_t spread) {
+  scheduler_config config;
+  config.block_size = about.block_size;
+  config.num_blocks = about.num_blocks;
+  config.max_model_len = about.max_model_len;
+  config.vocab_size = about.vocab_size;
+  config.max_num_seqs = about.max_num_seqs;
+  config.max_num_batched_tokens = about.max_num_batched_tokens;
+  config.max_waiting = load.requests;
+  config.spread_steps = spread;
+  return config;
+}
 
 } // namespace
 
 int main(int argc, char** argv) {
+  std::vector<std::pair<std::string, int>> ways{{"", kernels::cuda::no_lanes}};
+  int first = 1;
+  if (argc > 2 && std::string_view{argv[1]} == "--lanes") {
+    ways = lanes_of(argv[2]);
+    first = 3;
+    kernels::cuda::shortcuts_taken().lanes = kernels::cuda::reckoned_lanes;
+  }
   const auto device = must(cuda::open_device(0));
   const auto folder = std::filesystem::temp_directory_path() / "troupe-bench-llama8b";
   std::filesystem::create_directories(folder);
@@ -37,26 +80,22 @@ int main(int argc, char** argv) {
   cuda::cuda_executor run{options_of(folder), device};
   must(run.load({}));
   const executor_description& about = run.describe();
-  for (int i = 2; i < argc; ++i) {
+  for (int i = first + 1; i < argc; ++i) {
     const auto load = load_shape::of(argv[i]);
     if (!load) {
       fmt::print(stderr, "bench_cuda_loads: '{}' is not IN/OUT:REQUESTS@AT_A_TIME\n", argv[i]);
       return 2;
     }
-    for (const std::uint32_t spread : numbers(argv[1])) {
-      run.reset();
-      scheduler_config config;
-      config.block_size = about.block_size;
-      config.num_blocks = about.num_blocks;
-      config.max_model_len = about.max_model_len;
-      config.vocab_size = about.vocab_size;
-      config.max_num_seqs = about.max_num_seqs;
-      config.max_num_batched_tokens = about.max_num_batched_tokens;
-      config.max_waiting = load->requests;
-      config.spread_steps = spread;
-      cuda_device device{run};
-      closed_loop{device, *load, config}.go(fmt::format("{} spread {:2}", argv[i], spread));
-    }
+    for (const std::uint32_t spread : numbers(argv[first]))
+      for (const auto& [name, lanes] : ways) {
+        run.reset();
+        kernels::cuda::shortcuts_taken().lanes = lanes;
+        cuda_device device{run};
+        closed_loop{device, *load, config_of(about, *load, spread)}.go(fmt::format(
+            "{} spread {:2}{}{}", argv[i], spread, name.empty() ? "" : " lanes ", name));
+        if (!name.empty())
+          fmt::print("  {} steps in lanes\n", device.in_lanes);
+      }
   }
   return 0;
 }

@@ -47,6 +47,9 @@ public:
   [[nodiscard]] const lane_pair* last_lanes() const noexcept {
     return last_launched_ == nullptr ? nullptr : last_launched_->lanes;
   }
+  [[nodiscard]] std::span<const int> offered_lanes() const noexcept { return lanes_.offered(); }
+  /// @pre    load()
+  [[nodiscard]] lane_model lanes_model() const noexcept { return model_->in_lanes(); }
 
 private:
   enum class phase : std::uint8_t { free, prepared, launched, sampled };
