@@ -31,6 +31,12 @@ part part_of(const lane_card& card, int count) noexcept {
           card.attention_flops * faster * share, share};
 }
 
+/// Begins and ends, norms and rope.
+double small_time(const lane_model& model, double rows, const lane_card& card,
+                  const part& on) noexcept {
+  return model.layers * (card.layer_seconds + card.row_seconds * rows / on.share);
+}
+
 /// Products and what is small of so many rows. Weights are read while products are made, but not
 /// all of the one hides behind the other: where both would take the same time, it is a quarter
 /// more.
@@ -38,8 +44,7 @@ double rows_time(const lane_model& model, double rows, const lane_card& card,
                  const part& on) noexcept {
   const double made = model.row_flops * rows / on.flops;
   const double read = model.weight_bytes / on.read;
-  return std::cbrt(made * made * made + read * read * read) +
-         model.layers * (card.layer_seconds + card.row_seconds * rows / on.share);
+  return std::cbrt(made * made * made + read * read * read) + small_time(model, rows, card, on);
 }
 
 double answers_time(const lane_model& model, const lane_load& load, const part& on) noexcept {
@@ -66,15 +71,16 @@ lane_times reckon_lanes(const lane_model& model, const lane_load& load, int for_
   const part answers = part_of(card, for_answers);
   const part prompts = part_of(card, card.multiprocessors - for_answers);
   const double rows = load.answer_rows + load.prompt_rows;
+  const part whole = whole_of(card);
   // Of what a single lane would read too, weights are read by both.
-  const double beside = model.weight_bytes + model.position_bytes * load.answer_positions;
+  const double beside =
+      (model.weight_bytes + model.position_bytes * load.answer_positions) / card.read;
   // L2 holds about half of what passes between kernels.
-  const double read = (beside + model.weight_bytes + model.row_bytes * rows / 2) / card.read;
+  const double read = beside + (model.weight_bytes + model.row_bytes * rows / 2) / card.read;
   // At the limit of power products take as long together as they do one after the other, and what
-  // is read beside them takes its share of the power away.
-  const double power = model.row_flops * rows / card.flops +
-                       prompts_time(model, load, whole_of(card)) +
-                       card.reading_power * beside / card.read;
+  // reads beside them takes its share of the power away.
+  const double power = model.row_flops * rows / whole.flops + prompts_time(model, load, whole) +
+                       card.reading_power * (beside + small_time(model, rows, card, whole));
   return {.answers = rows_time(model, load.answer_rows, card, answers) +
                      answers_time(model, load, answers),
           .prompts = rows_time(model, load.prompt_rows, card, prompts) +
