@@ -9,9 +9,10 @@
 // load. Each load is run once for each number of steps over which prompts may be spread
 // (scheduler_config::spread_steps; 1 spreads none), and with --lanes once more for each way to run
 // answers and prompts: in "one" lane, as it is "reckoned", or with so many multiprocessors for
-// answers.
+// answers; --tokens are budgets of a step.
 //
-//   bench_cuda_loads [--lanes one,reckoned,24] SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
+//   bench_cuda_loads [--lanes one,reckoned,24] [--tokens 8192,1024] SPREAD,SPREAD...
+//   IN/OUT:REQUESTS@AT_A_TIME...
 namespace {
 
 using namespace troupe;
@@ -49,28 +50,43 @@ std::vector<std::pair<std::string, int>> lanes_of(const std::string& text) {
   return found;
 }
 
-scheduler_config config_of(const executor_description& about, const load_shape& load,
-                           std::uint32_t spread) {
+struct policy {
+  std::uint32_t spread = 1;
+  /// Tokens of a step; 0 for as many as the executor takes.
+  std::uint32_t budget = 0;
+};
+
+void run_load(cuda::cuda_executor& run, const load_shape& load, const policy& by,
+              const std::string& title) {
+  run.reset();
+  const executor_description& about = run.describe();
   scheduler_config config;
   config.block_size = about.block_size;
   config.num_blocks = about.num_blocks;
   config.max_model_len = about.max_model_len;
   config.vocab_size = about.vocab_size;
   config.max_num_seqs = about.max_num_seqs;
-  config.max_num_batched_tokens = about.max_num_batched_tokens;
+  config.max_num_batched_tokens = by.budget == 0 ? about.max_num_batched_tokens : by.budget;
   config.max_waiting = load.requests;
-  config.spread_steps = spread;
-  return config;
+  config.spread_steps = by.spread;
+  cuda_device device{run};
+  closed_loop{device, load, config}.go(title);
+  if (device.in_lanes > 0)
+    fmt::print("  {} of them in lanes\n", device.in_lanes);
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
   std::vector<std::pair<std::string, int>> ways{{"", kernels::cuda::no_lanes}};
+  std::vector<std::uint32_t> budgets{0};
   int first = 1;
-  if (argc > 2 && std::string_view{argv[1]} == "--lanes") {
-    ways = lanes_of(argv[2]);
-    first = 3;
+  for (; first + 1 < argc && std::string_view{argv[first]}.starts_with("--"); first += 2) {
+    if (std::string_view{argv[first]} == "--tokens") {
+      budgets = numbers(argv[first + 1]);
+      continue;
+    }
+    ways = lanes_of(argv[first + 1]);
     kernels::cuda::shortcuts_taken().lanes = kernels::cuda::reckoned_lanes;
   }
   const auto device = must(cuda::open_device(0));
@@ -79,7 +95,6 @@ int main(int argc, char** argv) {
   std::ofstream{folder / "config.json"} << configs.at("llama8b");
   cuda::cuda_executor run{options_of(folder), device};
   must(run.load({}));
-  const executor_description& about = run.describe();
   for (int i = first + 1; i < argc; ++i) {
     const auto load = load_shape::of(argv[i]);
     if (!load) {
@@ -87,15 +102,14 @@ int main(int argc, char** argv) {
       return 2;
     }
     for (const std::uint32_t spread : numbers(argv[first]))
-      for (const auto& [name, lanes] : ways) {
-        run.reset();
-        kernels::cuda::shortcuts_taken().lanes = lanes;
-        cuda_device device{run};
-        closed_loop{device, *load, config_of(about, *load, spread)}.go(fmt::format(
-            "{} spread {:2}{}{}", argv[i], spread, name.empty() ? "" : " lanes ", name));
-        if (!name.empty())
-          fmt::print("  {} steps in lanes\n", device.in_lanes);
-      }
+      for (const std::uint32_t budget : budgets)
+        for (const auto& [name, lanes] : ways) {
+          kernels::cuda::shortcuts_taken().lanes = lanes;
+          std::string title = fmt::format("{} spread {:2}", argv[i], spread);
+          title += budget == 0 ? "" : fmt::format(" tokens {}", budget);
+          title += name.empty() ? "" : fmt::format(" lanes {}", name);
+          run_load(run, *load, {spread, budget}, title);
+        }
   }
   return 0;
 }

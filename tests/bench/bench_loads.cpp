@@ -10,7 +10,7 @@
 // an H100 gave for Llama-3.1-8B's shape in bf16. With --lanes steps of answers and prompts take
 // what engine/exec/cuda/lane_plan.hpp reckons that two lanes take of it. Needs no GPU.
 //
-//   bench_loads [--lanes] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
+//   bench_loads [--lanes] [--tokens 8192] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
 namespace {
 
 using namespace troupe;
@@ -110,9 +110,15 @@ int main(int argc, char** argv) {
   const bool lanes = argc > 1 && std::strcmp(argv[1], "--lanes") == 0;
   argc -= lanes ? 1 : 0;
   argv += lanes ? 1 : 0;
+  int budget = 8192;
+  if (argc > 2 && std::strcmp(argv[1], "--tokens") == 0) {
+    budget = std::atoi(argv[2]);
+    argc -= 2;
+    argv += 2;
+  }
   if (argc < 4) {
-    fmt::print(stderr,
-               "bench_loads [--lanes] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...\n");
+    fmt::print(stderr, "bench_loads [--lanes] [--tokens N] BLOCKS SPREAD,SPREAD... "
+                       "IN/OUT:REQUESTS@AT_A_TIME...\n");
     return 2;
   }
   for (int i = 3; i < argc; ++i) {
@@ -128,7 +134,7 @@ int main(int argc, char** argv) {
       config.max_model_len = 9216;
       config.vocab_size = 128256;
       config.max_num_seqs = 256;
-      config.max_num_batched_tokens = 8192;
+      config.max_num_batched_tokens = static_cast<std::uint32_t>(budget);
       config.max_waiting = load->requests;
       config.spread_steps = static_cast<std::uint32_t>(std::atoi(spread));
       reckoned_device device{lanes};
