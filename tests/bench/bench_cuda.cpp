@@ -293,18 +293,20 @@ void lanes_line(cuda::cuda_executor& run, mixed_steps& line, const cuda::lane_lo
   int best = 0;
   for (const int count : run.offered_lanes()) {
     lanes = count;
-    const double time = line.measure(tokens, steps).step;
+    const decode_times line_times = line.measure(tokens, steps);
+    const double time = line_times.step;
     const auto took = run.last_lanes() == nullptr ? cuda::lane_pair::times{}
                                                   : must(run.last_lanes()->last_times());
-    fmt::print(" | {}: {:.2f} ({:.2f}) [{:.1f} {:.1f}]", count, time * 1e3,
-               cuda::reckon_lanes(model, load, count).step() * 1e3, took.answers, took.prompts);
+    fmt::print(" | {}: {:.2f} ({:.2f}) [{:.1f} {:.1f} {:.1f}]", count, time * 1e3,
+               cuda::reckon_lanes(model, load, count).step() * 1e3, took.answers, took.prompts,
+               line_times.host * 1e3);
     if (time < least) {
       least = time;
       best = count;
     }
   }
   const double after = one();
-  fmt::print(" | one lane {:.2f}; best {} of {:.3f}, reckoned to be {}\n", after * 1e3, best,
+  fmt::print(" | one lane {:.2f}; best {}, {:.3f} as fast, reckoned to be {}\n", after * 1e3, best,
              std::min(before, after) / least, cuda::choose_lanes(model, load, run.offered_lanes()));
   std::fflush(stdout);
 }

@@ -49,7 +49,7 @@ std::unique_ptr<cuda::cuda_executor> loaded(const golden_model& model, std::stri
   executor_options options;
   options.model_dir = model.dir;
   options.dtype = dtype;
-  options.max_num_seqs = 2;
+  options.max_num_seqs = 8;
   options.max_num_batched_tokens = 512;
   options.kv_cache_bytes = 256U << 20U;
   auto device = cuda::open_device(0);
@@ -153,5 +153,51 @@ TEST_CASE("cuda logits by our products of few rows stay near those in float32") 
       CHECK(test::generate_alone(drive_plain, ids, test::sampling_at(), count) == tokens);
     }
   }
+  kernels::cuda::shortcuts_taken() = {};
+}
+
+TEST_CASE("cuda greedy tokens in lanes are those of transformers") {
+  kernels::cuda::shortcuts_taken().lanes = 16;
+  std::uint32_t in_lanes = 0;
+  for (const golden_model& model : golden_models()) {
+    CAPTURE(model.name);
+    const auto run = loaded(model, "float32");
+    test::step_driver drive{*run};
+    const auto& prompts = model.golden["prompts"];
+    // Each begins two steps behind the one before it, whose answer goes on meanwhile.
+    std::vector<std::vector<token_id>> answers(prompts.size()), wanted;
+    for (const auto& prompt : prompts)
+      wanted.push_back(prompt["greedy"].get<std::vector<token_id>>());
+    std::uint32_t first_block = 0;
+    bool more = true;
+    for (std::size_t step = 0; more; ++step) {
+      more = false;
+      for (std::size_t i = 0; i < prompts.size() && 2 * i <= step; ++i) {
+        const auto ids = prompts[i]["ids"].get<std::vector<token_id>>();
+        const auto size = static_cast<std::uint32_t>(ids.size());
+        const auto done = static_cast<std::uint32_t>(answers[i].size());
+        if (done == wanted[i].size())
+          continue;
+        const request_id id{i + 1};
+        if (2 * i == step) {
+          const auto longest = size + static_cast<std::uint32_t>(wanted[i].size());
+          drive.add(id, ids, test::sampling_at(), test::blocks_for(longest, 16, first_block));
+          first_block += longest / 16 + 1;
+        }
+        drive.row(id, done == 0 ? 0 : size + done - 1, done == 0 ? size : 1, true);
+        more = true;
+      }
+      if (!more)
+        break;
+      const auto brought = drive.run();
+      CAPTURE(brought ? "" : brought.error().note);
+      REQUIRE(brought);
+      in_lanes += run->last_lanes() == nullptr ? 0 : 1;
+      for (const sampled_token& token : brought->tokens)
+        answers[static_cast<std::size_t>(value(token.id)) - 1].push_back(token.token);
+    }
+    CHECK(answers == wanted);
+  }
+  CHECK(in_lanes >= 7);
   kernels::cuda::shortcuts_taken() = {};
 }

@@ -110,10 +110,15 @@ mixed_run run_mixed(executor& run, std::uint32_t count, std::uint32_t tokens) {
 
 TEST_CASE("a device is divided into lanes that run at the same time") {
   REQUIRE(cuda::open_device(0));
+  const auto before = cuda::free_bytes();
   const auto pairs = cuda::lane_pairs::make(0);
   CAPTURE(pairs ? "" : pairs.error().note);
   REQUIRE(pairs);
   REQUIRE(pairs->offered().size() >= 3);
+  const auto after = cuda::free_bytes();
+  REQUIRE((before && after));
+  // They are made when the KV cache has taken its share of the device.
+  CHECK((*before - *after) >> 20U < 1024);
   const int all = kernels::cuda::count_multiprocessors(nullptr);
   auto main = cuda::make_stream();
   REQUIRE(main);

@@ -49,7 +49,7 @@ step_stages() {
 step_lanes() {
   one lanes_kernels 30 "$from/bin/kernels_cuda_test" -d yes "cuda products made for few multiprocessors*"
   one lanes_division 20 "$from/bin/engine_exec_cuda_test" -d yes "a device is divided*"
-  one lanes_tests 60 "$from/bin/engine_exec_cuda_test" -d yes "an executor with lanes*,tokens of mixed steps*,logits in lanes*,what reads in a step*,steps are reckoned*,answers and prompts*"
+  one lanes_tests 60 "$from/bin/engine_exec_cuda_test" -d yes "an executor with lanes*,tokens of mixed steps*,logits in lanes*,what reads in a step*,steps are reckoned*,answers and prompts*,cuda greedy tokens in lanes*"
   one bench_lanes8b 110 "$from/bin/bench_cuda" --model llama8b --batches 256 --prefill 512 --lanes 64,256
   one bench_lanes8b_long 60 "$from/bin/bench_cuda" --model llama8b --batches 256 --prefill 512 --lanes 256 --context 1200
 }
