@@ -9,7 +9,7 @@ case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 to=${1:-.device-bundle}
 host_only=${DEVICE_HOST_ONLY:-0}
 preset=cuda
-programs=(troupe kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops bench_cuda_loads bench_transport)
+programs=(troupe kernels_cuda_test engine_exec_cuda_test bench_cuda bench_cuda_ops bench_cuda_loads bench_cuda_power bench_transport)
 also=(troupe_cuda)
 if [[ $host_only == 1 ]]; then
   preset=release

@@ -2,10 +2,10 @@
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
 #   bash .device-bundle/run.sh [FOLDER] [STEPS]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without (all of these
-#   where none is named); of each8b,each06b,deterministic,profile,profile_load,policies8b,racecheck,memory8b,soak,wire,stage,stages,
-#   coldstart,logits,lanes,lanes_loads; beside vLLM, with .peer beside the bundle and the step peer once on the machine, of compare8b,steps8b,loads8b,
-#   long8b,online,compare06b, and of it alone with its own limits defaults8b,defaults_steps8b,defaults_long8b,defaults_online,
-#   defaults06b; with two GPUs, of tp_tests,tp_bench,tp_serve. README.md says how long each takes.
+#   where none is named); of each8b,each06b,deterministic,power,profile,profile_load,policies8b,lanes,lanes_loads,racecheck,memory8b,
+#   soak,wire,stage,stages,coldstart,logits; beside vLLM, with .peer beside the bundle and the step peer once on the machine, of
+#   compare8b,steps8b,loads8b,long8b,online,compare06b, and of it alone with its own limits defaults8b,defaults_steps8b,
+#   defaults_long8b,defaults_online,defaults06b; with two GPUs, of tp_tests,tp_bench,tp_serve. README.md says how long each takes.
 # Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
 set -uo pipefail
 case ${1:-} in -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;; esac

@@ -9,6 +9,8 @@ step_deterministic() {
   one bench_deterministic8b 60 "$from/bin/bench_cuda" --model llama8b --batches 1,8,64,256 --prefill 128,2048 --deterministic 1
   one bench_deterministic06b 30 "$from/bin/bench_cuda" --model qwen06b --batches 1,64,256 --prefill 128,2048 --deterministic 1
 }
+step_power() { one bench_power 70 "$from/bin/bench_cuda_power"; }
+
 step_ops() { one bench_ops 40 "$from/bin/bench_cuda_ops" 1 8 32 256; }
 # What the ladder, which goes up, does not tell: all shortcuts but one.
 step_without() {
