@@ -156,6 +156,50 @@ TEST_CASE("cuda logits by our products of few rows stay near those in float32") 
   kernels::cuda::shortcuts_taken() = {};
 }
 
+/// The prompts of a golden model, each of which begins two steps behind the one before it, whose
+/// answer goes on meanwhile.
+class staggered_prompts {
+public:
+  explicit staggered_prompts(const nlohmann::json& prompts) : answers(prompts.size()) {
+    for (const auto& prompt : prompts) {
+      ids_.push_back(prompt["ids"].get<std::vector<token_id>>());
+      wanted.push_back(prompt["greedy"].get<std::vector<token_id>>());
+    }
+  }
+  /// Adds the rows of a step. @return whether there are any
+  bool plan(test::step_driver& drive, std::size_t step) {
+    bool any = false;
+    for (std::size_t i = 0; i < wanted.size() && 2 * i <= step; ++i)
+      if (answers[i].size() < wanted[i].size()) {
+        add_row(drive, i, 2 * i == step);
+        any = true;
+      }
+    return any;
+  }
+  void take(const step_result& brought) {
+    for (const sampled_token& token : brought.tokens)
+      answers[static_cast<std::size_t>(value(token.id)) - 1].push_back(token.token);
+  }
+
+  std::vector<std::vector<token_id>> answers, wanted;
+
+private:
+  void add_row(test::step_driver& drive, std::size_t i, bool begins) {
+    const auto size = static_cast<std::uint32_t>(ids_[i].size());
+    const auto done = static_cast<std::uint32_t>(answers[i].size());
+    const request_id id{i + 1};
+    if (begins) {
+      const auto longest = size + static_cast<std::uint32_t>(wanted[i].size());
+      drive.add(id, ids_[i], test::sampling_at(), test::blocks_for(longest, 16, first_block_));
+      first_block_ += longest / 16 + 1;
+    }
+    drive.row(id, done == 0 ? 0 : size + done - 1, done == 0 ? size : 1, true);
+  }
+
+  std::vector<std::vector<token_id>> ids_;
+  std::uint32_t first_block_ = 0;
+};
+
 TEST_CASE("cuda greedy tokens in lanes are those of transformers") {
   kernels::cuda::shortcuts_taken().lanes = 16;
   std::uint32_t in_lanes = 0;
@@ -163,40 +207,15 @@ TEST_CASE("cuda greedy tokens in lanes are those of transformers") {
     CAPTURE(model.name);
     const auto run = loaded(model, "float32");
     test::step_driver drive{*run};
-    const auto& prompts = model.golden["prompts"];
-    // Each begins two steps behind the one before it, whose answer goes on meanwhile.
-    std::vector<std::vector<token_id>> answers(prompts.size()), wanted;
-    for (const auto& prompt : prompts)
-      wanted.push_back(prompt["greedy"].get<std::vector<token_id>>());
-    std::uint32_t first_block = 0;
-    bool more = true;
-    for (std::size_t step = 0; more; ++step) {
-      more = false;
-      for (std::size_t i = 0; i < prompts.size() && 2 * i <= step; ++i) {
-        const auto ids = prompts[i]["ids"].get<std::vector<token_id>>();
-        const auto size = static_cast<std::uint32_t>(ids.size());
-        const auto done = static_cast<std::uint32_t>(answers[i].size());
-        if (done == wanted[i].size())
-          continue;
-        const request_id id{i + 1};
-        if (2 * i == step) {
-          const auto longest = size + static_cast<std::uint32_t>(wanted[i].size());
-          drive.add(id, ids, test::sampling_at(), test::blocks_for(longest, 16, first_block));
-          first_block += longest / 16 + 1;
-        }
-        drive.row(id, done == 0 ? 0 : size + done - 1, done == 0 ? size : 1, true);
-        more = true;
-      }
-      if (!more)
-        break;
+    staggered_prompts all{model.golden["prompts"]};
+    for (std::size_t step = 0; all.plan(drive, step); ++step) {
       const auto brought = drive.run();
       CAPTURE(brought ? "" : brought.error().note);
       REQUIRE(brought);
       in_lanes += run->last_lanes() == nullptr ? 0 : 1;
-      for (const sampled_token& token : brought->tokens)
-        answers[static_cast<std::size_t>(value(token.id)) - 1].push_back(token.token);
+      all.take(*brought);
     }
-    CHECK(answers == wanted);
+    CHECK(all.answers == all.wanted);
   }
   CHECK(in_lanes >= 7);
   kernels::cuda::shortcuts_taken() = {};
