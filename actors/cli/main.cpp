@@ -134,11 +134,15 @@ void add_limits(CLI::App* app, compare_limits& o) {
   const CLI::Validator finite{check_finite, ""};
   app->add_option("--max-latency-ratio", o.latency_ratio,
                   "Limit of the medians: first token, per token, whole answer; custom / base")
-      ->check(finite);
+      ->check(finite)
+      ->check(CLI::PositiveNumber);
   app->add_option("--max-p95-ratio", o.p95_ratio, "The same of the 95th of a hundred")
-      ->check(finite);
+      ->check(finite)
+      ->check(CLI::PositiveNumber);
+  // Nothing loses more than all, and who must win says so by less than zero.
   app->add_option("--max-throughput-loss", o.throughput_loss, "Limit, as a share of the base's")
-      ->check(finite);
+      ->check(finite)
+      ->check(CLI::Range(-100.0, 1.0));
   auto* share = app->add_option("--min-equal-share", o.equal_share,
                                 "Least share of answers that are equal, finish reasons included")
                     ->check(CLI::Range(0.0, 1.0));

@@ -128,7 +128,9 @@ def test_errors_are_sentences_and_status_1(tmp_path):
     several = compare(file, BARD)
     assert several.returncode == 1, several.stderr
     assert run("bench", "compare", BARD).returncode == 2
-    assert run("bench", "compare", BARD, "--against", BARD, "--max-latency-ratio", "nan").returncode == 2
+    for limit in (("--max-latency-ratio", "nan"), ("--max-latency-ratio", -1), ("--max-p95-ratio", 0),
+                  ("--max-throughput-loss", 2)):
+        assert run("bench", "compare", BARD, "--against", BARD, *limit).returncode == 2, limit
 
 
 def test_clusters_with_ports_of_their_own_run_side_by_side(tmp_path):
