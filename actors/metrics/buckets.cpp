@@ -27,6 +27,8 @@ std::vector<double> token_count_buckets(std::uint32_t most) {
     }
 }
 
+std::vector<double> answer_buckets() { return {1, 2, 5, 10, 20}; }
+
 std::vector<double> iteration_buckets() {
   return {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
 }

@@ -13,6 +13,7 @@ namespace troupe::actors {
 [[nodiscard]] std::vector<double> request_buckets();
 /// 1, 2, 5, 10, 20, 50, ... up to `most`, which is at least 1.
 [[nodiscard]] std::vector<double> token_count_buckets(std::uint32_t most);
+[[nodiscard]] std::vector<double> answer_buckets();
 [[nodiscard]] std::vector<double> iteration_buckets();
 /// For the phases of a step, which last from microseconds to seconds.
 [[nodiscard]] std::vector<double> phase_buckets();

@@ -148,12 +148,16 @@ void metrics::observe_first_token(std::string_view model, double value) {
 
 void metrics::observe_inter_token(std::string_view model, double value) {
   const std::lock_guard lock{impl_->mutex};
-  impl_->front(model).inter.Observe(value);
+  auto& series = impl_->front(model);
+  series.inter.Observe(value);
+  series.inter_old.Observe(value);
 }
 
 void metrics::observe_e2e(std::string_view model, double value) {
   const std::lock_guard lock{impl_->mutex};
-  impl_->front(model).e2e.Observe(value);
+  auto& series = impl_->front(model);
+  series.e2e.Observe(value);
+  series.n.Observe(1);
 }
 
 void metrics::observe_max_tokens(std::string_view model, std::uint32_t max_tokens) {

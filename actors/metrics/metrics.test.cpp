@@ -141,7 +141,9 @@ TEST_CASE("latencies, steps and the edge's own numbers appear") {
   const std::string front = "{engine=\"0\",model_name=\"bard\"";
   CHECK(value_of(text, "vllm:time_to_first_token_seconds_bucket" + front + ",le=\"0.02\"}") == "1");
   CHECK(value_of(text, "vllm:inter_token_latency_seconds_count" + front + "}") == "1");
+  CHECK(value_of(text, "vllm:time_per_output_token_seconds_count" + front + "}") == "1");
   CHECK(value_of(text, "vllm:e2e_request_latency_seconds_count" + front + "}") == "1");
+  CHECK(value_of(text, "vllm:request_params_n_bucket" + front + ",le=\"1\"}") == "1");
   CHECK(text.find(
             "vllm:iteration_tokens_total_bucket{engine=\"1\",model_name=\"bard\",le=\"32\"} 1") !=
         std::string::npos);

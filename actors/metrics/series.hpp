@@ -207,12 +207,18 @@ struct front_series {
                           first_token_buckets())},
         inter{m.histogram("vllm:inter_token_latency_seconds", "Between two parts of an answer.",
                           inter_token_buckets())},
+        inter_old{m.histogram("vllm:time_per_output_token_seconds",
+                              "Old name of vllm:inter_token_latency_seconds, for dashboards that "
+                              "use it.",
+                              inter_token_buckets())},
         e2e{m.histogram("vllm:e2e_request_latency_seconds",
                         "From the arrival of a request to its last token.", request_buckets())},
         max_tokens{m.histogram("vllm:request_params_max_tokens", "max_tokens that clients ask for.",
-                               token_count_buckets(max_model_len))} {}
+                               token_count_buckets(max_model_len))},
+        n{m.histogram("vllm:request_params_n", "Answers to a request; one is what is served.",
+                      answer_buckets())} {}
 
-  Histogram &first, &inter, &e2e, &max_tokens;
+  Histogram &first, &inter, &inter_old, &e2e, &max_tokens, &n;
 };
 
 /// What backends of people's own count and measure.
