@@ -143,9 +143,9 @@ void node_state::spawn_replica(replica_id id) {
                                    .node = node_core{self_},
                                    .metrics = options_.metrics,
                                    .desk = options_.desk});
-  if (models_[part.where.model].is != stage::coming)
-    for (const auto& [hub, router] : routers())
-      tell(self_, part.supervisor, attach_atom::value, hub, router);
+  // One that is coming has a route of its own: routers have it before anybody sees it.
+  for (const auto& [hub, router] : routers())
+    tell(self_, part.supervisor, attach_atom::value, hub, router);
   if (draining_ && !alone())
     tell(self_, part.supervisor, drain_atom::value);
 }
@@ -185,8 +185,7 @@ void node_state::start_router() {
   if (options_.wire != nullptr)
     options_.wire->publish(router_name, options_.router);
   for (auto& [id, replica] : replicas_)
-    if (models_[replica.where.model].is != stage::coming)
-      tell(self_, replica.supervisor, attach_atom::value, options_.hub, options_.router);
+    tell(self_, replica.supervisor, attach_atom::value, options_.hub, options_.router);
   for (auto& model : models_)
     if (model.backend)
       tell(self_, model.backend, attach_atom::value,

@@ -170,14 +170,8 @@ void node_state::give_up(model_change& change, std::size_t failed, const standin
 
 /// From now on the new versions are those that are seen.
 void node_state::take_over(model_change& change) {
-  for (const auto index : std::exchange(change.next, {})) {
-    if (std::exchange(models_[index].is, stage::serving) != stage::coming)
-      continue;
-    for (const auto& [id, replica] : replicas_)
-      if (replica.where.model == index)
-        for (const auto& [hub, router] : routers())
-          tell(self_, replica.supervisor, attach_atom::value, hub, router);
-  }
+  for (const auto index : std::exchange(change.next, {}))
+    models_[index].is = stage::serving;
   for (const auto index : change.old)
     start_leaving(index);
   publish();
