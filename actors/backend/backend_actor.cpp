@@ -1,5 +1,6 @@
 #include "actors/backend/backend_actor.hpp"
 
+#include "actors/backend/end_with_error.hpp"
 #include "actors/wake_batch.hpp"
 #include "troupe/base/log.hpp"
 
@@ -12,13 +13,6 @@ namespace troupe::actors {
 namespace {
 
 constexpr std::chrono::minutes submit_limit{5};
-
-void end_with_error(response_sink& sink, error why) {
-  response_part last;
-  last.finish = engine::finish_reason::error;
-  last.why = std::move(why);
-  sink.on_part(std::move(last));
-}
 
 } // namespace
 

@@ -34,13 +34,6 @@ bool goes_before(const custom_job& a, const custom_job& b) {
 
 } // namespace
 
-void end_with_error(response_sink& sink, error why) {
-  response_part last;
-  last.finish = engine::finish_reason::error;
-  last.why = std::move(why);
-  sink.on_part(std::move(last));
-}
-
 custom_queue::custom_queue(std::shared_ptr<const config::triton_model> model,
                            std::size_t most_waiting)
     : model_{std::move(model)}, most_waiting_{most_waiting} {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/backend/end_with_error.hpp"
 #include "troupe/actors/inference.hpp"
 #include "troupe/base/clock.hpp"
 #include "troupe/base/error.hpp"
@@ -15,9 +16,6 @@
 #include <vector>
 
 namespace troupe::actors {
-
-/// Ends a request with an error.
-void end_with_error(response_sink& sink, error why);
 
 /// One request on its way through a library.
 struct custom_job {

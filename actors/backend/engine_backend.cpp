@@ -1,21 +1,11 @@
 #include "actors/backend/engine_backend.hpp"
 
+#include "actors/backend/end_with_error.hpp"
 #include "actors/backend/text_stream.hpp"
 
 #include <random>
 
 namespace troupe::actors {
-
-namespace {
-
-void refuse(response_sink& sink, error why) {
-  response_part last;
-  last.finish = engine::finish_reason::error;
-  last.why = std::move(why);
-  sink.on_part(std::move(last));
-}
-
-} // namespace
 
 result<config::model_config> engine_backend::auto_complete_config(config::model_config given) {
   // The loader of the configuration has completed everything that the engine needs to know from the
@@ -36,16 +26,17 @@ result<void> engine_backend::initialize(const config::model_config& model, engin
 
 void engine_backend::execute(inference_request_ptr request, response_sink_ptr sink) {
   if (!front_ || engine_ == nullptr)
-    return refuse(*sink, {errc::internal, "the engine's backend is asked without having been "
-                                          "initialized; initialize() of a hybrid calls that of "
-                                          "engine_backend"});
+    return end_with_error(*sink,
+                          {errc::internal, "the engine's backend is asked without having been "
+                                           "initialized; initialize() of a hybrid calls that of "
+                                           "engine_backend"});
   auto submission = front_->prepare(*request, seeds_());
   if (!submission)
-    return refuse(*sink, std::move(submission.error()));
+    return end_with_error(*sink, std::move(submission.error()));
   const auto prompt_tokens = static_cast<std::uint32_t>(submission->prompt.size());
   auto stream = text_stream::make(front_, std::move(request), prompt_tokens, sink);
   if (!stream)
-    return refuse(*sink, std::move(stream.error()));
+    return end_with_error(*sink, std::move(stream.error()));
   engine_->submit(std::move(*submission), std::move(*stream), std::move(sink));
 }
 

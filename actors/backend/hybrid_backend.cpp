@@ -1,5 +1,6 @@
 #include "actors/backend/hybrid_backend.hpp"
 
+#include "actors/backend/end_with_error.hpp"
 #include "troupe/base/log.hpp"
 
 #include <atomic>
@@ -13,13 +14,6 @@ namespace {
 
 std::string where(std::string_view function, const config::model_config& model) {
   return std::string{function} + " of the backend '" + *model.triton.backend + "'";
-}
-
-void end_with_error(response_sink& sink, error why) {
-  response_part last;
-  last.finish = engine::finish_reason::error;
-  last.why = std::move(why);
-  sink.on_part(std::move(last));
 }
 
 /// Around a sink of the library's: what that one throws ends its own request, and not the actor
