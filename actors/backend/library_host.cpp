@@ -17,10 +17,7 @@ constexpr std::size_t longest_name = 64;
 std::string readable(std::string_view text, std::size_t most) {
   while (text.size() > most && !engine::text::is_boundary(text, most))
     --most;
-  std::string bytes{text.substr(0, most)};
-  std::string valid;
-  engine::text::move_utf8_lossy(bytes, valid, true);
-  return valid;
+  return engine::text::to_utf8_lossy(std::string{text.substr(0, most)});
 }
 
 log_level level_of(backends::log_severity severity) {

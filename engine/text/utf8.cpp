@@ -98,6 +98,12 @@ void move_utf8_lossy(std::string& bytes, std::string& out, bool at_end) {
   bytes.erase(0, at);
 }
 
+std::string to_utf8_lossy(std::string bytes) {
+  std::string valid;
+  move_utf8_lossy(bytes, valid, true);
+  return valid;
+}
+
 bool is_space(char32_t code) noexcept {
   if (code < 0x80)
     return code == ' ' || (code >= 0x09 && code <= 0x0D);

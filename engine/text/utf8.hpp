@@ -34,6 +34,8 @@ void append_utf8(std::string& out, char32_t code);
 /// start of a character that cannot be completed as U+FFFD. At most three bytes stay behind; with
 /// `at_end` none does.
 void move_utf8_lossy(std::string& bytes, std::string& out, bool at_end);
+/// All of `bytes` as move_utf8_lossy() makes it.
+[[nodiscard]] std::string to_utf8_lossy(std::string bytes);
 
 /// Whether `text` may be cut at `offset` without parting a character.
 [[nodiscard]] inline bool is_boundary(std::string_view text, std::size_t offset) noexcept {

@@ -162,13 +162,6 @@ outcome<void> read_outputs(const ModelInferRequest& message, infer_request& out)
   return {};
 }
 
-/// A field of text that is not UTF-8 makes the whole message unreadable to clients.
-std::string readable(std::string bytes) {
-  std::string valid;
-  engine::text::move_utf8_lossy(bytes, valid, true);
-  return valid;
-}
-
 InferParameter to_message(const parameter& p) {
   InferParameter out;
   if (const auto* truth = std::get_if<bool>(&p))
@@ -178,7 +171,7 @@ InferParameter to_message(const parameter& p) {
   else if (const auto* real = std::get_if<double>(&p))
     out.set_double_param(*real);
   else
-    out.set_string_param(readable(std::get<std::string>(p)));
+    out.set_string_param(engine::text::to_utf8_lossy(std::get<std::string>(p)));
   return out;
 }
 
@@ -204,8 +197,9 @@ void write_response(infer_response&& response, inference::ModelInferResponse& me
   message.set_model_name(std::move(response.model));
   message.set_model_version(std::move(response.version));
   message.set_id(std::move(response.id));
+  // A field of text that is not UTF-8 makes the whole message unreadable to clients.
   for (const auto& [name, value] : response.parameters)
-    (*message.mutable_parameters())[readable(name)] = to_message(value);
+    (*message.mutable_parameters())[engine::text::to_utf8_lossy(name)] = to_message(value);
   for (auto& t : response.outputs) {
     auto& out = *message.add_outputs();
     out.set_name(std::move(t.name));

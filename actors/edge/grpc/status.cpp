@@ -34,10 +34,7 @@ constexpr std::size_t most_bytes = 2000;
 } // namespace
 
 std::string sentence(const failure& f) {
-  auto bytes = without_middle(f.text, most_bytes);
-  std::string valid;
-  engine::text::move_utf8_lossy(bytes, valid, true);
-  return valid;
+  return engine::text::to_utf8_lossy(without_middle(f.text, most_bytes));
 }
 
 ::grpc::Status to_status(const failure& f) { return {code_of(f.code), sentence(f)}; }
