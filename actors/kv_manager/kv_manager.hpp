@@ -3,6 +3,7 @@
 #include "actors/protocol.hpp"
 #include "engine/kv/block_pool.hpp"
 #include "engine/kv/index_feed.hpp"
+#include "troupe/actors/compat.hpp"
 
 #include <map>
 #include <optional>
@@ -21,11 +22,8 @@ struct kv_manager_state {
   static inline const char* name = "troupe.kv_manager";
 
   explicit kv_manager_state(kv_manager_actor::pointer self) : self{self} {}
-  /// Routers outlive it, and what watches them keeps the memory of who watched.
-  ~kv_manager_state() {
-    for (const auto& [hub, router] : followers)
-      self->demonitor(router->address());
-  }
+  /// Routers outlive it.
+  ~kv_manager_state() { stop_watching(self, followers); }
   kv_manager_state(const kv_manager_state&) = delete;
   kv_manager_state& operator=(const kv_manager_state&) = delete;
 

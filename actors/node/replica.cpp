@@ -31,9 +31,8 @@ void end(Handle& handle) {
 } // namespace
 
 replica_state::~replica_state() {
-  // Routers outlive it, and what watches them keeps the memory of who watched.
-  for (const auto& [hub, router] : routers_)
-    self_->demonitor(router->address());
+  // Routers outlive it.
+  stop_watching(self_, routers_);
   end_cast();
   end(worker_);
 }

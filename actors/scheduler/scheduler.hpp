@@ -2,6 +2,7 @@
 
 #include "actors/metrics/metrics.hpp"
 #include "actors/protocol.hpp"
+#include "troupe/actors/compat.hpp"
 
 #include <map>
 #include <memory>
@@ -23,11 +24,8 @@ struct scheduler_state {
   static inline const char* name = "troupe.scheduler";
 
   explicit scheduler_state(scheduler_actor::pointer self) : self{self} {}
-  /// Routers outlive it, and what watches them keeps the memory of who watched.
-  ~scheduler_state() {
-    for (const auto& [hub, router] : hubs)
-      self->demonitor(router->address());
-  }
+  /// Routers outlive it.
+  ~scheduler_state() { stop_watching(self, hubs); }
   scheduler_state(const scheduler_state&) = delete;
   scheduler_state& operator=(const scheduler_state&) = delete;
 

@@ -137,6 +137,14 @@ auto ask_without_limit(Actor* self, const Handle& to, Ts&&... xs) {
   return self->request(to, caf::infinite, std::forward<Ts>(xs)...);
 }
 
+/// Ends one's watch of every actor in a map. What outlives its watchers keeps the memory of each
+/// until they have ended their watch.
+template <class Actor, class Map>
+void stop_watching(Actor* self, const Map& watched) {
+  for (const auto& [key, handle] : watched)
+    self->demonitor(handle->address());
+}
+
 /// Whether two handles or addresses are one actor over one connection. A remote actor that is met
 /// again over a new connection has a new proxy, which compares equal to the old one; and the end of
 /// the old one may still be on its way in a mailbox.
