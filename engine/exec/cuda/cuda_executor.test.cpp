@@ -18,22 +18,12 @@ using namespace troupe::engine;
 
 namespace {
 
-constexpr std::string_view llama = R"({"architectures":["LlamaForCausalLM"],"hidden_size":64,
-  "intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,
-  "vocab_size":300,"max_position_embeddings":256,"rope_theta":10000.0})";
 constexpr std::string_view qwen3 = R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":48,
   "intermediate_size":80,"num_hidden_layers":2,"num_attention_heads":6,"num_key_value_heads":2,
   "head_dim":32,"vocab_size":130,"max_position_embeddings":256,"tie_word_embeddings":true})";
 constexpr std::string_view narrow = R"({"architectures":["LlamaForCausalLM"],"hidden_size":192,
   "intermediate_size":256,"num_hidden_layers":2,"num_attention_heads":3,"num_key_value_heads":3,
   "vocab_size":300,"max_position_embeddings":256})";
-
-std::unique_ptr<cuda::cuda_executor> make_cuda(const executor_options& options) {
-  auto device = cuda::open_device(0);
-  CAPTURE(device ? "" : device.error().note);
-  REQUIRE(device);
-  return std::make_unique<cuda::cuda_executor>(options, *device);
-}
 
 /// The suite on a random model of that config.json.
 void conforms(std::string_view config, std::string_view dtype) {
@@ -44,7 +34,7 @@ void conforms(std::string_view config, std::string_view dtype) {
   subject.make = [&](unsigned) {
     executor_options options = test::random_options(folder, dtype);
     options.deterministic = true;
-    auto run = make_cuda(options);
+    auto run = test::make_cuda(options);
     const auto loaded = run->load({});
     CAPTURE(loaded ? "" : loaded.error().note);
     REQUIRE(loaded);
@@ -57,85 +47,62 @@ void conforms(std::string_view config, std::string_view dtype) {
   test::check_conformance(subject);
 }
 
-std::vector<token_id> prompt_of(std::size_t size, std::uint64_t seed) {
-  splitmix64 random{seed};
-  std::vector<token_id> tokens(size);
-  for (token_id& token : tokens)
-    token = static_cast<token_id>(random.below(64));
-  return tokens;
-}
-
 /// A batch of `count` sequences of different lengths, `tokens` steps, each a step ahead of the one
 /// collected; one answer per sequence.
 std::vector<std::vector<token_id>> run_batch(executor& run, std::uint32_t count,
                                              std::uint32_t tokens, std::size_t longest) {
   test::step_driver drive{run};
-  std::vector<std::vector<token_id>> answers(count);
   std::vector<std::uint32_t> next(count, 0);
   const std::uint32_t blocks = (static_cast<std::uint32_t>(longest) + tokens) / 16 + 1;
   std::vector<std::uint32_t> sizes;
   for (std::uint32_t i = 0; i < count; ++i) {
     sizes.push_back(
         static_cast<std::uint32_t>(1 + longest * (i + 1) / count - (i % 3 == 0 ? 1 : 0)));
-    drive.add(request_id{i + 1}, prompt_of(sizes[i], i), test::sampling_at(),
+    drive.add(request_id{i + 1}, test::prompt_of(sizes[i], i), test::sampling_at(),
               test::blocks_for(sizes[i] + tokens, 16, i * blocks));
   }
-  std::optional<step_id> before;
-  const auto collect = [&] {
-    const auto brought = run.collect(*before);
-    CAPTURE(brought ? "" : brought.error().note);
-    REQUIRE(brought);
-    for (const sampled_token& token : brought->tokens)
-      answers[static_cast<std::size_t>(value(token.id)) - 1].push_back(token.token);
-  };
+  test::one_ahead line{run, count};
   for (std::uint32_t step = 0; step < tokens; ++step) {
     for (std::uint32_t i = 0; i < count; ++i) {
       drive.row(request_id{i + 1}, next[i], step == 0 ? sizes[i] : 1, true);
       next[i] = sizes[i] + step;
     }
-    const step_batch batch = drive.take();
-    REQUIRE(run.prepare(batch));
-    const auto launched = run.launch(batch.id);
-    CAPTURE(launched ? "" : launched.error().note);
-    REQUIRE(launched);
-    REQUIRE(run.sample(batch.id));
-    if (before)
-      collect();
-    before = batch.id;
+    line.step(drive.take());
   }
-  collect();
+  line.end();
   run.reset();
-  return answers;
+  return line.answers;
 }
 
 } // namespace
 
 TEST_CASE("the CUDA executor conforms in float32") {
-  conforms(llama, "float32");
+  conforms(test::small_llama, "float32");
   conforms(qwen3, "float32");
 }
 
 TEST_CASE("the CUDA executor conforms in 16 bits when it is deterministic") {
-  for (const std::string_view config : {llama, test::wide_model, narrow})
+  for (const std::string_view config : {test::small_llama, test::wide_model, narrow})
     for (const std::string_view dtype : {"bfloat16", "float16"})
       conforms(config, dtype);
 }
 
 TEST_CASE("greedy tokens in float32 are the CPU's") {
-  for (const std::string_view config : {llama, qwen3, test::wide_model}) {
+  for (const std::string_view config : {test::small_llama, qwen3, test::wide_model}) {
     const test::temporary_folder folder;
     folder.write("config.json", config);
     executor_options options = test::random_options(folder, "float32");
     options.max_num_batched_tokens = 2048;
     cpu_executor judge{options};
     REQUIRE(judge.load({}));
-    const auto run = make_cuda(options);
+    const auto run = test::make_cuda(options);
     REQUIRE(run->load({}));
     CHECK(run_batch(*run, 5, 12, 150) == run_batch(judge, 5, 12, 150));
     double worst = 0;
     test::step_driver mine{*run}, its{judge};
     for (test::step_driver* drive : {&mine, &its}) {
-      drive->add(request_id{9}, prompt_of(100, 3), test::sampling_at(), test::blocks_for(100, 16));
+      drive->add(request_id{9}, test::prompt_of(100, 3), test::sampling_at(),
+                 test::blocks_for(100, 16));
       drive->row(request_id{9}, 0, 100, true);
       REQUIRE(drive->run());
     }
@@ -154,7 +121,7 @@ TEST_CASE("a long decode batch in 16 bits equals each sequence alone when determ
   options.max_model_len = 2048;
   options.max_num_batched_tokens = 8192;
   options.num_blocks = 700;
-  const auto run = make_cuda(options);
+  const auto run = test::make_cuda(options);
   const auto loaded = run->load({});
   CAPTURE(loaded ? "" : loaded.error().note);
   REQUIRE(loaded);
@@ -164,7 +131,8 @@ TEST_CASE("a long decode batch in 16 bits equals each sequence alone when determ
   for (std::uint32_t i = 0; i < 7; ++i) {
     const auto size = 1 + 1200 * (i + 1) / 7 - (i % 3 == 0 ? 1 : 0);
     CAPTURE(i);
-    CHECK(test::generate_alone(drive, prompt_of(size, i), test::sampling_at(), 24) == batched[i]);
+    CHECK(test::generate_alone(drive, test::prompt_of(size, i), test::sampling_at(), 24) ==
+          batched[i]);
   }
 }
 
@@ -185,11 +153,11 @@ TEST_CASE("products of the library in 16 bits give logits near the ordered ones"
     executor_options options = test::random_options(folder, dtype);
     options.deterministic = deterministic;
     options.max_model_len = options.max_num_batched_tokens.emplace(512);
-    const auto run = make_cuda(options);
+    const auto run = test::make_cuda(options);
     REQUIRE(run->load({}));
     CHECK(run->describe().batch_invariant == deterministic);
     test::step_driver drive{*run};
-    drive.add(request_id{1}, prompt_of(length, 1), test::sampling_at(),
+    drive.add(request_id{1}, test::prompt_of(length, 1), test::sampling_at(),
               test::blocks_for(length, 16));
     drive.row(request_id{1}, 0, length, true);
     REQUIRE(drive.run());
@@ -208,18 +176,18 @@ TEST_CASE("what a GPU cannot hold is a sentence") {
   folder.write("config.json", test::wide_model);
   executor_options options = test::random_options(folder, "bfloat16");
   options.num_blocks = 2;
-  auto small = make_cuda(options);
+  auto small = test::make_cuda(options);
   const auto none = small->load({});
   REQUIRE(!none);
   CHECK(none.error().code == errc::out_of_memory);
   CHECK(none.error().note.find("the largest max_model_len that fits is 32") != std::string::npos);
-  CHECK(make_cuda(options)->foresee(0).error().note == none.error().note);
+  CHECK(test::make_cuda(options)->foresee(0).error().note == none.error().note);
   options.num_blocks = 100'000'000U;
-  CHECK(make_cuda(options)->load({}).error().code == errc::out_of_memory);
+  CHECK(test::make_cuda(options)->load({}).error().code == errc::out_of_memory);
   options.num_blocks.reset();
   for (const std::string_view other : {"float32", "float16"}) {
     options.kv_cache_dtype = other;
-    CHECK(make_cuda(options)->load({}).error().code == errc::unsupported);
+    CHECK(test::make_cuda(options)->load({}).error().code == errc::unsupported);
   }
   CHECK(cuda::open_device(63).error().code == errc::not_found);
 }
@@ -233,9 +201,9 @@ TEST_CASE("a GPU computes in the checkpoint's own type where none is named") {
       config.insert(1, fmt::format(R"("torch_dtype":"{}",)", own));
       folder.write("config.json", config);
       const executor_options options = test::random_options(folder, named);
-      const auto told = make_cuda(options)->foresee(0);
+      const auto told = test::make_cuda(options)->foresee(0);
       REQUIRE(told);
-      const auto run = make_cuda(options);
+      const auto run = test::make_cuda(options);
       REQUIRE(run->load({}));
       const std::string_view wanted = named == "auto" ? own : named == "half" ? "float16" : named;
       CHECK(run->describe().dtype == wanted);
@@ -251,11 +219,11 @@ TEST_CASE("the KV cache takes the share of the GPU that it is given") {
   executor_options options = test::random_options(folder, "bfloat16");
   options.num_blocks.reset();
   options.gpu_memory_utilization = 0.5;
-  const auto told = make_cuda(options)->foresee(0);
+  const auto told = test::make_cuda(options)->foresee(0);
   REQUIRE(told);
-  const auto less = make_cuda(options)->foresee(std::uint64_t{10} << 30U);
+  const auto less = test::make_cuda(options)->foresee(std::uint64_t{10} << 30U);
   REQUIRE(less);
-  const auto run = make_cuda(options);
+  const auto run = test::make_cuda(options);
   REQUIRE(run->load({}));
   CHECK(told->num_blocks == Approx(run->describe().num_blocks).epsilon(0.01));
   CHECK(told->weight_bytes == Approx(run->describe().weight_bytes).epsilon(0.05));

@@ -19,10 +19,6 @@ using namespace troupe::engine;
 
 namespace {
 
-constexpr std::string_view llama = R"({"architectures":["LlamaForCausalLM"],"hidden_size":64,
-  "intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,
-  "vocab_size":300,"max_position_embeddings":256,"rope_theta":10000.0})";
-
 /// What shortcuts::lanes is in a test, and nothing behind it.
 struct lanes_taken {
   explicit lanes_taken(int lanes) { kernels::cuda::shortcuts_taken().lanes = lanes; }
@@ -30,24 +26,6 @@ struct lanes_taken {
   lanes_taken& operator=(const lanes_taken&) = delete;
   ~lanes_taken() { kernels::cuda::shortcuts_taken() = {}; }
 };
-
-std::unique_ptr<cuda::cuda_executor> make_cuda(const executor_options& options) {
-  auto device = cuda::open_device(0);
-  REQUIRE(device);
-  auto run = std::make_unique<cuda::cuda_executor>(options, *device);
-  const auto loaded = run->load({});
-  CAPTURE(loaded ? "" : loaded.error().note);
-  REQUIRE(loaded);
-  return run;
-}
-
-std::vector<token_id> prompt_of(std::size_t size, std::uint64_t seed) {
-  splitmix64 random{seed};
-  std::vector<token_id> tokens(size);
-  for (token_id& token : tokens)
-    token = static_cast<token_id>(random.below(64));
-  return tokens;
-}
 
 struct mixed_run {
   std::vector<std::vector<token_id>> answers;
@@ -59,19 +37,11 @@ struct mixed_run {
 mixed_run run_mixed(executor& run, std::uint32_t count, std::uint32_t tokens) {
   test::step_driver drive{run};
   mixed_run made;
-  made.answers.resize(count);
   const auto* const on_gpu = dynamic_cast<const cuda::cuda_executor*>(&run);
   std::vector<std::uint32_t> sizes, next(count, 0);
   for (std::uint32_t i = 0; i < count; ++i)
     sizes.push_back(30 + 37 * i % 90);
-  std::optional<step_id> before;
-  const auto collect = [&] {
-    const auto brought = run.collect(*before);
-    CAPTURE(brought ? "" : brought.error().note);
-    REQUIRE(brought);
-    for (const sampled_token& token : brought->tokens)
-      made.answers[static_cast<std::size_t>(value(token.id)) - 1].push_back(token.token);
-  };
+  test::one_ahead line{run, count};
   for (std::uint32_t step = 0; step < 2 * count + tokens; ++step) {
     bool any = false;
     for (std::uint32_t i = 0; i < count; ++i) {
@@ -79,7 +49,7 @@ mixed_run run_mixed(executor& run, std::uint32_t count, std::uint32_t tokens) {
       if (2 * i > step || next[i] == sizes[i] + tokens - 1)
         continue;
       if (2 * i == step)
-        drive.add(id, prompt_of(sizes[i], i), test::sampling_at(i % 2 == 0 ? 0.0F : 0.8F, i),
+        drive.add(id, test::prompt_of(sizes[i], i), test::sampling_at(i % 2 == 0 ? 0.0F : 0.8F, i),
                   test::blocks_for(sizes[i] + tokens, 16, 12 * i));
       // Every third prompt comes in two chunks, the second of few rows.
       const std::uint32_t first = i % 3 == 2 ? sizes[i] - 3 : sizes[i];
@@ -90,18 +60,11 @@ mixed_run run_mixed(executor& run, std::uint32_t count, std::uint32_t tokens) {
     }
     if (!any)
       break;
-    const step_batch batch = drive.take();
-    REQUIRE(run.prepare(batch));
-    const auto launched = run.launch(batch.id);
-    CAPTURE(launched ? "" : launched.error().note);
-    REQUIRE(launched);
+    line.step(drive.take());
     made.in_lanes += on_gpu != nullptr && on_gpu->last_lanes() != nullptr ? 1 : 0;
-    REQUIRE(run.sample(batch.id));
-    if (before)
-      collect();
-    before = batch.id;
   }
-  collect();
+  line.end();
+  made.answers = std::move(line.answers);
   run.reset();
   return made;
 }
@@ -148,8 +111,10 @@ TEST_CASE("a device is divided into lanes that run at the same time") {
 
 TEST_CASE("an executor with lanes conforms") {
   const lanes_taken taken{GENERATE(16, 96)};
-  const auto [config, dtype] = GENERATE(table<std::string_view, std::string_view>(
-      {{llama, "float32"}, {test::wide_model, "bfloat16"}, {test::wide_model, "float16"}}));
+  const auto [config, dtype] =
+      GENERATE(table<std::string_view, std::string_view>({{test::small_llama, "float32"},
+                                                          {test::wide_model, "bfloat16"},
+                                                          {test::wide_model, "float16"}}));
   CAPTURE(dtype);
   const test::temporary_folder folder;
   folder.write("config.json", config);
@@ -158,7 +123,7 @@ TEST_CASE("an executor with lanes conforms") {
   subject.make = [&](unsigned) {
     executor_options options = test::random_options(folder, dtype);
     options.deterministic = true;
-    auto run = make_cuda(options);
+    auto run = test::load_cuda(options);
     CHECK(run->describe().batch_invariant);
     return run;
   };
@@ -170,14 +135,14 @@ TEST_CASE("an executor with lanes conforms") {
 
 TEST_CASE("tokens of mixed steps in lanes are the CPU's in float32") {
   const lanes_taken taken{GENERATE(16, 48)};
-  for (const std::string_view config : {llama, test::wide_model}) {
+  for (const std::string_view config : {test::small_llama, test::wide_model}) {
     const test::temporary_folder folder;
     folder.write("config.json", config);
     executor_options options = test::random_options(folder, "float32");
     options.num_blocks = 128;
     cpu_executor judge{options};
     REQUIRE(judge.load({}));
-    const auto run = make_cuda(options);
+    const auto run = test::load_cuda(options);
     const mixed_run mine = run_mixed(*run, 8, 24);
     CHECK(mine.in_lanes >= 7);
     CHECK(mine.answers == run_mixed(judge, 8, 24).answers);
@@ -192,7 +157,7 @@ TEST_CASE("tokens of mixed steps in lanes are those of one lane when determinist
   options.num_blocks = 128;
   options.deterministic = true;
   const lanes_taken taken{24};
-  const auto run = make_cuda(options);
+  const auto run = test::load_cuda(options);
   // Again and again: what lanes shared by mistake would show now and then.
   kernels::cuda::shortcuts_taken().lanes = kernels::cuda::no_lanes;
   const mixed_run wanted = run_mixed(*run, 8, 24);
@@ -217,7 +182,7 @@ TEST_CASE("logits in lanes are near those of one lane in 16 bits") {
   options.num_blocks = 400;
   options.max_model_len = options.max_num_batched_tokens.emplace(512);
   const lanes_taken taken{32};
-  const auto run = make_cuda(options);
+  const auto run = test::load_cuda(options);
   std::vector<std::vector<float>> wanted;
   const double limit = dtype == "bfloat16" ? 0.1 : 0.0125;
   for (const int lanes : {kernels::cuda::no_lanes, 32, 96}) {
@@ -227,14 +192,14 @@ TEST_CASE("logits in lanes are near those of one lane in 16 bits") {
     test::step_driver drive{*run};
     for (std::uint32_t i = 0; i < answers; ++i) {
       const auto size = 20 + i % 3;
-      drive.add(request_id{i + 1}, prompt_of(size, i), test::sampling_at(),
+      drive.add(request_id{i + 1}, test::prompt_of(size, i), test::sampling_at(),
                 test::blocks_for(size + 2, 16, 2 * i));
       drive.row(request_id{i + 1}, 0, size, true);
       if (i % 16 == 15 || i + 1 == answers)
         REQUIRE(drive.run());
     }
     // The prompt comes first in the step, and last in lanes.
-    drive.add(request_id{1000}, prompt_of(300, 77), test::sampling_at(),
+    drive.add(request_id{1000}, test::prompt_of(300, 77), test::sampling_at(),
               test::blocks_for(301, 16, 200));
     drive.row(request_id{1000}, 0, 300, true);
     for (std::uint32_t i = 0; i < answers; ++i)
@@ -258,25 +223,26 @@ TEST_CASE("logits in lanes are near those of one lane in 16 bits") {
 TEST_CASE("what reads in a step what the other kind writes in it runs in one lane") {
   const lanes_taken taken{16};
   const test::temporary_folder folder;
-  folder.write("config.json", llama);
-  const auto run = make_cuda(test::random_options(folder, "float32"));
+  folder.write("config.json", test::small_llama);
+  const auto run = test::load_cuda(test::random_options(folder, "float32"));
   test::step_driver drive{*run};
-  const auto alone = test::generate_alone(drive, prompt_of(33, 4), test::sampling_at(), 2);
+  const auto alone = test::generate_alone(drive, test::prompt_of(33, 4), test::sampling_at(), 2);
   for (const bool meets : {true, false}) {
     CAPTURE(meets);
     run->reset();
     test::step_driver again{*run};
     // The first writes two blocks, in a step before where the two must not meet.
-    again.add(request_id{1}, prompt_of(33, 4), test::sampling_at(), test::blocks_for(40, 16));
+    again.add(request_id{1}, test::prompt_of(33, 4), test::sampling_at(), test::blocks_for(40, 16));
     again.row(request_id{1}, 0, 33, true);
     if (!meets) {
       REQUIRE(again.run());
-      again.add(request_id{3}, prompt_of(33, 9), test::sampling_at(), test::blocks_for(40, 16, 20));
+      again.add(request_id{3}, test::prompt_of(33, 9), test::sampling_at(),
+                test::blocks_for(40, 16, 20));
       again.row(request_id{3}, 0, 33, true);
     }
     auto blocks = test::blocks_for(40, 16, 10);
     std::copy_n(test::blocks_for(32, 16).begin(), 2, blocks.begin());
-    again.add(request_id{2}, prompt_of(33, 4), test::sampling_at(), blocks);
+    again.add(request_id{2}, test::prompt_of(33, 4), test::sampling_at(), blocks);
     again.row(request_id{2}, 32, 1, true);
     const auto brought = again.run();
     REQUIRE(brought);
@@ -292,12 +258,12 @@ TEST_CASE("steps are reckoned, and those of one kind have no lanes") {
   const test::temporary_folder folder;
   folder.write("config.json", test::wide_model);
   executor_options options = test::random_options(folder, "bfloat16");
-  const auto run = make_cuda(options);
+  const auto run = test::load_cuda(options);
   test::step_driver drive{*run};
   // Two layers of 256 columns: nothing to win.
   const mixed_run made = run_mixed(*run, 6, 8);
   CHECK(made.in_lanes == 0);
   kernels::cuda::shortcuts_taken().lanes = 16;
-  CHECK(test::generate_alone(drive, prompt_of(50, 1), test::sampling_at(), 4).size() == 4);
+  CHECK(test::generate_alone(drive, test::prompt_of(50, 1), test::sampling_at(), 4).size() == 4);
   CHECK(run->last_lanes() == nullptr);
 }

@@ -46,20 +46,12 @@ std::span<const float> logits_of(test::rank_group& group, std::size_t rank, std:
   return static_cast<cuda::cuda_executor&>(group.rank(rank)).logits(row);
 }
 
-std::vector<token_id> prompt_of(std::size_t size, std::uint64_t seed) {
-  splitmix64 random{seed};
-  std::vector<token_id> tokens(size);
-  for (token_id& token : tokens)
-    token = static_cast<token_id>(random.below(64));
-  return tokens;
-}
-
 /// Greedy tokens of four sequences together, `tokens` steps.
 std::vector<token_id> run_batch(executor& run, std::uint32_t tokens) {
   test::step_driver drive{run};
   std::vector<std::uint32_t> sizes{3, 40, 17, 90};
   for (std::uint32_t i = 0; i < sizes.size(); ++i)
-    drive.add(request_id{i + 1}, prompt_of(sizes[i], i), test::sampling_at(),
+    drive.add(request_id{i + 1}, test::prompt_of(sizes[i], i), test::sampling_at(),
               test::blocks_for(sizes[i] + tokens, 16, i * 10));
   std::vector<token_id> brought;
   for (std::uint32_t step = 0; step < tokens; ++step) {
@@ -79,7 +71,7 @@ std::vector<token_id> run_batch(executor& run, std::uint32_t tokens) {
 /// The logits behind a prompt, of that rank.
 std::vector<float> logits_behind(test::rank_group& group, std::size_t rank) {
   test::step_driver drive{group};
-  drive.add(request_id{9}, prompt_of(100, 3), test::sampling_at(), test::blocks_for(100, 16));
+  drive.add(request_id{9}, test::prompt_of(100, 3), test::sampling_at(), test::blocks_for(100, 16));
   drive.row(request_id{9}, 0, 100, true);
   REQUIRE(drive.run());
   const auto got = logits_of(group, rank, 0);

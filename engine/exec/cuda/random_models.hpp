@@ -1,12 +1,24 @@
 #pragma once
 
 #include "engine/exec/conformance.hpp"
+#include "engine/exec/cuda/cuda_executor.hpp"
 #include "engine/weights/test_checkpoint.hpp"
+#include "troupe/base/prng.hpp"
 
+#include <catch2/catch.hpp>
+
+#include <memory>
+#include <optional>
 #include <string_view>
+#include <vector>
 
-/// What the tests of the CUDA executor, on one GPU and on several, make models of.
+/// What the tests of the CUDA executor, on one GPU and on several, make models of and run them
+/// with.
 namespace troupe::engine::test {
+
+inline constexpr std::string_view small_llama = R"({"architectures":["LlamaForCausalLM"],
+  "hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,
+  "num_key_value_heads":2,"vocab_size":300,"max_position_embeddings":256,"rope_theta":10000.0})";
 
 /// Head dimensions of the tensor-core kernel.
 inline constexpr std::string_view wide_model = R"({"architectures":["Qwen3ForCausalLM"],
@@ -22,5 +34,62 @@ inline executor_options random_options(const temporary_folder& folder, std::stri
   options.seed = 5;
   return options;
 }
+
+/// On the first GPU, not loaded.
+inline std::unique_ptr<cuda::cuda_executor> make_cuda(const executor_options& options) {
+  auto device = cuda::open_device(0);
+  CAPTURE(device ? "" : device.error().note);
+  REQUIRE(device);
+  return std::make_unique<cuda::cuda_executor>(options, *device);
+}
+
+inline std::unique_ptr<cuda::cuda_executor> load_cuda(const executor_options& options) {
+  auto run = make_cuda(options);
+  const auto loaded = run->load({});
+  CAPTURE(loaded ? "" : loaded.error().note);
+  REQUIRE(loaded);
+  return run;
+}
+
+inline std::vector<token_id> prompt_of(std::size_t size, std::uint64_t seed) {
+  splitmix64 random{seed};
+  std::vector<token_id> tokens(size);
+  for (token_id& token : tokens)
+    token = static_cast<token_id>(random.below(64));
+  return tokens;
+}
+
+/// Launches each step before the one ahead of it is collected. Sequences are 1, 2, ...
+class one_ahead {
+public:
+  one_ahead(executor& run, std::size_t sequences) : answers(sequences), run_{run} {}
+
+  void step(const step_batch& batch) {
+    REQUIRE(run_.prepare(batch));
+    const auto launched = run_.launch(batch.id);
+    CAPTURE(launched ? "" : launched.error().note);
+    REQUIRE(launched);
+    REQUIRE(run_.sample(batch.id));
+    if (before_)
+      collect();
+    before_ = batch.id;
+  }
+  void end() { collect(); }
+
+  /// What the sequences were answered.
+  std::vector<std::vector<token_id>> answers;
+
+private:
+  void collect() {
+    const auto brought = run_.collect(*before_);
+    CAPTURE(brought ? "" : brought.error().note);
+    REQUIRE(brought);
+    for (const sampled_token& token : brought->tokens)
+      answers[static_cast<std::size_t>(value(token.id)) - 1].push_back(token.token);
+  }
+
+  executor& run_;
+  std::optional<step_id> before_;
+};
 
 } // namespace troupe::engine::test
