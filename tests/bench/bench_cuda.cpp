@@ -100,17 +100,14 @@ const std::vector<rung> rungs{
     {"warpgroups", [](auto& taken) { taken.warpgroups = false; }},
     {"sum_in_product", [](auto& taken) { taken.sum_in_product = false; }}};
 
-/// Leaves out every shortcut that `names` names; false when one is unknown.
-bool leave_out(const std::string& names) {
-  for (std::size_t at = 0; at < names.size();) {
-    const std::size_t comma = std::min(names.find(',', at), names.size());
-    const auto named = std::string_view{names}.substr(at, comma - at);
+/// Leaves out every shortcut that `text` names; false when one is unknown.
+bool leave_out(const std::string& text) {
+  for (const std::string& named : names(text)) {
     const auto found = std::find_if(rungs.begin(), rungs.end(),
                                     [&](const rung& one) { return one.name == named; });
     if (found == rungs.end())
       return false;
     found->leave(kernels::cuda::shortcuts_taken());
-    at = comma + 1;
   }
   return true;
 }

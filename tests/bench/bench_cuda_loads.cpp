@@ -39,14 +39,10 @@ private:
 /// shortcuts::lanes for each name in "one,reckoned,24".
 std::vector<std::pair<std::string, int>> lanes_of(const std::string& text) {
   std::vector<std::pair<std::string, int>> found;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t comma = std::min(text.find(',', at), text.size());
-    const std::string name = text.substr(at, comma - at);
+  for (const std::string& name : names(text))
     found.emplace_back(name, name == "one"        ? kernels::cuda::no_lanes
                              : name == "reckoned" ? kernels::cuda::reckoned_lanes
                                                   : std::atoi(name.c_str()));
-    at = comma + 1;
-  }
   return found;
 }
 

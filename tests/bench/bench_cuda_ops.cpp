@@ -39,14 +39,6 @@ constexpr std::int64_t most_rows = 256;
 constexpr std::int64_t most_prompt_rows = 8192;
 constexpr std::uint32_t longest = 2048;
 
-device_buffer random_buffer(std::int64_t count, double sigma = 1) {
-  static std::uint64_t seed = 1;
-  auto made = must(device_buffer::make(static_cast<std::size_t>(count) * 2, "bench"));
-  must(ops::fill_random({.out = made.data(), .count = count, .seed = seed++, .sigma = sigma},
-                        nullptr));
-  return made;
-}
-
 /// Times operations and prints a line for each.
 class op_bench {
 public:

@@ -39,14 +39,6 @@ constexpr int layers = 32;
 constexpr int copies = 3;
 constexpr double least_seconds = 1.5;
 
-device_buffer numbers_of(std::int64_t count, double sigma) {
-  static std::uint64_t seed = 1;
-  auto made = must(device_buffer::make(static_cast<std::size_t>(count) * 2, "bench"));
-  must(ops::fill_random({.out = made.data(), .count = count, .seed = seed++, .sigma = sigma},
-                        nullptr));
-  return made;
-}
-
 struct product {
   std::int64_t n;
   std::int64_t k;
@@ -64,11 +56,11 @@ public:
   layer_products(std::int64_t rows, double sigma, stream_ref on)
       : rows_{rows}, on_{on}, workspace_{must(device_buffer::make(workspace_bytes, "workspace"))},
         library_{must(ops::matmul_library::make(workspace_.data(), workspace_bytes))},
-        a_{numbers_of(rows * inner, sigma)},
+        a_{random_buffer(rows * inner, sigma)},
         out_{must(device_buffer::make(static_cast<std::size_t>(rows * 2 * inner) * 4, "out"))} {
     for (const product& p : of_layer)
       for (int i = 0; i < copies; ++i)
-        weights_.push_back(numbers_of(p.n * p.k, sigma / std::sqrt(static_cast<double>(p.k))));
+        weights_.push_back(random_buffer(p.n * p.k, sigma / std::sqrt(static_cast<double>(p.k))));
     must(wait(stream_ref{nullptr}));
     for (std::size_t i = 0; i < std::size(of_layer); ++i)
       must(library_.tune(args_of(i, 0), weights_of(i), on_));

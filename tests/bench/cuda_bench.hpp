@@ -61,15 +61,32 @@ inline const std::map<std::string, std::string_view> configs{
       "num_key_value_heads":8,"head_dim":128,"vocab_size":151936,"max_position_embeddings":40960,
       "tie_word_embeddings":true,"rope_theta":1000000,"torch_dtype":"bfloat16"})"}};
 
-/// "1,8" as numbers.
-inline std::vector<std::uint32_t> numbers(const std::string& text) {
-  std::vector<std::uint32_t> found;
+/// What stands between commas.
+inline std::vector<std::string> names(const std::string& text) {
+  std::vector<std::string> found;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t comma = std::min(text.find(',', at), text.size());
-    found.push_back(static_cast<std::uint32_t>(std::atoi(text.substr(at, comma - at).c_str())));
+    found.push_back(text.substr(at, comma - at));
     at = comma + 1;
   }
   return found;
+}
+
+/// "1,8" as numbers.
+inline std::vector<std::uint32_t> numbers(const std::string& text) {
+  std::vector<std::uint32_t> found;
+  for (const std::string& name : names(text))
+    found.push_back(static_cast<std::uint32_t>(std::atoi(name.c_str())));
+  return found;
+}
+
+/// So many random numbers of 16 bits, no two buffers alike.
+inline engine::cuda::device_buffer random_buffer(std::int64_t count, double sigma = 1) {
+  static std::uint64_t seed = 1;
+  auto made = must(engine::cuda::device_buffer::make(static_cast<std::size_t>(count) * 2, "bench"));
+  must(kernels::cuda::fill_random(
+      {.out = made.data(), .count = count, .seed = seed++, .sigma = sigma}, nullptr));
+  return made;
 }
 
 /// All that a step needs of the host until it is collected.
