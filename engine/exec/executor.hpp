@@ -37,6 +37,8 @@ struct executor_options {
   /// Bytes for the KV cache; not given: the policy of config/ decides from the model's needs.
   std::optional<std::uint64_t> kv_cache_bytes;
   std::optional<std::uint32_t> num_blocks;
+  /// Bytes of host memory for blocks of preempted sequences (step_batch::saved), of this rank.
+  std::uint64_t swap_bytes = 0;
   /// The share of a GPU's memory that weights, working memory and KV cache may take together, where
   /// the KV cache has no size of its own. Means nothing on a CPU.
   double gpu_memory_utilization = 0.9;
@@ -69,6 +71,8 @@ struct executor_description {
   std::string kv_cache_dtype;
   std::uint32_t block_size = 0;
   std::uint32_t num_blocks = 0;
+  /// Places in host memory: of several ranks all have as many.
+  std::uint32_t num_host_blocks = 0;
   std::uint64_t kv_bytes_per_block = 0;
   std::uint64_t weight_bytes = 0;
   std::uint32_t vocab_size = 0;

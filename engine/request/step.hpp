@@ -36,6 +36,12 @@ struct step_row {
   std::vector<block_id> new_blocks;
 };
 
+/// The contents of one block of KV memory on their way to or from a place in host memory.
+struct block_copy {
+  block_id block{};
+  host_block host{};
+};
+
 /// One step of one replica: planned while the step before it may still run.
 struct step_batch {
   step_id id{};
@@ -43,6 +49,12 @@ struct step_batch {
   std::vector<request_id> removed;
   /// Sequences that it learns before this step; one of `removed` may come back here.
   std::vector<new_sequence> added;
+  /// Blocks that are copied to host memory before anything of this step is written, as the steps
+  /// before it left them: of preempted sequences, so that nothing has to be computed anew.
+  std::vector<block_copy> saved;
+  /// Blocks that are filled from host memory behind that, before any row is computed. The place is
+  /// free with the step behind this one.
+  std::vector<block_copy> restored;
   std::vector<step_row> rows;
 };
 

@@ -11,6 +11,8 @@ using token_id = std::int32_t;
 
 /// One block of the paged KV cache of one replica; an index into its pool.
 enum class block_id : std::uint32_t {};
+/// A place in host memory that holds the contents of one block of a preempted sequence.
+enum class host_block : std::uint32_t {};
 /// One request, unique in the cluster: front process in the upper bits, a counter in the lower.
 enum class request_id : std::uint64_t {};
 /// One step of one replica, counted from 1 without gaps.
