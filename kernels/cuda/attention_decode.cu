@@ -419,7 +419,7 @@ result<void> launch(const attention_args& args, cudaStream_t stream) {
     cudaFuncSetAttribute(decode_kernel<T, Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(bytes));
     const std::int64_t blocks = std::min<std::int64_t>(args.decode_items_max * args.cache.kv_heads,
-                                                       count_multiprocessors(stream));
+                                                       count_multiprocessors());
     launch_early(decode_kernel<T, Dim>,
                  {dim3(static_cast<unsigned>(blocks)), 64 * pairs, bytes, stream}, args, *k, *v);
   }

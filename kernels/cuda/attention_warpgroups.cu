@@ -570,8 +570,7 @@ result<void> attention_warpgroups(const attention_args& args, stream_ref stream)
   if (!v)
     return fail(v.error());
   const std::int64_t work = args.prefill_items * args.cache.kv_heads;
-  const auto blocks =
-      static_cast<unsigned>(std::min<std::int64_t>(work, count_multiprocessors(stream)));
+  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(work, count_multiprocessors()));
   with_16_bits(args.cache.type, [&](auto element) {
     const auto kernel = attention_warpgroups_kernel<decltype(element)>;
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);

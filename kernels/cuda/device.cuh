@@ -1,6 +1,5 @@
 #pragma once
 
-#include "kernels/cuda/multiprocessors.hpp"
 #include "kernels/cuda/ops.hpp"
 
 #include <cuda_bf16.h>
@@ -157,6 +156,14 @@ __device__ __forceinline__ void bring_to_l2(const uint4* from) {
 /// How many tiles of `by` cover `x`: what a grid has of blocks.
 [[nodiscard]] inline int ceil_div(std::int64_t x, std::int64_t by) {
   return static_cast<int>((x + by - 1) / by);
+}
+
+/// Of the device in use.
+[[nodiscard]] inline int count_multiprocessors() {
+  int device = 0, count = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count;
 }
 
 /// What became of the launch before it.

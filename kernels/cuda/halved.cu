@@ -360,7 +360,7 @@ result<void> halved_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (!takes_halved(args))
     return fail(errc::unsupported,
                 "halved_matmul: takes up to 512 rows of 16 bits in multiples of 8 and of 16 bytes");
-  const int multiprocessors = count_multiprocessors(stream);
+  const int multiprocessors = count_multiprocessors();
   const auto& best =
       *std::min_element(forms.begin(), forms.end(), [&](const auto& x, const auto& y) {
         return cycles_of(x, args, multiprocessors) < cycles_of(y, args, multiprocessors);

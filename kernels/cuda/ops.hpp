@@ -19,10 +19,6 @@ namespace troupe::kernels::cuda {
 /// A CUDA stream, borrowed; cudaStream_t without CUDA's headers.
 using stream_ref = CUstream_st*;
 
-/// What shortcuts::lanes may be, beside a number of multiprocessors.
-inline constexpr int no_lanes = 0;
-inline constexpr int reckoned_lanes = -1;
-
 /// What is done only to be quick, and may be left out to measure what it brings.
 struct shortcuts {
   /// Kernels start while the one before them runs, and wait where they need its results.
@@ -53,10 +49,6 @@ struct shortcuts {
   bool warpgroups = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
-  /// Answers and prompts of a step run at once, each on a part of the multiprocessors: with at
-  /// least so many for answers in every step that has both, or where the reckoning says that it is
-  /// faster. Executors that load while it is no_lanes never do so.
-  int lanes = no_lanes;
   /// Products never tuned go through our kernels where those take them. For tests.
   bool own_untuned = false;
 };

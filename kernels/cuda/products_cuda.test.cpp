@@ -1,6 +1,5 @@
 // Products against kernels/reference, and chains of them. Needs a GPU.
 #include "kernels/cuda/matmul.hpp"
-#include "kernels/cuda/multiprocessors.hpp"
 #include "kernels/cuda/testing.hpp"
 #include "kernels/reference/reference.hpp"
 
@@ -556,38 +555,4 @@ TEST_CASE("cuda kernels that start early wait for each other") {
     for (std::size_t i = 0; i < made.size(); ++i)
       CHECK(made[i].same_bits(made[i / 3 * 3], row, row, 1));
   }
-}
-
-TEST_CASE("cuda products made for few multiprocessors have the same bits") {
-  TROUPE_EACH_TYPE_OF_16_BITS(type);
-  splitmix64 random{31};
-  cudaStream_t stream = nullptr;
-  REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
-  const int all = cuda::count_multiprocessors(stream);
-  CHECK(all > 24);
-  for (product_of_many* const multiply :
-       {cuda::wide_matmul, cuda::halved_matmul, cuda::streamed_matmul, cuda::wide_gated_matmul})
-    for (const std::int64_t rows : {40, 300}) {
-      const many_rows s{multiply == cuda::streamed_matmul ? 40 : rows, 4104, 128};
-      CAPTURE(s.m);
-      matrix a{type, s.m, s.k, s.k + 8}, w{type, 2 * s.n, s.k, s.k}, out{type, s.m, s.n, s.n + 8};
-      a.fill(random, 1);
-      w.fill(random, 1 / std::sqrt(static_cast<float>(s.k)));
-      const mirror da{a}, dw{w}, d{out};
-      const auto args = wide_args(type, s, da, dw, d);
-      fine(multiply(args, stream));
-      d.fetch(out.bytes.data());
-      const matrix whole = out;
-      for (const int few : {16, 24}) {
-        const cuda::multiprocessor_share share{stream, few};
-        CHECK(cuda::count_multiprocessors(stream) == few);
-        CHECK(cuda::count_multiprocessors(nullptr) == all);
-        d.send(std::vector<std::byte>(out.bytes.size(), std::byte{0xFF}).data());
-        fine(multiply(args, stream));
-        d.fetch(out.bytes.data());
-        CHECK(out.same_bits(whole, 0, 0, s.m));
-      }
-    }
-  CHECK(cuda::count_multiprocessors(stream) == all);
-  cudaStreamDestroy(stream);
 }

@@ -274,7 +274,7 @@ result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
                          .n = static_cast<int>(args.n),
                          .tiles = ceil_div(args.n, Shape::outputs),
                          .steps = ceil_div(args.k, panels * panel_depth)};
-  const int blocks = std::min(plan.tiles, count_multiprocessors(stream));
+  const int blocks = std::min(plan.tiles, count_multiprocessors());
   auto* const kernel = streamed_kernel<Shape>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
   launch_early(kernel, {dim3(static_cast<unsigned>(blocks)), threads, Shape::shared_bytes, stream},
@@ -299,7 +299,7 @@ result<void> launch_rows(const ordered_matmul_args& args, cudaStream_t stream) {
 /// Smaller tiles where the busiest SM has a tenth less of w by them.
 template <class Element, class Output>
 result<void> launch_even(const ordered_matmul_args& args, cudaStream_t stream) {
-  const int multiprocessors = count_multiprocessors(stream);
+  const int multiprocessors = count_multiprocessors();
   const auto busiest = [&](std::int64_t rows) {
     return ceil_div(ceil_div(args.n, rows), multiprocessors) * rows;
   };

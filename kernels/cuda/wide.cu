@@ -514,7 +514,7 @@ double cycles_of(const wide_form& form, const ordered_matmul_args& args, std::in
 template <ending Ending>
 result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
   const std::int64_t w_rows = Ending == ending::gate ? 2 * args.n : args.n;
-  const int multiprocessors = count_multiprocessors(stream);
+  const int multiprocessors = count_multiprocessors();
   const auto cycles = [&](const wide_form& form) {
     return cycles_of(form, args, w_rows, multiprocessors);
   };

@@ -28,11 +28,10 @@
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
 //              sum_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
-//              [--deterministic 1] [--lanes 64,256]
+//              [--deterministic 1]
 //
-// --mixed measures steps of so many decodes with some of prompts, --lanes such steps in one lane
-// and in two, at --context of 576 or more. --ranks spreads the model over the first N GPUs.
-// --deterministic measures the batch-invariant mode.
+// --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
+// the first N GPUs. --deterministic measures the batch-invariant mode.
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
 // all, and all but one.
@@ -74,7 +73,6 @@ struct settings {
   std::vector<std::uint32_t> ladder;
   bool each = false;
   std::vector<std::uint32_t> mixed;
-  std::vector<std::uint32_t> lanes;
   bool deterministic = false;
 };
 
@@ -261,8 +259,6 @@ public:
     line.end(1);
     return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
   }
-  /// Positions that the decodes of a step see.
-  [[nodiscard]] double seen() const { return static_cast<double>(answers_) * position_; }
 
 private:
   inline static std::uint64_t next_id_ = std::uint64_t{1} << 40U;
@@ -270,66 +266,6 @@ private:
   std::uint32_t answers_, position_, blocks_;
   std::uint64_t first_id_;
 };
-
-/// Steps of answers and prompts in one lane, in two for each division of the multiprocessors, and
-/// in one once more; beside what was reckoned. In brackets what the two lanes of the last step
-/// took.
-void lanes_line(cuda::cuda_executor& run, mixed_steps& line, const cuda::lane_load& load) {
-  constexpr std::uint32_t steps = 8;
-  int& lanes = kernels::cuda::shortcuts_taken().lanes;
-  const auto tokens = static_cast<std::uint32_t>(load.prompt_rows);
-  const cuda::lane_model model = run.lanes_model();
-  const auto one = [&] {
-    lanes = kernels::cuda::no_lanes;
-    return line.measure(tokens, steps).step;
-  };
-  const double before = one();
-  fmt::print("{:4} of prompts: one lane {:.2f} ms (reckoned {:.2f})", tokens, before * 1e3,
-             cuda::reckon_one_lane(model, load) * 1e3);
-  double least = 1e9;
-  int best = 0;
-  for (const int count : run.offered_lanes()) {
-    lanes = count;
-    const decode_times line_times = line.measure(tokens, steps);
-    const double time = line_times.step;
-    const auto took = run.last_lanes() == nullptr ? cuda::lane_pair::times{}
-                                                  : must(run.last_lanes()->last_times());
-    fmt::print(" | {}: {:.2f} ({:.2f}) [{:.1f} {:.1f} {:.1f}]", count, time * 1e3,
-               cuda::reckon_lanes(model, load, count).step() * 1e3, took.answers, took.prompts,
-               line_times.host * 1e3);
-    if (time < least) {
-      least = time;
-      best = count;
-    }
-  }
-  const double after = one();
-  fmt::print(" | one lane {:.2f}; best {}, {:.3f} as fast, reckoned to be {}\n", after * 1e3, best,
-             std::min(before, after) / least, cuda::choose_lanes(model, load, run.offered_lanes()));
-  std::fflush(stdout);
-}
-
-void report_lanes(cuda::cuda_executor& run, const settings& s) {
-  const std::vector<std::uint32_t> sizes{512, 1024, 2048, 8192};
-  if (run.offered_lanes().empty())
-    fmt::print("{} has no lanes here\n", s.model);
-  const auto measured = static_cast<std::uint32_t>(run.offered_lanes().size() + 2) * 8;
-  for (const std::uint32_t answers : s.lanes) {
-    const std::uint32_t context = std::max(s.context, 576U);
-    mixed_steps line{run, answers, context,
-                     measured * static_cast<std::uint32_t>(std::size(sizes)) + 8};
-    for (const std::uint32_t rows : sizes) {
-      if (rows < answers + 64)
-        continue;
-      fmt::print("{} lanes {:3} answers at {} + ", s.model, answers, context);
-      const double tokens = rows - answers;
-      lanes_line(run, line,
-                 {.answer_rows = static_cast<double>(answers),
-                  .answer_positions = line.seen(),
-                  .prompt_rows = tokens,
-                  .prompt_pairs = tokens * std::min(tokens, double{mixed_steps::longest}) / 2});
-    }
-  }
-}
 
 settings parse(int argc, char** argv) {
   settings s;
@@ -348,10 +284,7 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--mixed")
       s.mixed = numbers(given);
-    else if (option == "--lanes") {
-      s.lanes = numbers(given);
-      kernels::cuda::shortcuts_taken().lanes = kernels::cuda::reckoned_lanes;
-    } else if (option == "--deterministic")
+    else if (option == "--deterministic")
       s.deterministic = numbers(given).at(0) != 0;
     else if (option == "--ranks")
       s.ranks = numbers(given).at(0);
@@ -477,8 +410,6 @@ int main(int argc, char** argv) {
       s.model, s.ranks, device.name, bandwidth / 1e12, read / 1e9, floor * 1e3, about.num_blocks,
       seconds_since(begin));
   report(run, s, floor);
-  if (!s.lanes.empty())
-    report_lanes(static_cast<cuda::cuda_executor&>(run.rank(0)), s);
   // The next model needs the memory.
   loaded.reset();
   if (s.each)

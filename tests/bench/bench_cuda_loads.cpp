@@ -7,12 +7,9 @@
 // Closed loops of prompts and answers through the scheduler, the pool of blocks and the CUDA
 // executor, without actors and HTTP: what the policy of the scheduler and the device make of a
 // load. Each load is run once for each number of steps over which prompts may be spread
-// (scheduler_config::spread_steps; 1 spreads none), and with --lanes once more for each way to run
-// answers and prompts: in "one" lane, as it is "reckoned", or with so many multiprocessors for
-// answers; --tokens are budgets of a step.
+// (scheduler_config::spread_steps; 1 spreads none) and each budget of a step's tokens.
 //
-//   bench_cuda_loads [--lanes one,reckoned,24] [--tokens 8192,1024] SPREAD,SPREAD...
-//   IN/OUT:REQUESTS@AT_A_TIME...
+//   bench_cuda_loads [--tokens 8192,1024] SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
 namespace {
 
 using namespace troupe;
@@ -22,29 +19,13 @@ using namespace troupe::bench;
 class cuda_device final : public load_device {
 public:
   explicit cuda_device(cuda::cuda_executor& run) : run_{run} {}
-  void begin(const step_batch& step) override {
-    begin_step(run_, step);
-    in_lanes += run_.last_lanes() == nullptr ? 0 : 1;
-  }
+  void begin(const step_batch& step) override { begin_step(run_, step); }
   step_result collect(step_id step) override { return must(run_.collect(step)); }
   [[nodiscard]] time_point now() const override { return std::chrono::steady_clock::now(); }
-
-  /// Steps that ran so.
-  std::uint32_t in_lanes = 0;
 
 private:
   cuda::cuda_executor& run_;
 };
-
-/// shortcuts::lanes for each name in "one,reckoned,24".
-std::vector<std::pair<std::string, int>> lanes_of(const std::string& text) {
-  std::vector<std::pair<std::string, int>> found;
-  for (const std::string& name : names(text))
-    found.emplace_back(name, name == "one"        ? kernels::cuda::no_lanes
-                             : name == "reckoned" ? kernels::cuda::reckoned_lanes
-                                                  : std::atoi(name.c_str()));
-  return found;
-}
 
 struct policy {
   std::uint32_t spread = 1;
@@ -67,23 +48,16 @@ void run_load(cuda::cuda_executor& run, const load_shape& load, const policy& by
   config.spread_steps = by.spread;
   cuda_device device{run};
   closed_loop{device, load, config}.go(title);
-  if (device.in_lanes > 0)
-    fmt::print("  {} of them in lanes\n", device.in_lanes);
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
-  std::vector<std::pair<std::string, int>> ways{{"", kernels::cuda::no_lanes}};
   std::vector<std::uint32_t> budgets{0};
   int first = 1;
-  for (; first + 1 < argc && std::string_view{argv[first]}.starts_with("--"); first += 2) {
-    if (std::string_view{argv[first]} == "--tokens") {
-      budgets = numbers(argv[first + 1]);
-      continue;
-    }
-    ways = lanes_of(argv[first + 1]);
-    kernels::cuda::shortcuts_taken().lanes = kernels::cuda::reckoned_lanes;
+  if (argc > 2 && std::string_view{argv[first]} == "--tokens") {
+    budgets = numbers(argv[first + 1]);
+    first += 2;
   }
   const auto device = must(cuda::open_device(0));
   const auto folder = std::filesystem::temp_directory_path() / "troupe-bench-llama8b";
@@ -98,14 +72,11 @@ int main(int argc, char** argv) {
       return 2;
     }
     for (const std::uint32_t spread : numbers(argv[first]))
-      for (const std::uint32_t budget : budgets)
-        for (const auto& [name, lanes] : ways) {
-          kernels::cuda::shortcuts_taken().lanes = lanes;
-          std::string title = fmt::format("{} spread {:2}", argv[i], spread);
-          title += budget == 0 ? "" : fmt::format(" tokens {}", budget);
-          title += name.empty() ? "" : fmt::format(" lanes {}", name);
-          run_load(run, *load, {spread, budget}, title);
-        }
+      for (const std::uint32_t budget : budgets) {
+        std::string title = fmt::format("{} spread {:2}", argv[i], spread);
+        title += budget == 0 ? "" : fmt::format(" tokens {}", budget);
+        run_load(run, *load, {spread, budget}, title);
+      }
   }
   return 0;
 }

@@ -1,4 +1,3 @@
-#include "engine/exec/cuda/lane_plan.hpp"
 #include "tests/bench/closed_loop.hpp"
 
 #include <array>
@@ -7,10 +6,9 @@
 
 // What the scheduler's policy makes of loads on a device whose steps are reckoned, not run: counts
 // of steps, recomputed tokens and preemptions are exact, times are those of the table below, which
-// an H100 gave for Llama-3.1-8B's shape in bf16. With --lanes steps of answers and prompts take
-// what engine/exec/cuda/lane_plan.hpp reckons that two lanes take of it. Needs no GPU.
+// an H100 gave for Llama-3.1-8B's shape in bf16. Needs no GPU.
 //
-//   bench_loads [--lanes] [--tokens 8192] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
+//   bench_loads [--tokens 8192] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
 namespace {
 
 using namespace troupe;
@@ -51,42 +49,20 @@ constexpr double read_ms = 131072 / (0.93 * 3.04e9);
 /// For each pair of positions that a prompt's row sees.
 constexpr double pair_ms = 1.4e-6;
 
-constexpr double layer_elements = 32 * (4096.0 * 6144 + 4096.0 * 4096 + 4096.0 * 3 * 14336);
-constexpr cuda::lane_model layers{.layers = 32,
-                                  .weight_bytes = 2 * layer_elements,
-                                  .row_flops = 2 * layer_elements,
-                                  .row_bytes = 32 * 245e3,
-                                  .position_bytes = 131072,
-                                  .pair_flops = 32.0 * 4 * 4096};
-constexpr std::array<int, 7> offered{16, 24, 32, 48, 64, 80, 96};
-
-/// The time of a step in lanes as a share of that in one, which is 1 where that is the faster.
-double share_in_lanes(const cuda::lane_load& load) {
-  const int best = cuda::choose_lanes(layers, load, offered);
-  return best == 0
-             ? 1
-             : cuda::reckon_lanes(layers, load, best).step() / cuda::reckon_one_lane(layers, load);
-}
-
 class reckoned_device final : public load_device {
 public:
-  explicit reckoned_device(bool lanes) : lanes_{lanes} {}
   void begin(const step_batch& step) override {
     step_result brought;
     brought.id = step.id;
     double rows = 0, more = 0;
-    cuda::lane_load load;
     for (const auto& row : step.rows) {
       const double first = row.position, count = row.tokens;
       rows += count;
       more += count > 1 ? count * (first + count / 2) * pair_ms : first * read_ms;
-      (count > 1 ? load.prompt_rows : load.answer_rows) += count;
-      (count > 1 ? load.prompt_pairs : load.answer_positions) += count * (first + count / 2);
       if (row.samples)
         brought.tokens.push_back({row.id, 7});
     }
-    const auto ms = std::chrono::duration<double, std::milli>{(base_of(rows) + more) *
-                                                              (lanes_ ? share_in_lanes(load) : 1)};
+    const auto ms = std::chrono::duration<double, std::milli>{base_of(rows) + more};
     free_at_ = std::max(free_at_, now_) + std::chrono::duration_cast<duration>(ms);
     under_way_.push_back({free_at_, std::move(brought)});
   }
@@ -99,7 +75,6 @@ public:
   [[nodiscard]] time_point now() const override { return now_; }
 
 private:
-  bool lanes_;
   time_point now_{}, free_at_{};
   std::deque<std::pair<time_point, step_result>> under_way_;
 };
@@ -107,9 +82,6 @@ private:
 } // namespace
 
 int main(int argc, char** argv) {
-  const bool lanes = argc > 1 && std::strcmp(argv[1], "--lanes") == 0;
-  argc -= lanes ? 1 : 0;
-  argv += lanes ? 1 : 0;
   int budget = 8192;
   if (argc > 2 && std::strcmp(argv[1], "--tokens") == 0) {
     budget = std::atoi(argv[2]);
@@ -117,8 +89,8 @@ int main(int argc, char** argv) {
     argv += 2;
   }
   if (argc < 4) {
-    fmt::print(stderr, "bench_loads [--lanes] [--tokens N] BLOCKS SPREAD,SPREAD... "
-                       "IN/OUT:REQUESTS@AT_A_TIME...\n");
+    fmt::print(stderr,
+               "bench_loads [--tokens N] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...\n");
     return 2;
   }
   for (int i = 3; i < argc; ++i) {
@@ -137,7 +109,7 @@ int main(int argc, char** argv) {
       config.max_num_batched_tokens = static_cast<std::uint32_t>(budget);
       config.max_waiting = load->requests;
       config.spread_steps = static_cast<std::uint32_t>(std::atoi(spread));
-      reckoned_device device{lanes};
+      reckoned_device device;
       closed_loop{device, *load, config}.go(
           fmt::format("{} spread {:2}", argv[i], config.spread_steps));
     }

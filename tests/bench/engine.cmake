@@ -9,6 +9,6 @@ target_link_libraries(bench_stack PRIVATE troupe_actors troupe_config fmt::fmt)
 target_include_directories(bench_stack PRIVATE ${PROJECT_SOURCE_DIR})
 
 # bench_loads: the scheduler's policy on a device whose steps are only reckoned.
-add_executable(bench_loads ${CMAKE_CURRENT_LIST_DIR}/bench_loads.cpp ${PROJECT_SOURCE_DIR}/engine/exec/cuda/lane_plan.cpp)
+add_executable(bench_loads ${CMAKE_CURRENT_LIST_DIR}/bench_loads.cpp)
 target_link_libraries(bench_loads PRIVATE troupe_engine_sched troupe_engine_kv fmt::fmt)
 target_include_directories(bench_loads PRIVATE ${PROJECT_SOURCE_DIR})

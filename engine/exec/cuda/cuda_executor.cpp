@@ -24,6 +24,24 @@ std::chrono::microseconds between(const event& begin, const event& end) {
       static_cast<std::int64_t>(milliseconds_between(begin, end).value_or(0) * 1000)};
 }
 
+sampling_row sampling_of(const sampling_params& params, std::uint32_t position,
+                         std::uint32_t vocabulary) {
+  sampling_row row;
+  row.seed = params.seed;
+  row.choice = params.choice;
+  row.position = position;
+  row.logprobs = params.logprobs;
+  if (params.temperature < greedy_temperature)
+    return row;
+  row.temperature = static_cast<double>(std::max(params.temperature, least_temperature));
+  row.top_k =
+      params.top_k > 0 && static_cast<std::uint32_t>(params.top_k) < vocabulary ? params.top_k : 0;
+  row.top_p = params.top_p;
+  row.min_p = params.min_p;
+  row.bounded = row.top_k > 0 || row.top_p < 1 || row.min_p > 0 ? 1 : 0;
+  return row;
+}
+
 } // namespace
 
 cuda_executor::cuda_executor(executor_options options, device_info device)
@@ -47,8 +65,6 @@ void cuda_executor::quiesce() {
     link_->close();
   }
   static_cast<void>(wait(stream_.get()));
-  // A step that was given up before its lanes met may have left work on them.
-  lanes_.drain();
 }
 
 tl::unexpected<error> cuda_executor::give_up(error e) {
@@ -101,6 +117,63 @@ result<void> cuda_executor::prepare(const step_batch& step) {
   return {};
 }
 
+std::int32_t cuda_executor::token_at(const known_sequence& sequence, std::uint32_t position,
+                                     std::size_t hint) const {
+  if (position < sequence.tokens.size())
+    return sequence.tokens[position];
+  // Steps in work know where on the device it will be. Batches of decode keep their order, so the
+  // place of this row is where it is found as a rule.
+  for (std::size_t s = 0; s < steps_.size(); ++s) {
+    const staged_step& other = steps_[s];
+    if (other.at != phase::sampled || other.samplers.empty())
+      continue;
+    const std::size_t count = other.samplers.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t at = (hint + i) % count;
+      if (other.samplers[at].sequence == &sequence && other.samplers[at].position == position)
+        return -1 - static_cast<std::int32_t>(s * options_.max_num_seqs + at);
+    }
+  }
+  return 0;
+}
+
+void cuda_executor::add_sequence(staged_step& staged, const sequence_table::row& row) {
+  const known_sequence& sequence = *row.sequence;
+  host_inputs& inputs = staged.inputs;
+  const std::uint32_t end = row.position + row.tokens;
+  const std::uint32_t blocks = (end + options_.block_size - 1) / options_.block_size;
+  const auto index = static_cast<std::int32_t>(inputs.sequences());
+  inputs.add({.row_begin = static_cast<std::int32_t>(inputs.rows()),
+              .rows = static_cast<std::int32_t>(row.tokens),
+              .first_position = static_cast<std::int32_t>(row.position)},
+             std::span{sequence.blocks}.first(blocks));
+  for (std::uint32_t p = row.position; p < end; ++p) {
+    const std::uint64_t block = value(sequence.blocks[p / options_.block_size]);
+    inputs.add_row(
+        {.token = token_at(sequence, p, staged.samplers.size()),
+         .position = static_cast<std::int32_t>(p),
+         .sequence = index,
+         .slot = static_cast<std::int32_t>(block * options_.block_size + p % options_.block_size)});
+  }
+  if (!row.samples)
+    return;
+  inputs.pick(sampling_of(sequence.sampling, end, description_.vocab_size));
+  staged.samplers.push_back({row.sequence, end});
+}
+
+void cuda_executor::gather_inputs(staged_step& staged) {
+  staged.inputs.clear();
+  for (const sequence_table::row& row : staged.rows) {
+    const known_sequence& sequence = *row.sequence;
+    if (sequence.failure)
+      staged.failed.push_back({sequence.id, sequence.failure->code, sequence.failure->note});
+    else
+      add_sequence(staged, row);
+  }
+  staged.inputs.order_prompts();
+  staged.inputs.deal_decodes();
+}
+
 result<void> cuda_executor::forward(staged_step& staged) {
   host_inputs& inputs = staged.inputs;
   const std::uint32_t rows = inputs.rows();
@@ -113,11 +186,6 @@ result<void> cuda_executor::forward(staged_step& staged) {
   inputs.pad(bucket);
   if (auto sent = inputs_.send(inputs, stream_.get()); !sent)
     return sent;
-  if (staged.lanes != nullptr) {
-    auto [answers, prompts] = inputs_.lanes_of(inputs);
-    answers.sampled = prompts.sampled = sampled_.as<std::int32_t>();
-    return model_->forward_in_lanes(answers, prompts, caches_, *staged.lanes, stream_.get());
-  }
   forward_batch batch = inputs_.batch_of(inputs);
   batch.sampled = sampled_.as<std::int32_t>();
   const auto pass = [&] { return model_->forward(batch, caches_, stream_.get()); };
@@ -300,7 +368,7 @@ void cuda_executor::reset() {
 
 std::span<const float> cuda_executor::logits(std::size_t index) {
   logits_.resize(static_cast<std::size_t>(config_.vocab_size));
-  const float* const from = model_->logits() + place_of_logits(index) * logits_.size();
+  const float* const from = model_->logits() + index * logits_.size();
   const auto sent = download(logits_.data(), from, logits_.size() * sizeof(float), stream_.get());
   if (!sent || !wait(stream_.get()))
     logits_.clear();

@@ -43,14 +43,6 @@ public:
   /// @pre    load()
   [[nodiscard]] std::string kernels_of(std::int64_t rows) const { return model_->kernels_of(rows); }
 
-  /// The lanes of the step launched last; nullptr where it ran in one. For tests and benches.
-  [[nodiscard]] const lane_pair* last_lanes() const noexcept {
-    return last_launched_ == nullptr ? nullptr : last_launched_->lanes;
-  }
-  [[nodiscard]] std::span<const int> offered_lanes() const noexcept { return lanes_.offered(); }
-  /// @pre    load()
-  [[nodiscard]] lane_model lanes_model() const noexcept { return model_->in_lanes(); }
-
 private:
   enum class phase : std::uint8_t { free, prepared, launched, sampled };
 
@@ -69,8 +61,6 @@ private:
     std::vector<sampler_row> samplers;
     std::vector<failed_row> failed;
     host_inputs inputs;
-    /// Where answers and prompts run at once.
-    const lane_pair* lanes = nullptr;
     pinned_buffer outcome;
     pinned_buffer likelihoods;
     event begun;
@@ -103,17 +93,12 @@ private:
   [[nodiscard]] result<std::uint64_t> agree(std::uint64_t blocks);
   [[nodiscard]] result<void> make_steps();
   [[nodiscard]] result<void> tune(const std::function<void(std::string_view)>& say);
-  [[nodiscard]] result<void> make_lanes(const std::function<void(std::string_view)>& say);
   /// The device as people are told of it.
   [[nodiscard]] std::string device_text() const;
   void describe_numerics(std::uint64_t weights);
 
   [[nodiscard]] result<staged_step*> find(step_id step, phase wanted, std::string_view verb);
   void gather_inputs(staged_step& staged);
-  [[nodiscard]] bool is_prompt(const sequence_table::row& row) const;
-  [[nodiscard]] bool meet_in_blocks(const staged_step& staged) const;
-  [[nodiscard]] std::size_t place_of_logits(std::size_t index) const;
-  [[nodiscard]] const lane_pair* choose_lanes(const staged_step& staged) const;
   void add_sequence(staged_step& staged, const sequence_table::row& row);
   [[nodiscard]] std::int32_t token_at(const known_sequence& sequence, std::uint32_t position,
                                       std::size_t hint) const;
@@ -134,8 +119,6 @@ private:
   model_config config_;
   kernels::dtype compute_ = kernels::dtype::bf16;
   stream stream_;
-  /// Empty where no step runs in lanes.
-  lane_pairs lanes_;
   /// Of one of several ranks.
   std::unique_ptr<rank_link> link_;
   std::optional<device_model> model_;
@@ -153,7 +136,6 @@ private:
   sequence_table table_;
   std::array<staged_step, most_steps> steps_;
   std::size_t turn_ = 0;
-  const staged_step* last_launched_ = nullptr;
   /// Whether a step was prepared since the last reset.
   bool running_ = false;
   std::vector<float> logits_;

@@ -200,9 +200,7 @@ private:
   std::uint32_t first_block_ = 0;
 };
 
-TEST_CASE("cuda greedy tokens in lanes are those of transformers") {
-  kernels::cuda::shortcuts_taken().lanes = 16;
-  std::uint32_t in_lanes = 0;
+TEST_CASE("cuda greedy tokens of prompts beside answers are those of transformers") {
   for (const golden_model& model : golden_models()) {
     CAPTURE(model.name);
     const auto run = loaded(model, "float32");
@@ -212,11 +210,8 @@ TEST_CASE("cuda greedy tokens in lanes are those of transformers") {
       const auto brought = drive.run();
       CAPTURE(brought ? "" : brought.error().note);
       REQUIRE(brought);
-      in_lanes += run->last_lanes() == nullptr ? 0 : 1;
       all.take(*brought);
     }
     CHECK(all.answers == all.wanted);
   }
-  CHECK(in_lanes >= 7);
-  kernels::cuda::shortcuts_taken() = {};
 }

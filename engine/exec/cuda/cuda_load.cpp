@@ -21,8 +21,6 @@ namespace {
 using kernels::dtype;
 
 constexpr std::uint32_t default_batched_tokens = 8192;
-/// Smaller models are read in microseconds: which algorithm does it is no matter.
-constexpr std::uint64_t least_to_tune = std::uint64_t{256} << 20U;
 /// Entries of block tables that one step may bring; with page-locked copies for each step.
 constexpr std::uint64_t most_table_entries = std::uint64_t{16} << 20U;
 
@@ -132,8 +130,6 @@ result<void> cuda_executor::load_rank(const load_progress& progress) {
   say(0.95, "measuring products");
   if (auto tuned = tune([&](std::string_view what) { say(0.97, what); }); !tuned)
     return tuned;
-  if (auto made = make_lanes([&](std::string_view what) { say(0.98, what); }); !made)
-    return made;
   table_ = sequence_table{{.vocab_size = description_.vocab_size,
                            .max_model_len = description_.max_model_len,
                            .num_blocks = description_.num_blocks,
@@ -207,34 +203,9 @@ void cuda_executor::describe_numerics(std::uint64_t weights) {
   description_.numerics = print.value();
 }
 
-result<void> cuda_executor::make_lanes(const std::function<void(std::string_view)>& say) {
-  // Ranks exchange what they have on one stream.
-  if (link_ || kernels::cuda::shortcuts_taken().lanes == kernels::cuda::no_lanes)
-    return {};
-  auto made = lane_pairs::make(device_.index);
-  if (!made) {
-    say(fmt::format("answers and prompts run one after the other: {}", made.error().note));
-    return {};
-  }
-  lanes_ = std::move(*made);
-  if (description_.weight_bytes < least_to_tune)
-    return {};
-  // Which kernels serve a lane depends on its rows and on its multiprocessors.
-  const auto buckets = step_graphs::buckets();
-  for (const int for_answers : lanes_.offered())
-    for (std::size_t i = 0; i < buckets.size(); ++i) {
-      const std::int64_t prompts = static_cast<std::int64_t>(i + 1) *
-                                   description_.max_num_batched_tokens / std::ssize(buckets);
-      if (buckets[i] > options_.max_num_seqs || !model_->fits_lanes(buckets[i], prompts))
-        continue;
-      if (auto warmed = model_->warm_lanes(buckets[i], prompts, lanes_.with(for_answers)); !warmed)
-        return warmed;
-    }
-  return {};
-}
-
 result<void> cuda_executor::tune(const std::function<void(std::string_view)>& say) {
-  if (description_.weight_bytes < least_to_tune)
+  // Small models are read in microseconds: which algorithm does it is no matter.
+  if (description_.weight_bytes < (std::uint64_t{256} << 20U))
     return {};
   const std::uint32_t decodes =
       std::min(description_.max_num_seqs, description_.max_num_batched_tokens);

@@ -201,12 +201,8 @@ result<void> cuda_executor::make_steps() {
 }
 
 device_limits cuda_executor::pass_limits() const {
-  // Between the two the answers' products have whole tiles.
-  const bool lanes =
-      options_.ranks == 1 && kernels::cuda::shortcuts_taken().lanes != kernels::cuda::no_lanes;
   return {.rows =
               std::max<std::int64_t>(description_.max_num_batched_tokens, options_.max_num_seqs),
-          .between_lanes = lanes ? 128 : 0,
           .picked = options_.max_num_seqs,
           .positions = description_.max_model_len};
 }

@@ -195,17 +195,16 @@ device_model::work_parts(const device_limits& limits) const noexcept {
   const std::int64_t query = c.heads * c.head_dim;
   const std::int64_t kv = c.kv_heads * c.head_dim;
   const auto size = static_cast<std::int64_t>(kernels::size_of(compute_));
-  const std::int64_t rows = limits.rows + limits.between_lanes;
   using self = device_model;
   return {{{&self::workspace_, std::int64_t{64} << 20U},
-           {&self::residual_, rows * c.hidden_size * 4},
-           {&self::normed_, rows * c.hidden_size * size},
-           {&self::qkv_, rows * (query + 2 * kv) * size},
-           {&self::query_, rows * query * size},
-           {&self::attended_, rows * query * size},
-           {&self::gate_up_, rows * 2 * c.intermediate_size * size},
-           {&self::gated_, rows * c.intermediate_size * size},
-           {&self::delta_, rows * c.hidden_size * size},
+           {&self::residual_, limits.rows * c.hidden_size * 4},
+           {&self::normed_, limits.rows * c.hidden_size * size},
+           {&self::qkv_, limits.rows * (query + 2 * kv) * size},
+           {&self::query_, limits.rows * query * size},
+           {&self::attended_, limits.rows * query * size},
+           {&self::gate_up_, limits.rows * 2 * c.intermediate_size * size},
+           {&self::gated_, limits.rows * c.intermediate_size * size},
+           {&self::delta_, limits.rows * c.hidden_size * size},
            {&self::gathered_, gathered_bytes(limits)},
            {&self::logits_, limits.picked * c.vocab_size * 4}}};
 }
@@ -236,39 +235,20 @@ result<void> device_model::reserve(const device_limits& limits) {
 }
 
 result<void> device_model::norm(const device_buffer& weight, const device_buffer* delta,
-                                work_rows rows, stream_ref on) {
-  const std::int64_t cols = config_.hidden_size;
-  return kernels::cuda::rms_norm(
-      {.residual = residual_.as<float>() + rows.first * cols,
-       .residual_stride = cols,
-       .delta = delta == nullptr ? nullptr : row_of(*delta, rows.first, cols, compute_),
-       .delta_stride = cols,
-       .weight = weight.as<float>(),
-       .eps = static_cast<float>(config_.rms_norm_eps),
-       .rows = rows.count,
-       .cols = cols,
-       .type = compute_,
-       .out = row_of(normed_, rows.first, cols, compute_),
-       .out_stride = cols},
-      on);
-}
-
-result<void> device_model::last_norm(const forward_batch& batch, std::int64_t to, stream_ref on) {
-  const std::int64_t cols = config_.hidden_size;
-  return kernels::cuda::rms_norm({.residual = residual_.as<float>() + batch.first * cols,
-                                  .residual_stride = cols,
-                                  .delta = sums_in_products(batch.rows)
-                                               ? nullptr
-                                               : row_of(delta_, batch.first, cols, compute_),
-                                  .delta_stride = cols,
-                                  .weight = last_norm_.as<float>(),
+                                const forward_batch& batch, const std::int32_t* pick,
+                                stream_ref on) {
+  return kernels::cuda::rms_norm({.residual = residual_.as<float>(),
+                                  .residual_stride = config_.hidden_size,
+                                  .delta = delta == nullptr ? nullptr : delta->data(),
+                                  .delta_stride = config_.hidden_size,
+                                  .weight = weight.as<float>(),
                                   .eps = static_cast<float>(config_.rms_norm_eps),
-                                  .pick = batch.pick,
-                                  .rows = batch.picked,
-                                  .cols = cols,
+                                  .pick = pick,
+                                  .rows = pick == nullptr ? batch.rows : batch.picked,
+                                  .cols = config_.hidden_size,
                                   .type = compute_,
-                                  .out = row_of(normed_, to, cols, compute_),
-                                  .out_stride = cols},
+                                  .out = normed_.data(),
+                                  .out_stride = config_.hidden_size},
                                  on);
 }
 
@@ -277,20 +257,19 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
   const std::int64_t query = config_.heads * config_.head_dim;
   const std::vector<product> products = products_of(of, batch.rows);
   kernels::cuda::attention_args attention = batch.attention;
-  void* const q = row_of(query_, batch.first, query, compute_);
-  attention.q = q;
+  attention.q = query_.data();
   attention.q_stride = query;
   attention.heads = static_cast<std::int32_t>(config_.heads);
   attention.cache = cache;
   attention.rows = batch.rows;
   attention.batch = batch.batch;
   attention.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
-  attention.out = row_of(attended_, batch.first, query, compute_);
+  attention.out = attended_.data();
   attention.out_stride = query;
   chain all;
-  all.then([&] { return multiply(products[0], batch.work(), on); });
+  all.then([&] { return multiply(products[0], batch.rows, on); });
   all.then([&] {
-    return kernels::cuda::rope_store({.qkv = row_of(qkv_, batch.first, products[0].n, compute_),
+    return kernels::cuda::rope_store({.qkv = qkv_.data(),
                                       .qkv_stride = products[0].n,
                                       .heads = attention.heads,
                                       .cache = cache,
@@ -301,32 +280,29 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
                                       .eps = static_cast<float>(config_.rms_norm_eps),
                                       .cos = cos_.as<float>(),
                                       .sin = sin_.as<float>(),
-                                      .q = q,
+                                      .q = query_.data(),
                                       .q_stride = query},
                                      on);
   });
   all.then([&] { return kernels::cuda::attention(attention, on); });
-  all.then([&] { return multiply(products[1], batch.work(), on); });
+  all.then([&] { return multiply(products[1], batch.rows, on); });
   all.then([&] { return add_ranks(batch.rows, on); });
   return all.state();
 }
 
-result<void> device_model::silu(work_rows rows, stream_ref on) {
-  const std::int64_t cols = config_.intermediate_size;
-  return kernels::cuda::silu_mul({.gate_up = row_of(gate_up_, rows.first, 2 * cols, compute_),
-                                  .stride = 2 * cols,
-                                  .out = row_of(gated_, rows.first, cols, compute_),
-                                  .out_stride = cols,
+result<void> device_model::silu(std::int64_t rows, stream_ref on) {
+  return kernels::cuda::silu_mul({.gate_up = gate_up_.data(),
+                                  .stride = 2 * config_.intermediate_size,
+                                  .out = gated_.data(),
+                                  .out_stride = config_.intermediate_size,
                                   .type = compute_,
-                                  .rows = rows.count,
-                                  .cols = cols},
+                                  .rows = rows,
+                                  .cols = config_.intermediate_size},
                                  on);
 }
 
-result<void> device_model::gate(const layer& of, work_rows rows, stream_ref on) {
-  const product both = products_of(of, rows.count)[2];
-  if (!ordered_ && rows.in_lane)
-    return gate_in_lane(both, rows, on);
+result<void> device_model::gate(const layer& of, std::int64_t rows, stream_ref on) {
+  const product both = products_of(of, rows)[2];
   auto* const at_once = !ordered_ && kernels::cuda::shortcuts_taken().gate_in_product
                             ? library_.gated(padded_args_of(both, rows))
                             : nullptr;
@@ -343,48 +319,40 @@ result<void> device_model::gate(const layer& of, work_rows rows, stream_ref on) 
 }
 
 result<void> device_model::feed(const layer& of, const forward_batch& batch, stream_ref on) {
-  if (auto gated = gate(of, batch.work(), on); !gated)
+  if (auto gated = gate(of, batch.rows, on); !gated)
     return gated;
-  if (auto made = multiply(products_of(of, batch.rows)[3], batch.work(), on); !made)
+  if (auto made = multiply(products_of(of, batch.rows)[3], batch.rows, on); !made)
     return made;
   return add_ranks(batch.rows, on);
-}
-
-result<void> device_model::embed(const forward_batch& batch, stream_ref on) {
-  return kernels::cuda::embed({.table = table_.data(),
-                               .type = compute_,
-                               .batch = batch.batch,
-                               .sampled = batch.sampled,
-                               .out = residual_.as<float>() + batch.first * config_.hidden_size,
-                               .out_stride = config_.hidden_size,
-                               .rows = batch.rows,
-                               .cols = config_.hidden_size},
-                              on);
-}
-
-result<void> device_model::run_layer(std::size_t index, const forward_batch& batch,
-                                     const kernels::cuda::kv_cache& cache, stream_ref on) {
-  const layer& of = layers_[index];
-  const device_buffer* const delta = sums_in_products(batch.rows) ? nullptr : &delta_;
-  chain all;
-  all.then([&] { return norm(of.attention_norm, index == 0 ? nullptr : delta, batch.work(), on); });
-  all.then([&] { return attend(of, batch, cache, on); });
-  all.then([&] { return norm(of.mlp_norm, delta, batch.work(), on); });
-  all.then([&] { return feed(of, batch, on); });
-  return all.state();
 }
 
 result<void> device_model::forward(const forward_batch& batch,
                                    const std::vector<kernels::cuda::kv_cache>& caches,
                                    stream_ref on) {
   chain all;
-  all.then([&] { return embed(batch, on); });
-  for (std::size_t i = 0; i < layers_.size(); ++i)
-    all.then([&] { return run_layer(i, batch, caches[i], on); });
+  all.then([&] {
+    return kernels::cuda::embed({.table = table_.data(),
+                                 .type = compute_,
+                                 .batch = batch.batch,
+                                 .sampled = batch.sampled,
+                                 .out = residual_.as<float>(),
+                                 .out_stride = config_.hidden_size,
+                                 .rows = batch.rows,
+                                 .cols = config_.hidden_size},
+                                on);
+  });
+  const device_buffer* const delta = sums_in_products(batch.rows) ? nullptr : &delta_;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const layer& of = layers_[i];
+    all.then([&] { return norm(of.attention_norm, i == 0 ? nullptr : delta, batch, nullptr, on); });
+    all.then([&] { return attend(of, batch, caches[i], on); });
+    all.then([&] { return norm(of.mlp_norm, delta, batch, nullptr, on); });
+    all.then([&] { return feed(of, batch, on); });
+  }
   if (batch.picked == 0)
     return all.state();
-  all.then([&] { return last_norm(batch, 0, on); });
-  all.then([&] { return multiply(head_product(), {batch.picked}, on); });
+  all.then([&] { return norm(last_norm_, delta, batch, batch.pick, on); });
+  all.then([&] { return multiply(head_product(), batch.picked, on); });
   all.then([&] { return gather_logits(batch.picked, on); });
   return all.state();
 }

@@ -1,7 +1,5 @@
 #pragma once
 
-#include "engine/exec/cuda/lane_plan.hpp"
-#include "engine/exec/cuda/lanes.hpp"
 #include "engine/exec/cuda/rank_link.hpp"
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/exec/cuda/weight_uploader.hpp"
@@ -14,21 +12,9 @@
 
 namespace troupe::engine::cuda {
 
-/// Rows of the working memory.
-struct work_rows {
-  std::int64_t count = 0;
-  std::int64_t first = 0;
-  /// Those of a pass beside another one, which shares nothing with it.
-  bool in_lane = false;
-};
-
-/// The inputs of one pass; arrays of the device. Sequences and picked rows are numbered from the
-/// pass's first row.
+/// The inputs of one pass; arrays of the device.
 struct forward_batch {
   std::int64_t rows = 0;
-  /// Where the pass has its working memory.
-  std::int64_t first = 0;
-  bool in_lane = false;
   /// Rows whose logits are wanted, and their numbers.
   std::int64_t picked = 0;
   const std::int32_t* pick = nullptr;
@@ -37,15 +23,11 @@ struct forward_batch {
   const std::int32_t* sampled = nullptr;
   /// What attention() takes of the batch; the recipe fills in what belongs to a layer.
   kernels::cuda::attention_args attention;
-
-  [[nodiscard]] work_rows work() const noexcept { return {rows, first, in_lane}; }
 };
 
 /// How much a pass may have of everything.
 struct device_limits {
   std::int64_t rows = 0;
-  /// Rows of working memory beyond those, for what passes at once have between them.
-  std::int64_t between_lanes = 0;
   std::int64_t picked = 0;
   std::int64_t positions = 0;
 };
@@ -96,21 +78,6 @@ public:
                                      const std::vector<kernels::cuda::kv_cache>& caches,
                                      stream_ref on);
 
-  /// Enqueues the passes of a step's answers and of its prompts at once, each on a lane of `on`;
-  /// both begin when `main` has come here, and what is enqueued there next waits for both. Writes
-  /// the logits of the picked rows, first those of the answers.
-  /// @pre    as forward(); fits_lanes(); one rank
-  [[nodiscard]] result<void> forward_in_lanes(forward_batch answers, forward_batch prompts,
-                                              const std::vector<kernels::cuda::kv_cache>& caches,
-                                              const lane_pair& on, stream_ref main);
-  /// Runs the products of such passes once, so that no step loads a kernel.
-  [[nodiscard]] result<void> warm_lanes(std::int64_t answers, std::int64_t prompts,
-                                        const lane_pair& on);
-  /// Whether there is working memory for both.
-  [[nodiscard]] bool fits_lanes(std::int64_t answers, std::int64_t prompts) const noexcept;
-  /// What the reckoning of lanes has to know.
-  [[nodiscard]] lane_model in_lanes() const noexcept;
-
   /// [picked, vocabulary] of the pass that was enqueued last.
   [[nodiscard]] const float* logits() const noexcept { return logits_.as<float>(); }
   /// The rank's part, but for the vocabulary.
@@ -151,30 +118,22 @@ private:
 
   [[nodiscard]] static result<layer> load_layer(const load_context& from, weight_uploader& bring,
                                                 std::int64_t index);
-  [[nodiscard]] kernels::cuda::matmul_args args_of(const product& p, work_rows rows) const;
-  [[nodiscard]] result<void> multiply(const product& p, work_rows rows, stream_ref on);
+  [[nodiscard]] kernels::cuda::matmul_args args_of(const product& p, std::int64_t rows) const;
+  [[nodiscard]] result<void> multiply(const product& p, std::int64_t rows, stream_ref on);
   [[nodiscard]] result<void> norm(const device_buffer& weight, const device_buffer* delta,
-                                  work_rows rows, stream_ref on);
-  /// Makes normed_, from row `to` on, of the batch's picked rows.
-  [[nodiscard]] result<void> last_norm(const forward_batch& batch, std::int64_t to, stream_ref on);
-  [[nodiscard]] result<void> embed(const forward_batch& batch, stream_ref on);
-  [[nodiscard]] result<void> run_layer(std::size_t index, const forward_batch& batch,
-                                       const kernels::cuda::kv_cache& cache, stream_ref on);
+                                  const forward_batch& batch, const std::int32_t* pick,
+                                  stream_ref on);
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
                                     const kernels::cuda::kv_cache& cache, stream_ref on);
   /// Makes gated_ of gate_up_.
-  [[nodiscard]] result<void> silu(work_rows rows, stream_ref on);
+  [[nodiscard]] result<void> silu(std::int64_t rows, stream_ref on);
   /// Makes gated_ of normed_.
-  [[nodiscard]] result<void> gate(const layer& of, work_rows rows, stream_ref on);
+  [[nodiscard]] result<void> gate(const layer& of, std::int64_t rows, stream_ref on);
   [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
   /// Chooses between kernels by what layers take with each, where several are near each other.
   [[nodiscard]] result<void> choose_in_layers(std::int64_t rows, stream_ref on);
   /// Milliseconds of some layers without their attention.
   [[nodiscard]] result<float> time_layers(std::int64_t rows, stream_ref on);
-  /// By kernels of ours, which share nothing and are made for the multiprocessors of the lane.
-  [[nodiscard]] static result<void> multiply_in_lane(const kernels::cuda::ordered_matmul_args& args,
-                                                     stream_ref on);
-  [[nodiscard]] result<void> gate_in_lane(const product& both, work_rows rows, stream_ref on);
   /// The products of a layer and the head for so many rows.
   [[nodiscard]] std::vector<product> products_of(const layer& of, std::int64_t rows) const;
   /// Whether products of so many rows add to residual_ themselves, and leave nothing in delta_.
@@ -200,15 +159,9 @@ private:
     return config_.tie_word_embeddings ? table_ : head_;
   }
 
-  /// Rows of the working memory of layers from that one on.
-  [[nodiscard]] std::int64_t rows_from(std::int64_t first) const noexcept;
   /// As args_of(), for padded rows; at most as many as there is memory for.
-  [[nodiscard]] kernels::cuda::matmul_args padded_args_of(const product& p, work_rows rows) const;
-  /// Where a row of a buffer with so many columns begins.
-  [[nodiscard]] static std::byte* row_of(const device_buffer& in, std::int64_t row,
-                                         std::int64_t cols, kernels::dtype type) noexcept {
-    return in.as<std::byte>() + row * cols * static_cast<std::int64_t>(kernels::size_of(type));
-  }
+  [[nodiscard]] kernels::cuda::matmul_args padded_args_of(const product& p,
+                                                          std::int64_t rows) const;
 
   model_config config_;
   device_limits limits_;

@@ -30,15 +30,17 @@ bool device_model::sums_in_products(std::int64_t rows) const noexcept {
          rows > (wide_enough ? 48 : kernels::cuda::max_streamed_rows);
 }
 
-kernels::cuda::matmul_args device_model::args_of(const product& p, work_rows rows) const {
+kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
+  const auto size = static_cast<std::int64_t>(kernels::size_of(compute_));
+  const auto out_size = static_cast<std::int64_t>(kernels::size_of(p.out_type));
   const std::int64_t ldo = p.ldo == 0 ? p.n : p.ldo;
-  const std::int64_t before = p.gathered ? shard_.rank * rows.count : 0;
-  return {.a = row_of(*p.a, rows.first, p.k, compute_),
+  const std::int64_t before = p.gathered ? shard_.rank * rows * ldo * out_size : 0;
+  return {.a = p.a->data(),
           .lda = p.k,
-          .w = row_of(*p.w, p.first_row, p.k, compute_),
-          .out = row_of(*p.out, before + rows.first, ldo, p.out_type),
+          .w = p.w->as<std::byte>() + p.first_row * p.k * size,
+          .out = p.out->as<std::byte>() + before,
           .ldo = ldo,
-          .m = rows.count,
+          .m = rows,
           .n = p.n,
           .k = p.k,
           .type = compute_,
@@ -55,21 +57,14 @@ std::int64_t device_model::padded(std::int64_t rows, std::int64_t most) noexcept
   return std::min((rows + step - 1) / step * step, most);
 }
 
-std::int64_t device_model::rows_from(std::int64_t first) const noexcept {
-  return first == 0 ? limits_.rows : limits_.rows + limits_.between_lanes - first;
-}
-
-kernels::cuda::matmul_args device_model::padded_args_of(const product& p, work_rows rows) const {
+kernels::cuda::matmul_args device_model::padded_args_of(const product& p, std::int64_t rows) const {
   // What other ranks read lies by the rows that there are.
   if (p.gathered)
     return args_of(p, rows);
-  rows.count = padded(rows.count, p.out == &logits_ ? limits_.picked : rows_from(rows.first));
-  return args_of(p, rows);
+  return args_of(p, padded(rows, p.out == &logits_ ? limits_.picked : limits_.rows));
 }
 
-result<void> device_model::multiply(const product& p, work_rows rows, stream_ref on) {
-  if (!ordered_ && rows.in_lane)
-    return multiply_in_lane(kernels::cuda::plain(padded_args_of(p, rows)), on);
+result<void> device_model::multiply(const product& p, std::int64_t rows, stream_ref on) {
   if (!ordered_)
     return library_.run(padded_args_of(p, rows), on);
   const auto args = kernels::cuda::plain(args_of(p, rows));
@@ -80,17 +75,19 @@ result<void> device_model::multiply(const product& p, work_rows rows, stream_ref
 result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on) {
   if (ordered_)
     return {};
-  const work_rows all{rows};
   for (std::size_t i = 0; i < (with_head ? 5 : 4); ++i) {
     std::vector<const void*> weights;
     for (const layer& one : layers_)
       weights.push_back(products_of(one, rows)[i].w->data());
     const product p = products_of(layers_.front(), rows)[i];
+    forward_batch batch;
+    batch.rows = rows;
     // A norm for whatever small kernel stands behind the product.
-    kernels::cuda::matmul_follower behind{[&] { return norm(last_norm_, &delta_, all, on); }};
+    kernels::cuda::matmul_follower behind{
+        [&] { return norm(last_norm_, &delta_, batch, nullptr, on); }};
     if (i == 2)
-      behind = {[&] { return silu(all, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
-    if (auto tuned = library_.tune(args_of(p, all), weights, on, behind); !tuned)
+      behind = {[&] { return silu(rows, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
+    if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }
   return choose_in_layers(rows, on);
@@ -98,26 +95,27 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
 
 result<float> device_model::time_layers(std::int64_t rows, stream_ref on) {
   constexpr std::size_t most = 6;
-  const work_rows all{rows};
+  forward_batch batch;
+  batch.rows = rows;
   auto begin = make_event(true);
   auto end = make_event(true);
   if (!begin || !end)
     return fail(begin ? end.error() : begin.error());
-  const auto small = [&] { return norm(last_norm_, &delta_, all, on); };
+  const auto small = [&] { return norm(last_norm_, &delta_, batch, nullptr, on); };
   const auto pass = [&](const layer& of) -> result<void> {
     const std::vector<product> products = products_of(of, rows);
     // The second norm stands for rope and attention.
     for (std::size_t i = 0; i < 2; ++i) {
       if (auto made = small(); !made)
         return made;
-      if (auto made = multiply(products[i], all, on); !made)
+      if (auto made = multiply(products[i], rows, on); !made)
         return made;
     }
     if (auto made = small(); !made)
       return made;
-    if (auto made = gate(of, all, on); !made)
+    if (auto made = gate(of, rows, on); !made)
       return made;
-    return multiply(products[3], all, on);
+    return multiply(products[3], rows, on);
   };
   // The host takes longer to enqueue small layers than the device to run them.
   if (auto stalled = kernels::cuda::stall(1000, on); !stalled)
@@ -138,7 +136,7 @@ result<void> device_model::choose_in_layers(std::int64_t rows, stream_ref on) {
   const std::vector<product> products = products_of(layers_.front(), rows);
   // The largest first.
   for (const std::size_t i : std::array<std::size_t, 4>{2, 3, 0, 1}) {
-    const auto args = args_of(products[i], {rows});
+    const auto args = args_of(products[i], rows);
     auto names = library_.own_kernels_of(args);
     // With fewer rows one of ours always wins, with more tune() does well.
     if (rows > 32 && rows <= kernels::cuda::max_streamed_rows)
@@ -171,8 +169,7 @@ result<void> device_model::warm(std::int64_t rows, stream_ref on) {
   const std::vector<product> products = products_of(layers_.front(), rows);
   for (std::size_t i = 0; i < (rows <= limits_.picked ? 5 : 4); ++i) {
     // The product of gate and up may be another kernel than one that is not gated.
-    const auto made =
-        i == 2 ? gate(layers_.front(), {rows}, on) : multiply(products[i], {rows}, on);
+    const auto made = i == 2 ? gate(layers_.front(), rows, on) : multiply(products[i], rows, on);
     if (!made)
       return made;
   }
@@ -184,7 +181,7 @@ std::string device_model::kernels_of(std::int64_t rows) const {
     return "none";
   if (ordered_)
     return kernels::cuda::takes_wide(
-               kernels::cuda::plain(args_of(products_of(layers_.front(), rows)[0], {rows})))
+               kernels::cuda::plain(args_of(products_of(layers_.front(), rows)[0], rows)))
                ? "wide"
                : "ordered";
   const std::vector<product> products = products_of(layers_.front(), rows);
@@ -192,7 +189,7 @@ std::string device_model::kernels_of(std::int64_t rows) const {
   std::string text;
   for (std::size_t i = 0; i < names.size(); ++i)
     text += fmt::format("{}{} {}", i == 0 ? "" : ", ", names[i],
-                        library_.kernel_of(args_of(products[i], {rows})));
+                        library_.kernel_of(args_of(products[i], rows)));
   return text;
 }
 

@@ -123,10 +123,6 @@ result<void> record(const event& mark, stream_ref on) {
   return check(cudaEventRecord(mark.get(), on), "marking a step");
 }
 
-result<void> hold(stream_ref next, const event& until) {
-  return check(cudaStreamWaitEvent(next, until.get(), 0), "tying streams together");
-}
-
 bool passed(const event& mark) noexcept {
   if (cudaEventQuery(mark.get()) != cudaErrorNotReady)
     return true;

@@ -91,8 +91,6 @@ using event = std::unique_ptr<CUevent_st, event_closer>;
 /// `timed` events can be asked for the time between them.
 [[nodiscard]] result<event> make_event(bool timed);
 [[nodiscard]] result<void> record(const event& mark, stream_ref on);
-/// Lets what is enqueued on the stream next wait until another has passed the event.
-[[nodiscard]] result<void> hold(stream_ref next, const event& until);
 /// Whether the stream has passed the event; also when asking fails, so that wait() tells why.
 [[nodiscard]] bool passed(const event& mark) noexcept;
 /// Whether what is enqueued becomes a graph.

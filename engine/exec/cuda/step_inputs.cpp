@@ -17,6 +17,16 @@ using kernels::cuda::split_positions;
 /// the same bits.
 constexpr std::uint64_t most_partials = 2048;
 
+/// What the work of a step is divided by: a warp reads no faster than an SM's share of the
+/// bandwidth, so a sequence that would take a good part of the whole step must be split. All others
+/// are walked whole, for partial results are written and read again.
+constexpr std::int64_t multiprocessors = 132;
+
+/// Whether attention takes a sequence by the larger tiles.
+bool is_prompt(const kernels::cuda::sequence_rows& rows, std::int32_t group) {
+  return rows.rows > 1 && rows.rows * group > decode_tile_rows;
+}
+
 constexpr std::uint64_t tiles_of(std::uint64_t rows, std::int32_t tile_rows) {
   const auto each = static_cast<std::uint64_t>(tile_rows);
   return (rows + each - 1) / each;
@@ -67,10 +77,6 @@ std::uint64_t partial_bytes(const input_limits& limits) {
 
 } // namespace
 
-bool is_prompt(std::int32_t rows, std::int32_t group) noexcept {
-  return rows > 1 && rows * group > decode_tile_rows;
-}
-
 result<host_inputs> host_inputs::make(const input_limits& limits) {
   host_inputs made;
   made.limits_ = limits;
@@ -91,7 +97,6 @@ batch_row* host_inputs::batch() const noexcept {
 
 void host_inputs::clear() noexcept {
   rows_ = picked_ = sequences_ = prefill_items_ = 0;
-  answers_ = {};
   partials_ = 0;
   table_entries_ = 0;
   any_random_ = any_bounded_ = any_logprobs_ = false;
@@ -112,16 +117,14 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
   table_entries_ += blocks.size();
   const auto sequence = static_cast<std::int32_t>(sequences_++);
   const std::int32_t tile_rows = rows.rows * limits_.group;
-  if (!is_prompt(rows.rows, limits_.group))
+  if (!is_prompt(rows, limits_.group))
     return;
   for (std::int32_t begin = 0; begin < tile_rows; begin += limits_.prefill_rows)
     at<attention_item>(layout.prefill)[prefill_items_++] = {.sequence = sequence,
                                                             .tile_begin = begin};
 }
 
-void host_inputs::begin_prompts() noexcept { answers_ = {rows_, picked_}; }
-
-void host_inputs::deal_decodes(int multiprocessors) {
+void host_inputs::deal_decodes() {
   const input_layout layout{limits_};
   const std::span sequences{at<kernels::cuda::sequence_rows>(layout.sequences), sequences_};
   const auto end_of = [&](std::int32_t i) {
@@ -135,16 +138,13 @@ void host_inputs::deal_decodes(int multiprocessors) {
   order_.clear();
   std::int64_t positions = 0;
   for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequences_); ++i)
-    if (!is_prompt(sequences[static_cast<std::size_t>(i)].rows, limits_.group)) {
+    if (!is_prompt(sequences[static_cast<std::size_t>(i)], limits_.group)) {
       order_.push_back(i);
       positions += std::int64_t{tiles_of_rows(i)} * end_of(i);
     }
   std::ranges::sort(order_, [&](std::int32_t a, std::int32_t b) {
     return end_of(a) != end_of(b) ? end_of(a) > end_of(b) : a < b;
   });
-  // A warp reads no faster than a multiprocessor's share of the bandwidth, so a sequence that would
-  // take a good part of the whole step must be split. All others are walked whole, for partial
-  // results are written and read again.
   const std::int64_t share = positions * limits_.kv_heads / multiprocessors;
   auto* const decode = at<attention_item>(layout.decode);
   for (const std::int32_t sequence : order_) {
@@ -185,7 +185,7 @@ void host_inputs::order_prompts() {
 
 void host_inputs::pick(const sampling_row& how) {
   const input_layout layout{limits_};
-  at<std::int32_t>(layout.pick)[picked_] = static_cast<std::int32_t>(next_row()) - 1;
+  at<std::int32_t>(layout.pick)[picked_] = static_cast<std::int32_t>(rows_ - 1);
   at<sampling_row>(layout.sampling)[picked_] = how;
   ++picked_;
   any_random_ = any_random_ || how.temperature != 0;
@@ -268,20 +268,6 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   attention.join_items_max = sent.counts()[1];
   attention.partials = partials_.as<float>();
   return batch;
-}
-
-device_inputs::lane_batches device_inputs::lanes_of(const host_inputs& sent) const {
-  lane_batches made{batch_of(sent), batch_of(sent)};
-  const auto [rows, picked] = sent.answers_;
-  made.answers.rows = rows;
-  made.answers.picked = picked;
-  made.answers.attention.prefill_items = 0;
-  made.prompts.rows -= rows;
-  made.prompts.picked -= picked;
-  made.prompts.batch += rows;
-  made.prompts.pick += picked;
-  made.prompts.attention.decode_items_max = made.prompts.attention.join_items_max = 0;
-  return made;
 }
 
 const sampling_row* device_inputs::sampling() const noexcept {

@@ -24,38 +24,26 @@ struct input_limits {
   std::int32_t prefill_rows = kernels::cuda::prefill_tile_rows;
 };
 
-/// Multiprocessors of the GPUs that the kernels are made for.
-inline constexpr int all_multiprocessors = 132;
-
-/// Whether attention takes so many rows of one sequence by the larger tiles, as it does a prompt's.
-[[nodiscard]] bool is_prompt(std::int32_t rows, std::int32_t group) noexcept;
-
 /// The inputs of one step in page-locked memory, as plain arrays to be filled.
 class host_inputs {
 public:
   [[nodiscard]] static result<host_inputs> make(const input_limits& limits);
 
   void clear() noexcept;
-  /// Says that all answers are there, and what is added from now on are prompts that another pass
-  /// runs: its rows are numbered from zero again, those of sequences and those that are picked.
-  void begin_prompts() noexcept;
   /// Appends a sequence with its rows and block table, and the items of a prompt's attention.
   void add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks);
   void add_row(const kernels::cuda::batch_row& row) { batch()[rows_++] = row; }
   /// Puts the items of prompts in the order in which they are to begin: those that see most first,
   /// whatever sequence they are of.
   void order_prompts();
-  /// Makes the items of all other attention, the longest first, for so many multiprocessors: once
-  /// all sequences are there.
-  void deal_decodes(int multiprocessors = all_multiprocessors);
+  /// Makes the items of all other attention, the longest first: once all sequences are there.
+  void deal_decodes();
   /// The row that was added last samples.
   void pick(const sampling_row& how);
   /// Rows of nothing up to `rows`, for graphs.
   void pad(std::uint32_t rows);
 
   [[nodiscard]] std::uint32_t rows() const noexcept { return rows_; }
-  /// The number that the next row has in its pass.
-  [[nodiscard]] std::uint32_t next_row() const noexcept { return rows_ - answers_.rows; }
   [[nodiscard]] std::uint32_t picked() const noexcept { return picked_; }
   [[nodiscard]] std::uint32_t sequences() const noexcept { return sequences_; }
   [[nodiscard]] std::uint32_t prefill_items() const noexcept { return prefill_items_; }
@@ -80,12 +68,6 @@ private:
   std::uint32_t picked_ = 0;
   std::uint32_t sequences_ = 0;
   std::uint32_t prefill_items_ = 0;
-  /// What there was when begin_prompts() was called.
-  struct part {
-    std::uint32_t rows = 0;
-    std::uint32_t picked = 0;
-  };
-  part answers_;
   std::int32_t partials_ = 0;
   std::uint64_t table_entries_ = 0;
   /// Sequences in the order of their items.
@@ -108,12 +90,6 @@ public:
 
   /// The batch that was sent, and how its rows sample.
   [[nodiscard]] forward_batch batch_of(const host_inputs& sent) const;
-  /// The two of a step that begin_prompts() divided.
-  struct lane_batches {
-    forward_batch answers;
-    forward_batch prompts;
-  };
-  [[nodiscard]] lane_batches lanes_of(const host_inputs& sent) const;
   [[nodiscard]] const sampling_row* sampling() const noexcept;
 
 private:

@@ -47,18 +47,6 @@ step_stages() {
   one stages 90 env "TROUPE_BIN=$from/bin/troupe" python3 tests/bench/stages.py 7
   note stages "$(tail -n 1 "$out/stages.log" | head -c 200)"
 }
-# Answers and prompts of a step at once: whether it is right, and in which steps it wins. LANES and TOKENS: what loads are run with.
-step_lanes() {
-  one lanes_kernels 30 "$from/bin/kernels_cuda_test" -d yes "cuda products made for few multiprocessors*"
-  one lanes_division 20 "$from/bin/engine_exec_cuda_test" -d yes "a device is divided*"
-  one lanes_tests 60 "$from/bin/engine_exec_cuda_test" -d yes "an executor with lanes*,tokens of mixed steps*,logits in lanes*,what reads in a step*,steps are reckoned*,answers and prompts*,cuda greedy tokens in lanes*"
-  one bench_lanes8b 110 "$from/bin/bench_cuda" --model llama8b --batches 256 --prefill 512 --lanes 64,256
-  one bench_lanes8b_long 60 "$from/bin/bench_cuda" --model llama8b --batches 256 --prefill 512 --lanes 256 --context 1200
-}
-step_lanes_loads() {
-  one bench_lanes_loads 240 "$from/bin/bench_cuda_loads" --lanes "${LANES:-one,reckoned}" --tokens "${TOKENS:-8192,4096,1024}" 64 2048/128:256@256 512/128:512@256
-  one bench_lanes_loads_long 190 "$from/bin/bench_cuda_loads" --lanes "${LANES:-one,reckoned}" --tokens "${TOKENS:-8192,768}" 64 1000/1000:256@256
-}
 # What the scheduler and the device make of loads, with prompts spread over so many steps.
 step_policies8b() {
   one bench_policies8b 200 "$from/bin/bench_cuda_loads" 1,64 512/128:384@64 512/128:1024@256 128/128:1024@1024
