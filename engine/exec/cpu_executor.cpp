@@ -71,6 +71,7 @@ void cpu_executor::gather_inputs(staged_step& staged) {
   staged.tokens.clear();
   staged.sequences.clear();
   staged.sampled_rows.clear();
+  staged.sampling.clear();
   for (const sequence_table::row& row : staged.rows) {
     const known_sequence& sequence = *row.sequence;
     if (sequence.failure) {
@@ -86,7 +87,12 @@ void cpu_executor::gather_inputs(staged_step& staged) {
                                 .blocks = sequence.blocks});
     if (!row.samples)
       continue;
-    staged.sampled_rows.push_back(first + row.tokens - 1);
+    const std::int64_t last = first + row.tokens - 1;
+    staged.sampled_rows.push_back(last);
+    staged.sampling.push_back({.row_begin = last,
+                               .rows = 1,
+                               .first_position = row.position + row.tokens - 1,
+                               .blocks = sequence.blocks});
     staged.samplers.push_back(row.sequence);
   }
 }
@@ -151,6 +157,7 @@ result<void> cpu_executor::launch(step_id step) {
     if (auto done = forward({.tokens = staged.tokens,
                              .sequences = staged.sequences,
                              .sampled_rows = staged.sampled_rows,
+                             .sampling = staged.sampling,
                              .caches = kv_memory_.caches()},
                             step);
         !done)

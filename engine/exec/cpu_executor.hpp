@@ -54,6 +54,7 @@ private:
     std::vector<token_id> tokens;
     std::vector<kernels::cpu::sequence_rows> sequences;
     std::vector<std::int64_t> sampled_rows;
+    std::vector<kernels::cpu::sequence_rows> sampling;
     /// The sequence of each sampled row, and what was chosen for it.
     std::vector<known_sequence*> samplers;
     std::vector<result<token_id>> choices;

@@ -349,10 +349,13 @@ result<std::uint32_t> cpu_executor::measure_batched_tokens() {
     const kernels::cpu::sequence_rows sequence{
         .row_begin = 0, .rows = rows, .first_position = context - rows, .blocks = blocks};
     const std::int64_t last = rows - 1;
+    const kernels::cpu::sequence_rows sampling{
+        .row_begin = last, .rows = 1, .first_position = context - 1, .blocks = blocks};
     const auto begin = clock::now();
     const auto done = forward({.tokens = std::span{tokens}.first(rows),
                                .sequences = {&sequence, 1},
                                .sampled_rows = {&last, 1},
+                               .sampling = {&sampling, 1},
                                .caches = kv_memory_.caches()},
                               step_id{});
     if (!done)

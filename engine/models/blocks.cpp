@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 namespace troupe::engine {
@@ -155,7 +156,7 @@ result<attention_block> attention_block::load(const load_context& from,
   return block;
 }
 
-void attention_block::forward(cpu::member& m, const inputs& in, activations& work) const {
+void attention_block::project(cpu::member& m, const inputs& in, activations& work) const {
   const model_config& config = *in.config;
   const auto rows = static_cast<std::int64_t>(in.batch->tokens.size());
   const auto heads = static_cast<std::int32_t>(config.heads);
@@ -181,18 +182,38 @@ void attention_block::forward(cpu::member& m, const inputs& in, activations& wor
                       .q = work.query.data(),
                       .q_stride = work.query.stride()});
   m.sync();
+}
+
+void attention_block::attend(cpu::member& m, const inputs& in,
+                             std::span<const cpu::sequence_rows> rows, activations& work) const {
+  const model_config& config = *in.config;
   cpu::attention(
       m, {.q = work.query.data(),
           .q_stride = work.query.stride(),
-          .heads = heads,
+          .heads = static_cast<std::int32_t>(config.heads),
           .cache = *in.cache,
-          .sequences = in.batch->sequences,
+          .sequences = rows,
           .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim))),
           .out = work.attended.data(),
           .out_stride = work.attended.stride(),
           .out_type = work.attended.type()});
   m.sync();
-  add_product(m, {.a = &work.attended, .w = &output, .segments = segments}, *in.batch, work);
+}
+
+void attention_block::add(cpu::member& m, const forward_batch& batch, activations& work) const {
+  add_product(m, {.a = &work.attended, .w = &output, .segments = segments}, batch, work);
+}
+
+void keep_rows(cpu::member& m, rows_buffer& from, std::span<const std::int64_t> kept) {
+  // A member has some columns of all rows, so that what it overwrites it has read before.
+  const std::size_t size = kernels::size_of(from.type());
+  const cpu::share mine = m.split(from.stride());
+  const auto column = static_cast<std::size_t>(mine.begin) * size;
+  const auto bytes = static_cast<std::size_t>(mine.end - mine.begin) * size;
+  for (std::size_t i = 0; i < kept.size(); ++i)
+    std::memmove(static_cast<std::byte*>(from.row(static_cast<std::int64_t>(i))) + column,
+                 static_cast<const std::byte*>(from.row(kept[i])) + column, bytes);
+  m.sync();
 }
 
 result<mlp_block> mlp_block::load(const load_context& from, const std::string& prefix) {

@@ -58,8 +58,17 @@ struct attention_block {
     /// Of what this rank holds.
     const model_config* config;
   };
-  void forward(kernels::cpu::member& m, const inputs& in, activations& work) const;
+  /// q, k and v of all rows; k and v go to the cache.
+  void project(kernels::cpu::member& m, const inputs& in, activations& work) const;
+  /// What `rows` see, at their places in work.attended.
+  void attend(kernels::cpu::member& m, const inputs& in,
+              std::span<const kernels::cpu::sequence_rows> rows, activations& work) const;
+  /// Adds what the rows of `batch` saw to the residual.
+  void add(kernels::cpu::member& m, const forward_batch& batch, activations& work) const;
 };
+
+/// Makes the rows `kept`, ascending, the first of a buffer.
+void keep_rows(kernels::cpu::member& m, rows_buffer& from, std::span<const std::int64_t> kept);
 
 /// The gated feed-forward block, down(silu(gate(x)) * up(x)), added to the residual.
 struct mlp_block {

@@ -37,6 +37,58 @@ struct decoder_layer {
     return decoder_layer{std::move(*attention_norm), std::move(*attention), std::move(*mlp_norm),
                          std::move(*mlp)};
   }
+
+  /// What all layers share, and the cache of this one.
+  struct inputs {
+    const forward_batch& batch;
+    const kernels::cpu::kv_cache& cache;
+    const rope_tables& rope;
+    const model_config& config;
+  };
+
+  void forward(kernels::cpu::member& m, const inputs& in, activations& work) const {
+    const attention_block::inputs attending = begin(m, in, work);
+    attention.attend(m, attending, in.batch.sequences, work);
+    end(m, in.batch, work);
+  }
+
+  /// K and V of all rows, and all else of those that sample, which are the first rows behind it.
+  void forward_sampling(kernels::cpu::member& m, const inputs& in, activations& work) const {
+    const attention_block::inputs attending = begin(m, in, work);
+    if (in.batch.sampling.empty())
+      return;
+    attention.attend(m, attending, in.batch.sampling, work);
+    keep_rows(m, work.attended, in.batch.sampled_rows);
+    keep_rows(m, work.residual, in.batch.sampled_rows);
+    end(m, sampling_of(in.batch), work);
+  }
+
+  /// The batch when only its sampled rows are left.
+  static forward_batch sampling_of(forward_batch batch) {
+    batch.tokens = batch.tokens.first(batch.sampled_rows.size());
+    batch.sequences = batch.sampling;
+    return batch;
+  }
+
+private:
+  attention_block::inputs begin(kernels::cpu::member& m, const inputs& in,
+                                activations& work) const {
+    const auto rows = static_cast<std::int64_t>(in.batch.tokens.size());
+    const attention_block::inputs attending{
+        .x = attention_norm.forward(m, work.residual, rows, work),
+        .batch = &in.batch,
+        .cache = &in.cache,
+        .rope = &in.rope,
+        .config = &in.config};
+    attention.project(m, attending, work);
+    return attending;
+  }
+
+  void end(kernels::cpu::member& m, const forward_batch& batch, activations& work) const {
+    const auto rows = static_cast<std::int64_t>(batch.tokens.size());
+    attention.add(m, batch, work);
+    mlp.forward(m, mlp_norm.forward(m, work.residual, rows, work), batch, work);
+  }
 };
 
 class decoder final : public model {
@@ -83,22 +135,19 @@ public:
 
   void forward(kernels::cpu::member& m, const forward_batch& batch,
                activations& work) const override {
-    const auto rows = static_cast<std::int64_t>(batch.tokens.size());
+    const bool narrow = batch.sampling.size() == batch.sampled_rows.size() &&
+                        batch.sampling.size() < batch.tokens.size();
     vocabulary_.embed(m, batch.tokens, work);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      const decoder_layer& layer = layers_[i];
-      layer.attention.forward(m,
-                              {.x = layer.attention_norm.forward(m, work.residual, rows, work),
-                               .batch = &batch,
-                               .cache = &batch.caches[i],
-                               .rope = &rope_,
-                               .config = &config_},
-                              work);
-      layer.mlp.forward(m, layer.mlp_norm.forward(m, work.residual, rows, work), batch, work);
+      const decoder_layer::inputs in{batch, batch.caches[i], rope_, config_};
+      if (narrow && i + 1 == layers_.size())
+        layers_[i].forward_sampling(m, in, work);
+      else
+        layers_[i].forward(m, in, work);
       if (batch.exchange != nullptr && batch.exchange->failed())
         return;
     }
-    vocabulary_.logits(m, batch, last_, work);
+    vocabulary_.logits(m, narrow ? decoder_layer::sampling_of(batch) : batch, last_, work);
   }
 
 private:

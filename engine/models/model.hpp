@@ -18,6 +18,9 @@ struct forward_batch {
   std::span<const kernels::cpu::sequence_rows> sequences;
   /// The rows whose logits are wanted, ascending.
   std::span<const std::int64_t> sampled_rows;
+  /// Those rows once more, each a sequence of one row. With them the last layer computes of all
+  /// other rows K and V alone, which changes no logits; without them it computes all.
+  std::span<const kernels::cpu::sequence_rows> sampling;
   /// The KV cache of each layer.
   std::span<const kernels::cpu::kv_cache> caches;
   /// How this rank exchanges with the others; nullptr for a whole model.

@@ -303,11 +303,12 @@ TEST_CASE("cuda rope_store norms, turns and stores") {
   splitmix64 random{9};
   for (const dtype type : types)
     for (const std::int32_t dim : {16, 64, 128, 200})
-      for (const int shape : {0, 1, 2, 3}) {
+      for (const int shape : {0, 1, 2, 3, 4, 5, 6, 7}) {
         // Rows of q on multiples of 16 bytes, as the wide kernel wants them, or not.
         const bool norms = shape % 2 == 1;
-        const std::int64_t apart = shape < 2 ? 2 : 8;
-        CAPTURE(static_cast<int>(type), dim, norms, apart);
+        const std::int64_t apart = shape % 4 < 2 ? 2 : 8;
+        const bool in_parts = shape >= 4;
+        CAPTURE(static_cast<int>(type), dim, norms, apart, in_parts);
         paged_batch b{type, 6, 2, dim, 16, {{3, 9}, {30, 1}}, {}, {}, {}};
         b.plan(random);
         const std::int64_t rows = 10, half = dim / 2;
@@ -326,26 +327,35 @@ TEST_CASE("cuda rope_store norms, turns and stores") {
         b.batch[4].slot = -1;
         const mirror dx{qkv}, dq{q}, dk{k}, dv{v}, c{cos}, s{sin}, qn{q_norm}, kn{k_norm};
         const mirror batch{b.batch};
-        fine(cuda::rope_store({.qkv = dx.as<void>(),
-                               .qkv_stride = width + 8,
-                               .heads = 6,
-                               .cache = {.k = dk.as<void>(),
-                                         .v = dv.as<void>(),
-                                         .type = type,
-                                         .blocks = b.blocks,
-                                         .block_size = 16,
-                                         .kv_heads = 2,
-                                         .dim = dim},
-                               .batch = batch.as<cuda::batch_row>(),
-                               .rows = rows,
-                               .q_norm = norms ? qn.as<float>() : nullptr,
-                               .k_norm = norms ? kn.as<float>() : nullptr,
-                               .eps = 1e-6F,
-                               .cos = c.as<float>(),
-                               .sin = s.as<float>(),
-                               .q = dq.as<void>(),
-                               .q_stride = 6 * dim + apart},
-                              nullptr));
+        const cuda::rope_store_args whole{.qkv = dx.as<void>(),
+                                          .qkv_stride = width + 8,
+                                          .heads = 6,
+                                          .cache = {.k = dk.as<void>(),
+                                                    .v = dv.as<void>(),
+                                                    .type = type,
+                                                    .blocks = b.blocks,
+                                                    .block_size = 16,
+                                                    .kv_heads = 2,
+                                                    .dim = dim},
+                                          .batch = batch.as<cuda::batch_row>(),
+                                          .rows = rows,
+                                          .q_norm = norms ? qn.as<float>() : nullptr,
+                                          .k_norm = norms ? kn.as<float>() : nullptr,
+                                          .eps = 1e-6F,
+                                          .cos = c.as<float>(),
+                                          .sin = s.as<float>(),
+                                          .q = dq.as<void>(),
+                                          .q_stride = 6 * dim + apart};
+        if (in_parts) {
+          cuda::rope_store_args queries = whole, others = whole;
+          queries.cache.kv_heads = 0;
+          others.heads = 0;
+          others.qkv = dx.as<std::byte>() + size_of(type) * static_cast<std::size_t>(6 * dim);
+          fine(cuda::rope_store(queries, nullptr));
+          fine(cuda::rope_store(others, nullptr));
+        } else {
+          fine(cuda::rope_store(whole, nullptr));
+        }
         dq.fetch(q.bytes.data());
         dk.fetch(k.bytes.data());
         dv.fetch(v.bytes.data());

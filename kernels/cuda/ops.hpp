@@ -49,6 +49,8 @@ struct shortcuts {
   bool warpgroups = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
+  /// The last layer computes of rows that do not sample K and V alone.
+  bool narrow_last = true;
   /// Products never tuned go through our kernels where those take them. For tests.
   bool own_untuned = false;
 };
@@ -120,6 +122,25 @@ inline constexpr std::int64_t max_norm_cols = 16384;
 /// @cost   reads and writes each operand once
 [[nodiscard]] result<void> rms_norm(const rms_norm_args& args, stream_ref stream);
 
+struct pick_rows_args {
+  const void* from = nullptr;
+  std::int64_t from_stride = 0;
+  /// [rows]: row i of `to` is row pick[i]; nullptr means all rows in order.
+  const std::int32_t* pick = nullptr;
+  void* to = nullptr;
+  std::int64_t to_stride = 0;
+  dtype type = dtype::bf16;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+};
+
+/// Puts rows one behind the other. `from` and `to` do not overlap.
+/// @shape  from [*, cols], to [rows, cols] in `type`
+/// @errors bad_shape
+/// @async  enqueues on `stream`
+/// @cost   reads and writes rows cols elements
+[[nodiscard]] result<void> pick_rows(const pick_rows_args& args, stream_ref stream);
+
 struct silu_mul_args {
   /// [rows, 2 cols]: gate, then up.
   const void* gate_up = nullptr;
@@ -155,7 +176,8 @@ struct kv_cache {
 inline constexpr std::int32_t max_head_dim = 512;
 
 struct rope_store_args {
-  /// [rows, (heads + 2 kv_heads) dim] in cache.type: q, k and v as the merged product gives them.
+  /// [rows, (heads + 2 kv_heads) dim] in cache.type: q, k and v as the merged product gives them;
+  /// without heads k and v alone, without KV heads q alone.
   const void* qkv = nullptr;
   std::int64_t qkv_stride = 0;
   std::int32_t heads = 0;

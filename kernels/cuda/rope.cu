@@ -234,8 +234,9 @@ result<void> check(const rope_store_args& args) {
                                        " is not an even number up to 512");
   const std::int64_t width = std::int64_t{args.heads} * cache.dim;
   const std::int64_t kv = std::int64_t{cache.kv_heads} * cache.dim;
-  if (args.heads <= 0 || cache.kv_heads <= 0 || args.heads % cache.kv_heads != 0 ||
-      cache.block_size <= 0 || args.q_stride < width || args.qkv_stride < width + 2 * kv)
+  const bool none = args.heads < 0 || cache.kv_heads < 0 || args.heads + cache.kv_heads == 0;
+  if (none || (cache.kv_heads > 0 && args.heads % cache.kv_heads != 0) || cache.block_size <= 0 ||
+      args.q_stride < width || args.qkv_stride < width + 2 * kv)
     return fail(errc::bad_shape, "rope_store: q, k and v of " + std::to_string(args.heads) +
                                      " + 2 x " + std::to_string(cache.kv_heads) + " heads");
   return {};

@@ -88,6 +88,20 @@ __global__ void __launch_bounds__(norm_threads) rms_norm_kernel(rms_norm_args ar
   }
 }
 
+/// Of T's size, whatever they are.
+template <class T>
+__global__ void pick_rows_kernel(pick_rows_args args) {
+  let_next_begin();
+  wait_for_before();
+  const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (c >= args.cols)
+    return;
+  const std::int64_t row = blockIdx.y;
+  const std::int64_t from = args.pick == nullptr ? row : args.pick[row];
+  static_cast<T*>(args.to)[row * args.to_stride + c] =
+      static_cast<const T*>(args.from)[from * args.from_stride + c];
+}
+
 template <class T, int Width>
 __global__ void silu_mul_kernel(silu_mul_args args) {
   let_next_begin();
@@ -125,6 +139,18 @@ void launch_silu(const silu_mul_args& args, cudaStream_t stream) {
   const auto rows = static_cast<unsigned>(args.rows < 32768 ? args.rows : 32768);
   launch_early(silu_mul_kernel<T, Width>,
                {dim3(static_cast<unsigned>(blocks), rows), threads, 0, stream}, args);
+}
+
+/// Rows as vectors of T, each of `size` of their elements.
+template <class T>
+void launch_pick(pick_rows_args args, std::int64_t size, cudaStream_t stream) {
+  args.cols /= size;
+  args.from_stride /= size;
+  args.to_stride /= size;
+  constexpr unsigned threads = 128;
+  const auto blocks = static_cast<unsigned>((args.cols + threads - 1) / threads);
+  launch_early(pick_rows_kernel<T>,
+               {dim3(blocks, static_cast<unsigned>(args.rows)), threads, 0, stream}, args);
 }
 
 result<void> check(const rms_norm_args& args) {
@@ -171,6 +197,26 @@ result<void> rms_norm(const rms_norm_args& args, stream_ref stream) {
       launch_norm<T, 1>(args, stream);
   });
   return launched("rms_norm");
+}
+
+result<void> pick_rows(const pick_rows_args& args, stream_ref stream) {
+  constexpr std::int64_t most = 65535;
+  if (args.cols <= 0 || args.rows < 0 || args.rows > most || args.from_stride < args.cols ||
+      args.to_stride < args.cols)
+    return fail(errc::bad_shape, "pick_rows: strides below the " + std::to_string(args.cols) +
+                                     " columns, no columns, or more than 65535 rows");
+  if (args.rows == 0)
+    return {};
+  const auto size = static_cast<std::int64_t>(size_of(args.type));
+  const std::int64_t vector = 16 / size;
+  if (args.cols % vector == 0 && aligned(args.from, args.from_stride * size, 16) &&
+      aligned(args.to, args.to_stride * size, 16))
+    launch_pick<uint4>(args, vector, stream);
+  else if (size == 4)
+    launch_pick<std::uint32_t>(args, 1, stream);
+  else
+    launch_pick<std::uint16_t>(args, 1, stream);
+  return launched("pick_rows");
 }
 
 result<void> silu_mul(const silu_mul_args& args, stream_ref stream) {

@@ -62,6 +62,35 @@ TEST_CASE("cuda rms_norm adds and norms") {
       }
 }
 
+TEST_CASE("cuda pick_rows puts rows one behind the other") {
+  splitmix64 random{4};
+  for (const dtype type : types)
+    for (const std::int64_t cols : {1, 8, 33, 320, 4096}) {
+      const std::int64_t stride = cols + (cols % 8 == 0 ? 8 : 3);
+      matrix from{type, 7, cols, stride};
+      from.fill(random, 1);
+      const std::vector<std::int32_t> pick{1, 2, 2, 6};
+      for (const bool picked : {true, false}) {
+        CAPTURE(static_cast<int>(type), cols, picked);
+        matrix to{type, 4, cols, cols};
+        const mirror f{from}, t{to}, p{pick};
+        fine(cuda::pick_rows({.from = f.as<void>(),
+                              .from_stride = stride,
+                              .pick = picked ? p.as<std::int32_t>() : nullptr,
+                              .to = t.as<void>(),
+                              .to_stride = cols,
+                              .type = type,
+                              .rows = 4,
+                              .cols = cols},
+                             nullptr));
+        t.fetch(to.bytes.data());
+        for (std::int64_t i = 0; i < 4; ++i)
+          for (std::int64_t c = 0; c < cols; ++c)
+            REQUIRE(to.get(i, c) == from.get(picked ? pick[static_cast<std::size_t>(i)] : i, c));
+      }
+    }
+}
+
 TEST_CASE("cuda silu_mul and embed") {
   splitmix64 random{2};
   for (const dtype type : types)

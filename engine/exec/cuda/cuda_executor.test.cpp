@@ -136,6 +136,67 @@ TEST_CASE("a long decode batch in 16 bits equals each sequence alone when determ
   }
 }
 
+TEST_CASE("a last layer of the rows that sample alone gives the same logits") {
+  const std::string_view dtype = GENERATE("float32", "bfloat16", "float16");
+  const bool deterministic = dtype == "float32" || GENERATE(true, false);
+  CAPTURE(dtype, deterministic);
+  const test::temporary_folder folder;
+  folder.write("config.json", test::wide_model);
+  executor_options options = test::random_options(folder, dtype);
+  options.deterministic = deterministic;
+  options.max_model_len = options.max_num_batched_tokens.emplace(1024);
+  options.num_blocks = 256;
+  const auto run = test::make_cuda(options);
+  REQUIRE(run->load({}));
+  // A prompt in parts, of which the first samples nothing; one beside it; then answers, which see
+  // what the last layer stored of rows that did not sample.
+  struct row {
+    std::uint64_t id;
+    std::uint32_t position, tokens;
+    bool samples;
+  };
+  const std::vector<std::vector<row>> steps{{{1, 0, 300, false}},
+                                            {{1, 300, 290, false}, {2, 0, 70, true}},
+                                            {{2, 70, 1, true}, {1, 590, 10, true}},
+                                            {{1, 600, 1, true}, {2, 71, 1, true}}};
+  const auto play = [&](bool narrow) {
+    kernels::cuda::shortcuts_taken().narrow_last = narrow;
+    run->reset();
+    test::step_driver drive{*run};
+    drive.add(request_id{1}, test::prompt_of(600, 1), test::sampling_at(),
+              test::blocks_for(602, 16));
+    drive.add(request_id{2}, test::prompt_of(70, 2), test::sampling_at(),
+              test::blocks_for(73, 16, 100));
+    std::vector<std::vector<float>> seen;
+    for (const auto& step : steps) {
+      std::size_t sampled = 0;
+      for (const row& one : step) {
+        drive.row(request_id{one.id}, one.position, one.tokens, one.samples);
+        sampled += one.samples ? 1 : 0;
+      }
+      REQUIRE(drive.run());
+      for (std::size_t i = 0; i < sampled; ++i) {
+        const auto logits = run->logits(i);
+        seen.emplace_back(logits.begin(), logits.end());
+      }
+    }
+    return seen;
+  };
+  const auto narrow = play(true), wide = play(false);
+  kernels::cuda::shortcuts_taken() = {};
+  REQUIRE(narrow.size() == 5);
+  if (deterministic) {
+    CHECK(narrow == wide);
+    return;
+  }
+  // Those that no token depends on which could be chosen otherwise.
+  double worst = 0;
+  for (const std::size_t i : {0, 2})
+    for (std::size_t j = 0; j < narrow[i].size(); ++j)
+      worst = std::max(worst, std::abs(static_cast<double>(narrow[i][j]) - wide[i][j]));
+  CHECK(worst < (dtype == "bfloat16" ? 0.1 : 0.0125));
+}
+
 TEST_CASE("products of the library in 16 bits give logits near the ordered ones") {
   const test::temporary_folder folder;
   folder.write("config.json", test::wide_model);

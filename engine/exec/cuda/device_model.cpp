@@ -1,9 +1,11 @@
 #include "engine/exec/cuda/device_model.hpp"
+#include "engine/exec/cuda/chain.hpp"
 
 #include "engine/models/rope.hpp"
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string_view>
@@ -48,31 +50,6 @@ result<void> check_shape(const model_config& config) {
                             config.hidden_size, config.intermediate_size, config.head_dim));
   return {};
 }
-
-/// The first error of steps that follow each other.
-class chain {
-public:
-  template <class Step>
-  chain& then(Step step) {
-    if (state_)
-      state_ = step();
-    return *this;
-  }
-  template <class Step>
-  chain& take(device_buffer& to, Step step) {
-    return then([&]() -> result<void> {
-      auto made = step();
-      if (!made)
-        return fail(made.error());
-      to = std::move(*made);
-      return {};
-    });
-  }
-  [[nodiscard]] const result<void>& state() const { return state_; }
-
-private:
-  result<void> state_;
-};
 
 } // namespace
 
@@ -206,7 +183,8 @@ device_model::work_parts(const device_limits& limits) const noexcept {
            {&self::gated_, limits.rows * c.intermediate_size * size},
            {&self::delta_, limits.rows * c.hidden_size * size},
            {&self::gathered_, gathered_bytes(limits)},
-           {&self::logits_, limits.picked * c.vocab_size * 4}}};
+           // The residual of the rows that sample passes through it too.
+           {&self::logits_, limits.picked * std::max(c.vocab_size, c.hidden_size) * 4}}};
 }
 
 std::uint64_t device_model::work_bytes(const device_limits& limits) const {
@@ -235,8 +213,7 @@ result<void> device_model::reserve(const device_limits& limits) {
 }
 
 result<void> device_model::norm(const device_buffer& weight, const device_buffer* delta,
-                                const forward_batch& batch, const std::int32_t* pick,
-                                stream_ref on) {
+                                std::int64_t rows, const std::int32_t* pick, stream_ref on) {
   return kernels::cuda::rms_norm({.residual = residual_.as<float>(),
                                   .residual_stride = config_.hidden_size,
                                   .delta = delta == nullptr ? nullptr : delta->data(),
@@ -244,7 +221,7 @@ result<void> device_model::norm(const device_buffer& weight, const device_buffer
                                   .weight = weight.as<float>(),
                                   .eps = static_cast<float>(config_.rms_norm_eps),
                                   .pick = pick,
-                                  .rows = pick == nullptr ? batch.rows : batch.picked,
+                                  .rows = rows,
                                   .cols = config_.hidden_size,
                                   .type = compute_,
                                   .out = normed_.data(),
@@ -252,38 +229,46 @@ result<void> device_model::norm(const device_buffer& weight, const device_buffer
                                  on);
 }
 
+kernels::cuda::attention_args
+device_model::attention_of(kernels::cuda::attention_args batch,
+                           const kernels::cuda::kv_cache& cache) const {
+  const std::int64_t query = config_.heads * config_.head_dim;
+  batch.q = query_.data();
+  batch.q_stride = query;
+  batch.heads = static_cast<std::int32_t>(config_.heads);
+  batch.cache = cache;
+  batch.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
+  batch.out = attended_.data();
+  batch.out_stride = query;
+  return batch;
+}
+
+kernels::cuda::rope_store_args
+device_model::rope_of(const layer& of, const kernels::cuda::attention_args& attention) const {
+  return {.qkv = qkv_.data(),
+          .qkv_stride = (config_.heads + 2 * config_.kv_heads) * config_.head_dim,
+          .heads = attention.heads,
+          .cache = attention.cache,
+          .batch = attention.batch,
+          .rows = attention.rows,
+          .q_norm = of.q_norm.as<float>(),
+          .k_norm = of.k_norm.as<float>(),
+          .eps = static_cast<float>(config_.rms_norm_eps),
+          .cos = cos_.as<float>(),
+          .sin = sin_.as<float>(),
+          .q = query_.data(),
+          .q_stride = attention.q_stride};
+}
+
 result<void> device_model::attend(const layer& of, const forward_batch& batch,
                                   const kernels::cuda::kv_cache& cache, stream_ref on) {
-  const std::int64_t query = config_.heads * config_.head_dim;
   const std::vector<product> products = products_of(of, batch.rows);
-  kernels::cuda::attention_args attention = batch.attention;
-  attention.q = query_.data();
-  attention.q_stride = query;
-  attention.heads = static_cast<std::int32_t>(config_.heads);
-  attention.cache = cache;
+  kernels::cuda::attention_args attention = attention_of(batch.attention, cache);
   attention.rows = batch.rows;
   attention.batch = batch.batch;
-  attention.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
-  attention.out = attended_.data();
-  attention.out_stride = query;
   chain all;
   all.then([&] { return multiply(products[0], batch.rows, on); });
-  all.then([&] {
-    return kernels::cuda::rope_store({.qkv = qkv_.data(),
-                                      .qkv_stride = products[0].n,
-                                      .heads = attention.heads,
-                                      .cache = cache,
-                                      .batch = batch.batch,
-                                      .rows = batch.rows,
-                                      .q_norm = of.q_norm.as<float>(),
-                                      .k_norm = of.k_norm.as<float>(),
-                                      .eps = static_cast<float>(config_.rms_norm_eps),
-                                      .cos = cos_.as<float>(),
-                                      .sin = sin_.as<float>(),
-                                      .q = query_.data(),
-                                      .q_stride = query},
-                                     on);
-  });
+  all.then([&] { return kernels::cuda::rope_store(rope_of(of, attention), on); });
   all.then([&] { return kernels::cuda::attention(attention, on); });
   all.then([&] { return multiply(products[1], batch.rows, on); });
   all.then([&] { return add_ranks(batch.rows, on); });
@@ -318,12 +303,26 @@ result<void> device_model::gate(const layer& of, std::int64_t rows, stream_ref o
   return all.state();
 }
 
-result<void> device_model::feed(const layer& of, const forward_batch& batch, stream_ref on) {
-  if (auto gated = gate(of, batch.rows, on); !gated)
+result<void> device_model::feed(const layer& of, std::int64_t rows, stream_ref on) {
+  if (auto gated = gate(of, rows, on); !gated)
     return gated;
-  if (auto made = multiply(products_of(of, batch.rows)[3], batch.rows, on); !made)
+  if (auto made = multiply(products_of(of, rows)[3], rows, on); !made)
     return made;
-  return add_ranks(batch.rows, on);
+  return add_ranks(rows, on);
+}
+
+result<void> device_model::run_layer(std::size_t index, const forward_batch& batch,
+                                     const kernels::cuda::kv_cache& cache, stream_ref on) {
+  const layer& of = layers_[index];
+  const device_buffer* const delta = sums_in_products(batch.rows) ? nullptr : &delta_;
+  chain all;
+  all.then([&] {
+    return norm(of.attention_norm, index == 0 ? nullptr : delta, batch.rows, nullptr, on);
+  });
+  all.then([&] { return attend(of, batch, cache, on); });
+  all.then([&] { return norm(of.mlp_norm, delta, batch.rows, nullptr, on); });
+  all.then([&] { return feed(of, batch.rows, on); });
+  return all.state();
 }
 
 result<void> device_model::forward(const forward_batch& batch,
@@ -341,17 +340,18 @@ result<void> device_model::forward(const forward_batch& batch,
                                  .cols = config_.hidden_size},
                                 on);
   });
-  const device_buffer* const delta = sums_in_products(batch.rows) ? nullptr : &delta_;
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const layer& of = layers_[i];
-    all.then([&] { return norm(of.attention_norm, i == 0 ? nullptr : delta, batch, nullptr, on); });
-    all.then([&] { return attend(of, batch, caches[i], on); });
-    all.then([&] { return norm(of.mlp_norm, delta, batch, nullptr, on); });
-    all.then([&] { return feed(of, batch, on); });
-  }
+  const bool narrow = narrows(batch);
+  const std::size_t whole = layers_.size() - (narrow ? 1 : 0);
+  for (std::size_t i = 0; i < whole; ++i)
+    all.then([&] { return run_layer(i, batch, caches[i], on); });
+  if (narrow)
+    all.then([&] { return run_last_layer(batch, caches.back(), on); });
   if (batch.picked == 0)
     return all.state();
-  all.then([&] { return norm(last_norm_, delta, batch, batch.pick, on); });
+  const device_buffer* const delta =
+      sums_in_products(narrow ? batch.picked : batch.rows) ? nullptr : &delta_;
+  all.then(
+      [&] { return norm(last_norm_, delta, batch.picked, narrow ? nullptr : batch.pick, on); });
   all.then([&] { return multiply(head_product(), batch.picked, on); });
   all.then([&] { return gather_logits(batch.picked, on); });
   return all.state();

@@ -23,6 +23,8 @@ struct forward_batch {
   const std::int32_t* sampled = nullptr;
   /// What attention() takes of the batch; the recipe fills in what belongs to a layer.
   kernels::cuda::attention_args attention;
+  /// The same of the picked rows alone, one behind the other; no rows where it is not told.
+  kernels::cuda::attention_args sampling;
 };
 
 /// How much a pass may have of everything.
@@ -120,16 +122,33 @@ private:
                                                 std::int64_t index);
   [[nodiscard]] kernels::cuda::matmul_args args_of(const product& p, std::int64_t rows) const;
   [[nodiscard]] result<void> multiply(const product& p, std::int64_t rows, stream_ref on);
+  /// @param pick  which rows of the residual; null for the first
   [[nodiscard]] result<void> norm(const device_buffer& weight, const device_buffer* delta,
-                                  const forward_batch& batch, const std::int32_t* pick,
-                                  stream_ref on);
+                                  std::int64_t rows, const std::int32_t* pick, stream_ref on);
+  /// What attention() and rope_store() take of a layer.
+  [[nodiscard]] kernels::cuda::attention_args
+  attention_of(kernels::cuda::attention_args batch, const kernels::cuda::kv_cache& cache) const;
+  [[nodiscard]] kernels::cuda::rope_store_args
+  rope_of(const layer& of, const kernels::cuda::attention_args& attention) const;
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
                                     const kernels::cuda::kv_cache& cache, stream_ref on);
+  [[nodiscard]] result<void> run_layer(std::size_t index, const forward_batch& batch,
+                                       const kernels::cuda::kv_cache& cache, stream_ref on);
+  /// Whether the last layer leaves out what no row that samples reads.
+  [[nodiscard]] bool narrows(const forward_batch& batch) const noexcept;
+  /// K and V of all rows, and all else of the picked ones: behind it they are the first rows.
+  [[nodiscard]] result<void> run_last_layer(const forward_batch& batch,
+                                            const kernels::cuda::kv_cache& cache, stream_ref on);
+  /// The picked rows' q, from what their norm gave.
+  [[nodiscard]] result<void> query_picked(const layer& of, const forward_batch& batch,
+                                          const kernels::cuda::kv_cache& cache, stream_ref on);
+  /// Makes the picked rows of residual_ its first.
+  [[nodiscard]] result<void> gather_residual(const forward_batch& batch, stream_ref on);
   /// Makes gated_ of gate_up_.
   [[nodiscard]] result<void> silu(std::int64_t rows, stream_ref on);
   /// Makes gated_ of normed_.
   [[nodiscard]] result<void> gate(const layer& of, std::int64_t rows, stream_ref on);
-  [[nodiscard]] result<void> feed(const layer& of, const forward_batch& batch, stream_ref on);
+  [[nodiscard]] result<void> feed(const layer& of, std::int64_t rows, stream_ref on);
   /// Chooses between kernels by what layers take with each, where several are near each other.
   [[nodiscard]] result<void> choose_in_layers(std::int64_t rows, stream_ref on);
   /// Milliseconds of some layers without their attention.
@@ -138,6 +157,9 @@ private:
   [[nodiscard]] std::vector<product> products_of(const layer& of, std::int64_t rows) const;
   /// Whether products of so many rows add to residual_ themselves, and leave nothing in delta_.
   [[nodiscard]] bool sums_in_products(std::int64_t rows) const noexcept;
+  /// q of the merged product alone, and k and v.
+  [[nodiscard]] product query_product(const layer& of, const device_buffer& a) const;
+  [[nodiscard]] product kv_product(const layer& of) const;
   [[nodiscard]] product head_product() const;
   /// A product into delta_ that is a sum over the ranks.
   [[nodiscard]] product summed_product(const device_buffer& a, const device_buffer& w,

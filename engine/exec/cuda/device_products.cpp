@@ -80,11 +80,9 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
     for (const layer& one : layers_)
       weights.push_back(products_of(one, rows)[i].w->data());
     const product p = products_of(layers_.front(), rows)[i];
-    forward_batch batch;
-    batch.rows = rows;
     // A norm for whatever small kernel stands behind the product.
     kernels::cuda::matmul_follower behind{
-        [&] { return norm(last_norm_, &delta_, batch, nullptr, on); }};
+        [&] { return norm(last_norm_, &delta_, rows, nullptr, on); }};
     if (i == 2)
       behind = {[&] { return silu(rows, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
     if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
@@ -95,13 +93,11 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
 
 result<float> device_model::time_layers(std::int64_t rows, stream_ref on) {
   constexpr std::size_t most = 6;
-  forward_batch batch;
-  batch.rows = rows;
   auto begin = make_event(true);
   auto end = make_event(true);
   if (!begin || !end)
     return fail(begin ? end.error() : begin.error());
-  const auto small = [&] { return norm(last_norm_, &delta_, batch, nullptr, on); };
+  const auto small = [&] { return norm(last_norm_, &delta_, rows, nullptr, on); };
   const auto pass = [&](const layer& of) -> result<void> {
     const std::vector<product> products = products_of(of, rows);
     // The second norm stands for rope and attention.
@@ -173,7 +169,11 @@ result<void> device_model::warm(std::int64_t rows, stream_ref on) {
     if (!made)
       return made;
   }
-  return {};
+  // What the last layer has beside those.
+  if (auto made = multiply(kv_product(layers_.front()), rows, on); !made)
+    return made;
+  return rows <= limits_.picked ? multiply(query_product(layers_.front(), delta_), rows, on)
+                                : result<void>{};
 }
 
 std::string device_model::kernels_of(std::int64_t rows) const {

@@ -3,6 +3,7 @@
 #include "troupe/base/check.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace troupe::engine::cuda {
 
@@ -21,6 +22,9 @@ constexpr std::uint64_t most_partials = 2048;
 /// bandwidth, so a sequence that would take a good part of the whole step must be split. All others
 /// are walked whole, for partial results are written and read again.
 constexpr std::int64_t multiprocessors = 132;
+
+/// The word of `counts` where those of the rows that sample begin.
+constexpr std::size_t sampling_counts = 4;
 
 /// Whether attention takes a sequence by the larger tiles.
 bool is_prompt(const kernels::cuda::sequence_rows& rows, std::int32_t group) {
@@ -42,6 +46,11 @@ struct input_layout {
   std::uint64_t join = 0;
   std::uint64_t prefill = 0;
   std::uint64_t batch = 0;
+  /// Of the rows that sample alone, each a sequence.
+  std::uint64_t sampling_batch = 0;
+  std::uint64_t sampling_sequences = 0;
+  std::uint64_t sampling_join = 0;
+  std::uint64_t sampling_decode = 0;
   std::uint64_t tables = 0;
   std::uint64_t end = 0;
 
@@ -65,6 +74,10 @@ struct input_layout {
     place(decode, (most_partials + tiles) * sizeof(attention_item));
     place(prefill, prefills * sizeof(attention_item));
     place(batch, std::uint64_t{limits.rows} * sizeof(batch_row));
+    place(sampling_batch, seqs * sizeof(batch_row));
+    place(sampling_sequences, seqs * sizeof(kernels::cuda::sequence_rows));
+    place(sampling_join, tiles * sizeof(attention_item));
+    place(sampling_decode, (most_partials + tiles) * sizeof(attention_item));
     place(tables, limits.table_entries * sizeof(std::int32_t));
     end = next;
   }
@@ -97,11 +110,9 @@ batch_row* host_inputs::batch() const noexcept {
 
 void host_inputs::clear() noexcept {
   rows_ = picked_ = sequences_ = prefill_items_ = 0;
-  partials_ = 0;
   table_entries_ = 0;
   any_random_ = any_bounded_ = any_logprobs_ = false;
-  // Decode items, joins, and decode items that are taken on the device.
-  counts()[0] = counts()[1] = counts()[2] = 0;
+  std::fill_n(counts(), sampling_counts + 3, 0);
 }
 
 void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks) {
@@ -126,42 +137,50 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
 
 void host_inputs::deal_decodes() {
   const input_layout layout{limits_};
-  const std::span sequences{at<kernels::cuda::sequence_rows>(layout.sequences), sequences_};
+  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout.sequences);
+  order_.clear();
+  for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequences_); ++i)
+    if (!is_prompt(sequences[i], limits_.group))
+      order_.push_back(i);
+  deal({sequences, counts(), at<attention_item>(layout.decode), at<attention_item>(layout.join)});
+  if (picked_ == rows_)
+    return;
+  order_.resize(picked_);
+  std::iota(order_.begin(), order_.end(), 0);
+  deal({at<kernels::cuda::sequence_rows>(layout.sampling_sequences), counts() + sampling_counts,
+        at<attention_item>(layout.sampling_decode), at<attention_item>(layout.sampling_join)});
+}
+
+void host_inputs::deal(const item_lists& to) {
   const auto end_of = [&](std::int32_t i) {
-    const auto& of = sequences[static_cast<std::size_t>(i)];
-    return of.first_position + of.rows;
+    return to.sequences[i].first_position + to.sequences[i].rows;
   };
   const auto tiles_of_rows = [&](std::int32_t i) {
-    const auto& of = sequences[static_cast<std::size_t>(i)];
-    return (of.rows * limits_.group + decode_tile_rows - 1) / decode_tile_rows;
+    return (to.sequences[i].rows * limits_.group + decode_tile_rows - 1) / decode_tile_rows;
   };
-  order_.clear();
   std::int64_t positions = 0;
-  for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequences_); ++i)
-    if (!is_prompt(sequences[static_cast<std::size_t>(i)], limits_.group)) {
-      order_.push_back(i);
-      positions += std::int64_t{tiles_of_rows(i)} * end_of(i);
-    }
+  for (const std::int32_t i : order_)
+    positions += std::int64_t{tiles_of_rows(i)} * end_of(i);
   std::ranges::sort(order_, [&](std::int32_t a, std::int32_t b) {
     return end_of(a) != end_of(b) ? end_of(a) > end_of(b) : a < b;
   });
   const std::int64_t share = positions * limits_.kv_heads / multiprocessors;
-  auto* const decode = at<attention_item>(layout.decode);
+  std::int32_t partials = 0;
   for (const std::int32_t sequence : order_) {
     const std::int32_t splits = (end_of(sequence) + split_positions - 1) / split_positions;
     for (std::int32_t tile = 0; tile < tiles_of_rows(sequence); ++tile) {
       attention_item item{.sequence = sequence, .tile_begin = tile * decode_tile_rows};
       if (splits == 1 || end_of(sequence) <= share * 3 / 4 ||
-          partials_ + splits > static_cast<std::int32_t>(most_partials)) {
-        decode[counts()[0]++] = item;
+          partials + splits > static_cast<std::int32_t>(most_partials)) {
+        to.decode[to.counts[0]++] = item;
         continue;
       }
       item.split = splits;
-      item.partial = partials_;
-      at<attention_item>(layout.join)[counts()[1]++] = item;
+      item.partial = partials;
+      to.join[to.counts[1]++] = item;
       for (item.split = 0; item.split < splits; ++item.split, ++item.partial)
-        decode[counts()[0]++] = item;
-      partials_ += splits;
+        to.decode[to.counts[0]++] = item;
+      partials += splits;
     }
   }
 }
@@ -187,6 +206,13 @@ void host_inputs::pick(const sampling_row& how) {
   const input_layout layout{limits_};
   at<std::int32_t>(layout.pick)[picked_] = static_cast<std::int32_t>(rows_ - 1);
   at<sampling_row>(layout.sampling)[picked_] = how;
+  batch_row row = batch()[rows_ - 1];
+  auto sequence = at<kernels::cuda::sequence_rows>(layout.sequences)[row.sequence];
+  sequence.row_begin = row.sequence = static_cast<std::int32_t>(picked_);
+  sequence.rows = 1;
+  sequence.first_position = row.position;
+  at<batch_row>(layout.sampling_batch)[picked_] = row;
+  at<kernels::cuda::sequence_rows>(layout.sampling_sequences)[picked_] = sequence;
   ++picked_;
   any_random_ = any_random_ || how.temperature != 0;
   any_bounded_ = any_bounded_ || how.bounded != 0;
@@ -238,6 +264,12 @@ result<void> device_inputs::send(const host_inputs& from, stream_ref on) {
       limits_.rows, from.prefill_items_ > 0 ? from.rows_ : from.rows_ * 2 + 64);
   if (auto sent = copy(layout.batch, rows * sizeof(batch_row)); !sent)
     return sent;
+  if (const auto own = static_cast<std::uint64_t>(from.counts()[sampling_counts]); own > 0)
+    if (auto sent =
+            copy(layout.sampling_batch,
+                 layout.sampling_decode + own * sizeof(attention_item) - layout.sampling_batch);
+        !sent)
+      return sent;
   return copy(layout.tables, from.table_entries_ * sizeof(std::int32_t));
 }
 
@@ -267,6 +299,21 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   attention.decode_items_max = sent.counts()[0];
   attention.join_items_max = sent.counts()[1];
   attention.partials = partials_.as<float>();
+  if (sent.picked_ == sent.rows_)
+    return batch;
+  batch.sampling = attention;
+  kernels::cuda::attention_args& own = batch.sampling;
+  own.rows = sent.picked_;
+  own.batch = at(layout.sampling_batch, batch.batch);
+  own.sequences = at(layout.sampling_sequences, attention.sequences);
+  own.prefill_items = 0;
+  own.decode = at(layout.sampling_decode, items);
+  own.decode_count = attention.decode_count + sampling_counts;
+  own.join = at(layout.sampling_join, items);
+  own.join_count = own.decode_count + 1;
+  own.taken = attention.taken + sampling_counts;
+  own.decode_items_max = sent.counts()[sampling_counts];
+  own.join_items_max = sent.counts()[sampling_counts + 1];
   return batch;
 }
 

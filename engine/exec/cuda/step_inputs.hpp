@@ -36,7 +36,8 @@ public:
   /// Puts the items of prompts in the order in which they are to begin: those that see most first,
   /// whatever sequence they are of.
   void order_prompts();
-  /// Makes the items of all other attention, the longest first: once all sequences are there.
+  /// Makes the items of all other attention, the longest first: once all sequences are there. And
+  /// those of the rows that sample, for a layer that has no others (forward_batch::sampling).
   void deal_decodes();
   /// The row that was added last samples.
   void pick(const sampling_row& how);
@@ -55,6 +56,17 @@ public:
 private:
   friend class device_inputs;
 
+  /// Where the items of some sequences go. `counts` are decode items, joins, and decode items that
+  /// are taken on the device.
+  struct item_lists {
+    const kernels::cuda::sequence_rows* sequences;
+    std::int32_t* counts;
+    kernels::cuda::attention_item* decode;
+    kernels::cuda::attention_item* join;
+  };
+
+  /// Makes the items of the sequences that are in `order_`.
+  void deal(const item_lists& to);
   template <class T>
   [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
     return reinterpret_cast<T*>(memory_.as<std::byte>() + offset);
@@ -68,7 +80,6 @@ private:
   std::uint32_t picked_ = 0;
   std::uint32_t sequences_ = 0;
   std::uint32_t prefill_items_ = 0;
-  std::int32_t partials_ = 0;
   std::uint64_t table_entries_ = 0;
   /// Sequences in the order of their items.
   std::vector<std::int32_t> order_;
