@@ -28,10 +28,12 @@
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
 //              sum_in_product,narrow_last]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
-//              [--deterministic 1]
+//              [--deterministic 1] [--turns narrow_last]
 //
 // --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
-// the first N GPUs. --deterministic measures the batch-invariant mode.
+// the first N GPUs. --deterministic measures the batch-invariant mode. --turns measures prompts and
+// full steps of --prefill in turns with and without a shortcut, for a card grows slower as it
+// warms.
 // --ladder measures a decode step at those batches once more for each rung: all shortcuts of
 // kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
 // all, and all but one.
@@ -74,6 +76,7 @@ struct settings {
   bool each = false;
   std::vector<std::uint32_t> mixed;
   bool deterministic = false;
+  std::string turns;
 };
 
 /// What may be left out, in the order of the rungs, and how.
@@ -268,6 +271,33 @@ private:
   std::uint64_t first_id_;
 };
 
+/// What a shortcut spares long prompts, as the median of six pairs that take turns.
+void report_turns(executor& run, const settings& s) {
+  const auto with_and_without = [&](const std::string& what, const auto& measure) {
+    std::array<std::vector<double>, 2> times;
+    for (int turn = 0; turn < 13; ++turn) {
+      kernels::cuda::shortcuts_taken() = {};
+      if (turn % 2 == 1)
+        leave_out(s.turns);
+      const double time = measure();
+      // The first only warms up.
+      if (turn > 0)
+        times[static_cast<std::size_t>(turn % 2)].push_back(time);
+    }
+    kernels::cuda::shortcuts_taken() = {};
+    const double with = median(times[0]), without = median(times[1]);
+    fmt::print("{} {}: {:.2f} ms, without {} {:.2f} ms, {:.4f}\n", s.model, what, with * 1e3,
+               s.turns, without * 1e3, without / with);
+    std::fflush(stdout);
+  };
+  for (const std::uint32_t size : s.prefills) {
+    with_and_without(fmt::format("prefill {:5}", size), [&] { return prefill(run, size); });
+    if (size >= 2048)
+      with_and_without(fmt::format("full steps of prompts of {}", size),
+                       [&] { return full_prefill(run, size).step; });
+  }
+}
+
 settings parse(int argc, char** argv) {
   settings s;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -285,6 +315,8 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--mixed")
       s.mixed = numbers(given);
+    else if (option == "--turns")
+      s.turns = given;
     else if (option == "--deterministic")
       s.deterministic = numbers(given).at(0) != 0;
     else if (option == "--ranks")
@@ -411,6 +443,8 @@ int main(int argc, char** argv) {
       s.model, s.ranks, device.name, bandwidth / 1e12, read / 1e9, floor * 1e3, about.num_blocks,
       seconds_since(begin));
   report(run, s, floor);
+  if (!s.turns.empty())
+    report_turns(run, s);
   // The next model needs the memory.
   loaded.reset();
   if (s.each)
