@@ -14,6 +14,14 @@ constexpr std::uint64_t decodes_per_spread_step = 2;
 /// Prompts of more full steps than this are a backlog, and that is computed at full speed.
 constexpr std::uint64_t most_spread_prompts = 8;
 
+/// Where so many answers run and prompts of more full steps than this wait, steps have prompts in
+/// proportion: as many as keep this many answers running, and these rows at least. A step takes
+/// some ms however few its rows are, so few steps of many rows of both give the most tokens.
+constexpr std::uint64_t least_balanced_decodes = 64;
+constexpr std::uint64_t least_balanced_prompts = 4;
+constexpr std::uint64_t balanced_decodes = 192;
+constexpr std::uint64_t least_balanced_rows = 1024;
+
 /// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
 /// whole; and what its rows are a multiple of.
 constexpr std::uint64_t least_spread_rows = 256;
@@ -44,7 +52,8 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
 /// step, so the more answers run, up to some, the finer prompts are cut: what is lacking is spread
 /// over one step for each two of them, in steps of as many rows as devices are good at. Where few
 /// run, prompts come one after another, some in a step: who came first need not wait for who came
-/// last. Who was there while there was a backlog is not held back: there tokens a second count.
+/// last. Who was there while there was a backlog is not held back: there tokens a second count, and
+/// with enough answers prompts come in proportion to them.
 std::uint32_t scheduler::impl::prompt_budget() {
   const auto most = config.max_num_batched_tokens;
   if (!config.enable_chunked_prefill)
@@ -52,6 +61,8 @@ std::uint32_t scheduler::impl::prompt_budget() {
   std::uint64_t decodes = 0, lacking = 0, first = ~std::uint64_t{0};
   // Prompts in their order, whole, as many as a step of them may have.
   std::uint64_t some = 0;
+  // Tokens of those that lack some, and of their answers at most.
+  std::uint64_t in = 0, out = 0;
   const auto count = [&](const sequence& seq) {
     const auto wanted = tokens_wanted(seq);
     if (wanted == 0)
@@ -59,6 +70,8 @@ std::uint32_t scheduler::impl::prompt_budget() {
     if (some == lacking && (some == 0 || some + wanted <= config.prompt_step_tokens))
       some += wanted;
     lacking += wanted;
+    in += seq.prompt_tokens;
+    out += seq.request.sampling.max_tokens;
     first = std::min(first, seq.arrival);
   };
   for (const auto* seq : running) {
@@ -83,14 +96,24 @@ std::uint32_t scheduler::impl::prompt_budget() {
       decodes < least_spread_decodes
           ? 0
           : std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
-  if (first <= backlog_until)
+  const auto beside = [&](std::uint64_t rows) {
+    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
+        rows > decodes ? rows - decodes : 0, std::min(spread_rows, std::uint64_t{most}), most));
+  };
+  const bool backlog = first <= backlog_until;
+  const bool many = decodes >= least_balanced_decodes;
+  if (many && lacking > least_balanced_prompts * most)
+    balanced_until = last_arrival;
+  if (many && (backlog || first <= balanced_until)) {
+    const auto rows = balanced_decodes + balanced_decodes * in / std::max<std::uint64_t>(out, 1);
+    return beside(std::max(rows / spread_rows * spread_rows, least_balanced_rows));
+  }
+  if (backlog)
     return most;
   if (steps < 2)
     return some == 0 ? most : static_cast<std::uint32_t>(std::min<std::uint64_t>(most, some));
   const auto rows = std::max(decodes + lacking / steps, least_spread_rows);
-  const auto whole = (rows + spread_rows - 1) / spread_rows * spread_rows;
-  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
-      whole > decodes ? whole - decodes : 0, std::min(spread_rows, std::uint64_t{most}), most));
+  return beside((rows + spread_rows - 1) / spread_rows * spread_rows);
 }
 
 /// Gives every running sequence its tokens, in order. One that lacks blocks waits for the refill;

@@ -196,6 +196,37 @@ TEST_CASE("a backlog of prompts fills whole steps", "[sched]") {
   in.check_home();
 }
 
+TEST_CASE("beside many answers a backlog of prompts comes in proportion", "[sched]") {
+  auto config = roomy();
+  config.max_num_seqs = 256;
+  config.max_num_batched_tokens = 4096;
+  config.max_model_len = 2048;
+  config.num_blocks = 16384;
+  config.max_waiting = 512;
+  // Prompts that are as long as their answers may be, and nine times as long.
+  for (const auto& [in_tokens, out_tokens, rows] :
+       {std::tuple{90U, 90U, 1024U}, {900U, 100U, 1920U}}) {
+    CAPTURE(in_tokens, out_tokens);
+    world in{config, vocab};
+    for (std::uint64_t id = 1; id <= 64; ++id)
+      REQUIRE(in.submit(request_of(id, 2, 12)));
+    REQUIRE(next_step(in));
+    for (std::uint64_t id = 100; id < 300; ++id)
+      REQUIRE(in.submit(request_of(id, in_tokens, out_tokens)));
+    // Never more, though a step may have 4,096.
+    std::uint32_t most = 0;
+    for (int step = 0; step < 12; ++step) {
+      const auto sizes = row_sizes(*next_step(in));
+      most = std::max(most, std::accumulate(sizes.begin(), sizes.end(), 0U));
+      CHECK(std::count(sizes.begin(), sizes.end(), 1U) >= 64);
+      REQUIRE(in.step_worker());
+    }
+    CHECK(most == rows);
+    in.drain(4000);
+    in.check_home();
+  }
+}
+
 TEST_CASE("a sequence is let in where there is room to go on", "[sched]") {
   auto config = roomy();
   config.num_blocks = 100;

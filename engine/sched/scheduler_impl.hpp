@@ -167,6 +167,8 @@ struct scheduler::impl {
   std::uint64_t last_ticket = 0;
   /// The last to arrive while more waited than spread prompts may be.
   std::uint64_t backlog_until = 0;
+  /// The last to arrive while many answers ran and many prompts waited.
+  std::uint64_t balanced_until = 0;
   /// Sequences that the executor knows and is to forget with the next step.
   std::vector<request_id> removed;
 
