@@ -382,9 +382,9 @@ executor_options conformance_options(unsigned threads) {
   executor_options options;
   options.block_size = block_size;
   options.num_blocks = num_blocks;
+  options.swap_bytes = 1U << 20U;
   options.max_num_seqs = max_seqs;
-  options.max_num_batched_tokens = 256;
-  options.max_model_len = 256;
+  options.max_model_len = options.max_num_batched_tokens.emplace(256);
   options.threads = threads;
   return options;
 }

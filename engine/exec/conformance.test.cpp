@@ -40,6 +40,7 @@ void check_cpu(std::string_view config, std::string_view dtype, kernels::cpu::is
     return static_cast<cpu_executor&>(run).logits(index);
   };
   test::check_conformance(subject);
+  test::check_swapping(subject);
 }
 
 } // namespace

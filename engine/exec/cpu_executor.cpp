@@ -59,12 +59,35 @@ result<void> cpu_executor::prepare(const step_batch& step) {
   slot->samplers.clear();
   if (auto applied = table_.apply(step, slot->rows); !applied)
     return give_up(applied.error());
+  slot->saved = step.saved;
+  slot->restored = step.restored;
   slot->id = step.id;
   slot->at = phase::prepared;
   last_prepared_ = step.id;
   slot->timings = {};
   slot->timings.prepare = since(begin);
   return {};
+}
+
+/// Blocks go to host memory and come from there, in that order: one that is filled may be one that
+/// another sequence has just left.
+void cpu_executor::copy_blocks(const staged_step& staged) {
+  if (staged.saved.empty() && staged.restored.empty())
+    return;
+  const auto& caches = kv_memory_.caches();
+  const auto layers = static_cast<std::int64_t>(caches.size());
+  team_->run([&](kernels::cpu::member& m) {
+    const auto each = [&](const std::vector<block_copy>& copies, auto copy) {
+      const auto mine = m.split(std::ssize(copies) * layers);
+      for (std::int64_t i = mine.begin; i < mine.end; ++i) {
+        const auto layer = static_cast<std::size_t>(i % layers);
+        copy(copies[static_cast<std::size_t>(i / layers)], caches[layer], layer);
+      }
+    };
+    each(staged.saved, [&](const auto&... of) { host_places_.save(of...); });
+    m.sync();
+    each(staged.restored, [&](const auto&... of) { host_places_.restore(of...); });
+  });
 }
 
 void cpu_executor::gather_inputs(staged_step& staged) {
@@ -152,6 +175,7 @@ result<void> cpu_executor::launch(step_id step) {
     return give_up({errc::invalid_argument,
                     fmt::format("step {}: cannot launch it before the one before it has sampled",
                                 value(step))});
+  copy_blocks(staged);
   gather_inputs(staged);
   if (!staged.tokens.empty())
     if (auto done = forward({.tokens = staged.tokens,

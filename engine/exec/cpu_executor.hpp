@@ -51,6 +51,8 @@ private:
     step_id id{};
     phase at = phase::free;
     std::vector<sequence_table::row> rows;
+    std::vector<block_copy> saved;
+    std::vector<block_copy> restored;
     std::vector<token_id> tokens;
     std::vector<kernels::cpu::sequence_rows> sequences;
     std::vector<std::int64_t> sampled_rows;
@@ -96,6 +98,7 @@ private:
   [[nodiscard]] result<std::uint32_t> measure_batched_tokens();
   void describe_numerics(std::uint64_t weights);
   [[nodiscard]] result<staged_step*> find(step_id step, phase wanted, std::string_view verb);
+  void copy_blocks(const staged_step& staged);
   void gather_inputs(staged_step& staged);
   [[nodiscard]] result<void> forward(forward_batch batch, step_id step);
   [[nodiscard]] result<void> check_weights();
@@ -114,6 +117,7 @@ private:
   model_config whole_;
   pass_exchange exchange_;
   kv_memory kv_memory_;
+  host_places host_places_;
   activations work_;
   std::vector<sampler> samplers_;
   sequence_table table_;

@@ -133,6 +133,30 @@ TEST_CASE("the KV cache is sized by what is given, or by need") {
   CHECK(load_error(options).code == errc::out_of_memory);
 }
 
+TEST_CASE("host memory for blocks is what is given, and never most of what there is") {
+  const test::temporary_folder folder;
+  executor_options options = tiny_options(folder);
+  cpu_executor none{options};
+  REQUIRE(none.load({}));
+  CHECK(none.describe().num_host_blocks == 0);
+  test::step_driver drive{none};
+  drive.save(block_id{0}, host_block{0});
+  CHECK(drive.run().error().code == errc::invalid_argument);
+  const std::uint64_t block = none.describe().kv_bytes_per_block;
+  options.swap_bytes = 10 * block + 1;
+  cpu_executor ten{options};
+  REQUIRE(ten.load({}));
+  CHECK(ten.describe().num_host_blocks == 10);
+  options.swap_bytes = std::uint64_t{1} << 60U;
+  options.ranks = 2;
+  CHECK(plan_host_blocks(options, block, 1000 * block) == 250);
+  options.ranks = 1;
+  cpu_executor most{options};
+  REQUIRE(most.load({}));
+  CHECK(most.describe().num_host_blocks > 10);
+  CHECK(most.describe().num_host_blocks < (std::uint64_t{1} << 60U) / block / 2);
+}
+
 TEST_CASE("the tokens of a step are measured when they are not given") {
   const test::temporary_folder folder;
   executor_options options = tiny_options(folder);

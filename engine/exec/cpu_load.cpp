@@ -109,6 +109,7 @@ result<void> cpu_executor::load_rank(const load_progress& progress) {
   table_ = sequence_table{{.vocab_size = description_.vocab_size,
                            .max_model_len = description_.max_model_len,
                            .num_blocks = description_.num_blocks,
+                           .num_host_blocks = description_.num_host_blocks,
                            .block_size = description_.block_size,
                            .max_rows = description_.max_num_seqs,
                            .max_tokens = tokens}};
@@ -262,6 +263,13 @@ result<void> cpu_executor::make_memory() {
   if (!memory)
     return fail(memory.error());
   kv_memory_ = std::move(*memory);
+  const std::uint32_t places =
+      plan_host_blocks(options_, plan->bytes_per_block, needs.available_bytes);
+  auto saved = host_places::make(places, plan->bytes_per_block);
+  if (!saved)
+    return fail(saved.error());
+  host_places_ = std::move(*saved);
+  description_.num_host_blocks = places;
   description_.num_blocks = plan->num_blocks;
   description_.kv_bytes_per_block = plan->bytes_per_block;
   return {};
@@ -289,6 +297,7 @@ struct cpu_executor::agreement {
   std::uint64_t block_size = 0;
   std::uint64_t max_num_seqs = 0;
   std::uint64_t num_blocks = 0;
+  std::uint64_t num_host_blocks = 0;
   std::uint64_t tokens = 0;
 };
 
@@ -311,6 +320,7 @@ result<void> cpu_executor::agree() {
                        .block_size = d.block_size,
                        .max_num_seqs = d.max_num_seqs,
                        .num_blocks = d.num_blocks,
+                       .num_host_blocks = d.num_host_blocks,
                        .tokens = d.max_num_batched_tokens};
   const auto all = exchange(mine);
   if (!all)
@@ -329,6 +339,8 @@ result<void> cpu_executor::agree() {
                   fmt::format("{} and {} were given other limits", options_.group->name_of(rank),
                               options_.group->name_of(options_.rank)));
     d.num_blocks = std::min(d.num_blocks, static_cast<std::uint32_t>(other.num_blocks));
+    d.num_host_blocks =
+        std::min(d.num_host_blocks, static_cast<std::uint32_t>(other.num_host_blocks));
     d.max_num_batched_tokens =
         std::min(d.max_num_batched_tokens, static_cast<std::uint32_t>(other.tokens));
   }

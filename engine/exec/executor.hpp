@@ -139,7 +139,8 @@ public:
 
   /// Learns and forgets sequences, checks the rows against what is known and stages the inputs.
   /// @errors invalid_argument: an unknown sequence, a gap in positions, a block out of range, a
-  ///         token outside the vocabulary, more rows or tokens than the limits
+  ///         token outside the vocabulary, more rows or tokens than the limits, a host place out of
+  ///         range, used twice or restored with nothing saved there
   [[nodiscard]] virtual result<void> prepare(const step_batch& step) = 0;
   /// Starts the forward pass of a prepared step.
   [[nodiscard]] virtual result<void> launch(step_id step) = 0;
@@ -152,7 +153,8 @@ public:
   [[nodiscard]] virtual bool finished(step_id) const { return true; }
   /// Waits for the step and hands over what it brought.
   [[nodiscard]] virtual result<step_result> collect(step_id step) = 0;
-  /// Forgets all sequences and steps. The KV contents are undefined after it.
+  /// Forgets all sequences and steps, and what was saved to host places. The KV contents are
+  /// undefined after it.
   virtual void reset() = 0;
   /// Whether what it computes with is damaged: no step succeeds any more, and it is to be made and
   /// loaded anew. The step that found out says why.

@@ -1,8 +1,12 @@
 #include "engine/exec/kv_memory.hpp"
 
+#include "troupe/base/log.hpp"
+
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 namespace troupe::engine {
 
@@ -13,6 +17,11 @@ std::uint64_t block_bytes(const kv_needs& needs, std::uint32_t block_size) {
   return kernels::cpu::kv_block_bytes(needs.type, static_cast<std::int32_t>(block_size),
                                       static_cast<std::int32_t>(config.kv_heads),
                                       static_cast<std::int32_t>(config.head_dim));
+}
+
+/// Of one layer's K, and again of its V.
+std::size_t block_bytes(const kernels::cpu::kv_cache& cache) {
+  return kernels::cpu::kv_block_bytes(cache.type, cache.block_size, cache.kv_heads, cache.dim);
 }
 
 double mib(std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
@@ -56,6 +65,19 @@ result<kv_plan> plan_kv(const executor_options& options, const kv_needs& needs) 
   return plan;
 }
 
+std::uint32_t plan_host_blocks(const executor_options& options, std::uint64_t bytes_per_block,
+                               std::uint64_t available_bytes) {
+  std::uint64_t bytes = options.swap_bytes;
+  if (const std::uint64_t most = available_bytes / 2 / options.ranks;
+      available_bytes != 0 && bytes > most) {
+    log_warn("{:.0f} MiB of host memory are asked for blocks of preempted sequences and {:.0f} are "
+             "used, this rank's share of half of what is available",
+             mib(bytes), mib(most));
+    bytes = most;
+  }
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes / bytes_per_block, 0xFFFFFFFE));
+}
+
 result<kv_memory> kv_memory::make(const kv_plan& plan, const kv_needs& needs,
                                   std::uint32_t block_size) {
   const std::uint64_t half = block_bytes(needs, block_size) * plan.num_blocks;
@@ -77,6 +99,36 @@ result<kv_memory> kv_memory::make(const kv_plan& plan, const kv_needs& needs,
                             .kv_heads = static_cast<std::int32_t>(needs.config->kv_heads),
                             .dim = static_cast<std::int32_t>(needs.config->head_dim)});
   return made;
+}
+
+result<host_places> host_places::make(std::uint32_t count, std::uint64_t bytes_per_block) {
+  auto memory = kernels::buffer::make(count * bytes_per_block);
+  if (!memory)
+    return fail(errc::out_of_memory,
+                fmt::format("{} host places for KV blocks ({:.0f} MiB): {}", count,
+                            mib(count * bytes_per_block), memory.error().note));
+  host_places made;
+  made.memory_ = std::move(*memory);
+  made.bytes_per_block_ = bytes_per_block;
+  return made;
+}
+
+void host_places::save(const block_copy& copy, const kernels::cpu::kv_cache& cache,
+                       std::size_t layer) {
+  const std::size_t bytes = block_bytes(cache);
+  std::byte* const to = memory_.as<std::byte>() + offset(copy.host, layer, 2 * bytes);
+  const std::size_t from = value(copy.block) * bytes;
+  std::memcpy(to, static_cast<const std::byte*>(cache.k) + from, bytes);
+  std::memcpy(to + bytes, static_cast<const std::byte*>(cache.v) + from, bytes);
+}
+
+void host_places::restore(const block_copy& copy, const kernels::cpu::kv_cache& cache,
+                          std::size_t layer) const {
+  const std::size_t bytes = block_bytes(cache);
+  const std::byte* const from = memory_.as<std::byte>() + offset(copy.host, layer, 2 * bytes);
+  const std::size_t to = value(copy.block) * bytes;
+  std::memcpy(static_cast<std::byte*>(cache.k) + to, from, bytes);
+  std::memcpy(static_cast<std::byte*>(cache.v) + to, from + bytes, bytes);
 }
 
 } // namespace troupe::engine

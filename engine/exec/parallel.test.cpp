@@ -147,6 +147,7 @@ TEST_CASE("two ranks and four conform as one does") {
       return logits_of(static_cast<test::rank_group&>(run), 0, index);
     };
     test::check_conformance(subject);
+    test::check_swapping(subject);
   }
 }
 
@@ -275,13 +276,19 @@ TEST_CASE("ranks take the least of what each has room for, and measure together"
   folder.write("config.json", llama);
   executor_options options = random_weights(folder.path(), "float32", 1);
   options.max_num_batched_tokens.reset();
+  // Of two layers K and V, of two of the four KV heads.
+  constexpr std::uint64_t rank_block_bytes = 2 * 2 * 2 * 16 * 16 * sizeof(float);
   test::rank_group group{2, options, [](executor_options place) {
                            place.num_blocks = 90 - 10 * place.rank;
+                           place.swap_bytes = (30 - place.rank) * rank_block_bytes;
                            return std::make_unique<cpu_executor>(place);
                          }};
   REQUIRE(group.load({}));
   CHECK(group.rank(0).describe().num_blocks == 80);
   CHECK(group.rank(1).describe().num_blocks == 80);
+  CHECK(group.rank(0).describe().kv_bytes_per_block == rank_block_bytes);
+  for (const std::size_t rank : {0U, 1U})
+    CHECK(group.rank(rank).describe().num_host_blocks == 29);
   CHECK(group.rank(0).describe().batched_tokens_measured);
   CHECK(group.rank(0).describe().max_num_batched_tokens ==
         group.rank(1).describe().max_num_batched_tokens);

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 namespace troupe::engine {
@@ -32,12 +33,56 @@ result<void> sequence_table::apply(const step_batch& step, std::vector<row>& row
   for (const new_sequence& added : step.added)
     if (auto learned = learn(added); !learned)
       return named(learned.error());
+  if (auto good = check_copies(step); !good)
+    return named(good.error());
   for (const step_row& asked : step.rows) {
     auto checked = check(asked, step.id);
     if (!checked)
       return named(checked.error());
     rows.push_back(*checked);
   }
+  return {};
+}
+
+result<void> sequence_table::check_numbers(const block_copy& copy, std::string_view verb) const {
+  if (value(copy.block) < limits_.num_blocks && value(copy.host) < limits_.num_host_blocks)
+    return {};
+  return fail(errc::invalid_argument,
+              fmt::format("{} block {} with host place {}, and there are {} blocks and {} places",
+                          verb, value(copy.block), value(copy.host), limits_.num_blocks,
+                          limits_.num_host_blocks));
+}
+
+result<void> sequence_table::check_copies(const step_batch& step) {
+  const auto wrong_place = [](const block_copy& copy, std::string_view what) {
+    return fail(errc::invalid_argument, fmt::format("host place {} {}", value(copy.host), what));
+  };
+  for (const block_copy& copy : step.saved) {
+    if (auto good = check_numbers(copy, "saves"); !good)
+      return good;
+    if (std::exchange(places_[value(copy.host)], place::saved) == place::saved)
+      return wrong_place(copy, "is saved to twice");
+  }
+  std::unordered_set<block_id> filled;
+  for (const block_copy& copy : step.restored) {
+    if (auto good = check_numbers(copy, "restores"); !good)
+      return good;
+    const place had = std::exchange(places_[value(copy.host)], place::restored);
+    if (had == place::restored)
+      return wrong_place(copy, "is restored from twice");
+    // Free with the step behind this one: what it held would be lost before it is restored.
+    if (had == place::saved)
+      return wrong_place(copy, "is saved to and restored from in one step");
+    if (had == place::empty)
+      return wrong_place(copy, "is restored from, and nothing was saved there");
+    if (!filled.insert(copy.block).second)
+      return fail(errc::invalid_argument,
+                  fmt::format("block {} is restored twice", value(copy.block)));
+  }
+  for (const block_copy& copy : step.saved)
+    places_[value(copy.host)] = place::held;
+  for (const block_copy& copy : step.restored)
+    places_[value(copy.host)] = place::empty;
   return {};
 }
 
@@ -128,6 +173,7 @@ void sequence_table::release(step_id step) noexcept {
 void sequence_table::clear() noexcept {
   known_.clear();
   retired_.clear();
+  std::ranges::fill(places_, place::empty);
 }
 
 } // namespace troupe::engine

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -35,16 +36,19 @@ struct sequence_limits {
   std::uint32_t vocab_size = 0;
   std::uint32_t max_model_len = 0;
   std::uint32_t num_blocks = 0;
+  std::uint32_t num_host_blocks = 0;
   std::uint32_t block_size = 0;
   std::uint32_t max_rows = 0;
   std::uint32_t max_tokens = 0;
 };
 
-/// The sequences of one executor, and the check of each step against them.
+/// The sequences of one executor and its places in host memory, and the check of each step against
+/// them.
 class sequence_table {
 public:
   sequence_table() = default;
-  explicit sequence_table(sequence_limits limits) : limits_{limits} {}
+  explicit sequence_table(sequence_limits limits)
+      : limits_{limits}, places_(limits.num_host_blocks, place::empty) {}
 
   /// A row of a step that has been checked.
   struct row {
@@ -58,7 +62,8 @@ public:
 
   /// Forgets, learns and checks as `step` says; appends to `rows` in its order. After an error the
   /// table is in no useful state: clear() it.
-  /// @errors invalid_argument: the note names the step, the sequence and what is wrong
+  /// @errors invalid_argument: the note names the step, the sequence or the block, and what is
+  ///         wrong
   [[nodiscard]] result<void> apply(const step_batch& step, std::vector<row>& rows);
 
   /// Says that no step up to `step` is in work: sequences that were removed may go.
@@ -67,6 +72,12 @@ public:
   void clear() noexcept;
 
 private:
+  /// What a place in host memory has: nothing, a block, or one that the step in hand brings there
+  /// or takes away.
+  enum class place : std::uint8_t { empty, held, saved, restored };
+
+  [[nodiscard]] result<void> check_copies(const step_batch& step);
+  [[nodiscard]] result<void> check_numbers(const block_copy& copy, std::string_view verb) const;
   [[nodiscard]] result<void> learn(const new_sequence& added);
   [[nodiscard]] result<row> check(const step_row& asked, step_id step);
   [[nodiscard]] result<void> add_blocks(known_sequence& sequence,
@@ -74,6 +85,7 @@ private:
   void forget(request_id id);
 
   sequence_limits limits_;
+  std::vector<place> places_;
   std::unordered_map<request_id, std::unique_ptr<known_sequence>> known_;
   /// Forgotten ones that a step in work may still refer to.
   std::vector<std::unique_ptr<known_sequence>> retired_;

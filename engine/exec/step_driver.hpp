@@ -31,6 +31,9 @@ public:
     next_.rows.push_back({id, position, tokens, samples, {}});
   }
 
+  void save(block_id block, host_block host) { next_.saved.push_back({block, host}); }
+  void restore(block_id block, host_block host) { next_.restored.push_back({block, host}); }
+
   /// The step that was built, with the next number.
   step_batch take() {
     next_.id = step_id{++last_};
