@@ -107,6 +107,10 @@ result<void> cuda_executor::prepare(const step_batch& step) {
   slot->samplers.clear();
   if (auto applied = table_.apply(step, slot->rows); !applied)
     return give_up(applied.error());
+  if (swap_) {
+    slot->saved.assign(step.saved);
+    slot->restored.assign(step.restored);
+  }
   turn_ = (turn_ + 1) % most_steps;
   slot->follows = std::exchange(running_, true);
   slot->id = step.id;
@@ -174,6 +178,15 @@ void cuda_executor::gather_inputs(staged_step& staged) {
   staged.inputs.deal_decodes();
 }
 
+/// Ahead of all kernels of the step, and behind those of the step before it.
+result<void> cuda_executor::copy_blocks(const staged_step& staged) {
+  if (!swap_)
+    return {};
+  if (auto saved = swap_->save(staged.saved, stream_.get()); !saved)
+    return saved;
+  return swap_->restore(staged.restored, stream_.get());
+}
+
 result<void> cuda_executor::forward(staged_step& staged) {
   host_inputs& inputs = staged.inputs;
   const std::uint32_t rows = inputs.rows();
@@ -221,6 +234,8 @@ result<void> cuda_executor::launch(step_id step) {
   gather_inputs(staged);
   if (auto marked = record(staged.begun, stream_.get()); !marked)
     return broken(step, marked.error());
+  if (auto copied = copy_blocks(staged); !copied)
+    return broken(step, copied.error());
   if (staged.inputs.rows() > 0)
     if (auto done = forward(staged); !done)
       return broken(step, done.error());

@@ -4,6 +4,7 @@
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/exec/cuda/step_graphs.hpp"
 #include "engine/exec/cuda/step_inputs.hpp"
+#include "engine/exec/cuda/swap_space.hpp"
 #include "engine/exec/executor.hpp"
 #include "engine/exec/sequence_table.hpp"
 
@@ -61,6 +62,8 @@ private:
     std::vector<sampler_row> samplers;
     std::vector<failed_row> failed;
     host_inputs inputs;
+    swap_space::list saved;
+    swap_space::list restored;
     pinned_buffer outcome;
     pinned_buffer likelihoods;
     event begun;
@@ -89,8 +92,9 @@ private:
   [[nodiscard]] input_limits limits_of_inputs(const model_config& shape) const;
   [[nodiscard]] std::uint64_t sampling_bytes() const;
   [[nodiscard]] result<void> make_caches();
-  /// The least number of KV blocks of any rank.
-  [[nodiscard]] result<std::uint64_t> agree(std::uint64_t blocks);
+  /// The least number of KV blocks and host places of any rank, among all that is compared.
+  [[nodiscard]] result<rank_limits> agree(std::uint64_t blocks, std::uint64_t host_blocks);
+  [[nodiscard]] result<void> make_swap_space();
   [[nodiscard]] result<void> make_steps();
   [[nodiscard]] result<void> tune(const std::function<void(std::string_view)>& say);
   /// The device as people are told of it.
@@ -102,6 +106,7 @@ private:
   void add_sequence(staged_step& staged, const sequence_table::row& row);
   [[nodiscard]] std::int32_t token_at(const known_sequence& sequence, std::uint32_t position,
                                       std::size_t hint) const;
+  [[nodiscard]] result<void> copy_blocks(const staged_step& staged);
   [[nodiscard]] result<void> forward(staged_step& staged);
   [[nodiscard]] result<void> rank(staged_step& staged, std::size_t slot);
   /// Waits until nothing is in work; ends what waits for ranks that are gone.
@@ -125,6 +130,8 @@ private:
   device_buffer kv_;
   std::chrono::steady_clock::time_point collected_;
   std::vector<kernels::cuda::kv_cache> caches_;
+  /// Where there is host memory for blocks.
+  std::unique_ptr<swap_space> swap_;
   device_inputs inputs_;
   /// [most_steps, max_num_seqs] tokens that steps chose, and the same for the host.
   device_buffer sampled_;

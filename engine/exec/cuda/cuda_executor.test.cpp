@@ -45,6 +45,7 @@ void conforms(std::string_view config, std::string_view dtype) {
     return static_cast<cuda::cuda_executor&>(run).logits(index);
   };
   test::check_conformance(subject);
+  test::check_swapping(subject);
 }
 
 /// A batch of `count` sequences of different lengths, `tokens` steps, each a step ahead of the one

@@ -133,9 +133,12 @@ result<void> cuda_executor::load_rank(const load_progress& progress) {
   table_ = sequence_table{{.vocab_size = description_.vocab_size,
                            .max_model_len = description_.max_model_len,
                            .num_blocks = description_.num_blocks,
+                           .num_host_blocks = description_.num_host_blocks,
                            .block_size = description_.block_size,
                            .max_rows = description_.max_num_seqs,
                            .max_tokens = description_.max_num_batched_tokens}};
+  if (swap_)
+    swap_->begin();
   say(1, "ready");
   return {};
 }

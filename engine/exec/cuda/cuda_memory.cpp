@@ -3,6 +3,8 @@
 #include "engine/exec/cuda/likelihood.hpp"
 
 #include "engine/exec/dtype_names.hpp"
+#include "engine/exec/kv_memory.hpp"
+#include "engine/exec/machine.hpp"
 
 #include <fmt/core.h>
 
@@ -95,15 +97,17 @@ result<memory_forecast> cuda_executor::foresee(std::uint64_t promised) {
                          .max_model_len = description_.max_model_len};
 }
 
-result<std::uint64_t> cuda_executor::agree(std::uint64_t blocks) {
+result<rank_limits> cuda_executor::agree(std::uint64_t blocks, std::uint64_t host_blocks) {
+  const rank_limits mine{.numerics = description_.numerics,
+                         .max_model_len = description_.max_model_len,
+                         .block_size = options_.block_size,
+                         .max_num_seqs = options_.max_num_seqs,
+                         .max_num_batched_tokens = description_.max_num_batched_tokens,
+                         .num_blocks = blocks,
+                         .num_host_blocks = host_blocks};
   if (!link_)
-    return blocks;
-  return link_->agree({.numerics = description_.numerics,
-                       .max_model_len = description_.max_model_len,
-                       .block_size = options_.block_size,
-                       .max_num_seqs = options_.max_num_seqs,
-                       .max_num_batched_tokens = description_.max_num_batched_tokens,
-                       .num_blocks = blocks});
+    return mine;
+  return link_->agree(mine);
 }
 
 result<void> cuda_executor::make_caches() {
@@ -118,10 +122,11 @@ result<void> cuda_executor::make_caches() {
                   description_.weight_bytes);
   if (!planned)
     return fail(planned.error());
-  const auto least = agree(*planned);
+  const auto least =
+      agree(*planned, plan_host_blocks(options_, per_block, available_memory_bytes()));
   if (!least)
     return fail(least.error());
-  const std::uint64_t blocks = *least;
+  const std::uint64_t blocks = least->num_blocks;
   auto memory =
       device_buffer::make(blocks * per_block, fmt::format("a KV cache of {} blocks", blocks));
   if (!memory)
@@ -136,7 +141,34 @@ result<void> cuda_executor::make_caches() {
                        .kv_heads = static_cast<std::int32_t>(config_.kv_heads),
                        .dim = static_cast<std::int32_t>(config_.head_dim)});
   description_.num_blocks = static_cast<std::uint32_t>(blocks);
+  description_.num_host_blocks = static_cast<std::uint32_t>(least->num_host_blocks);
   description_.kv_bytes_per_block = per_block;
+  return make_swap_space();
+}
+
+result<void> cuda_executor::make_swap_space() {
+  const std::uint32_t places = description_.num_host_blocks;
+  if (places == 0)
+    return {};
+  const std::int64_t parts = 2 * config_.layers;
+  auto made = swap_space::make(
+      {.device = device_.index,
+       .places = places,
+       .cache = kv_.data(),
+       .blocks = description_.num_blocks,
+       .parts = parts,
+       .part_bytes = static_cast<std::int64_t>(description_.kv_bytes_per_block) / parts},
+      stream_.get());
+  if (!made)
+    return fail(made.error());
+  swap_ = std::move(*made);
+  for (staged_step& staged : steps_)
+    for (swap_space::list* const copies : {&staged.saved, &staged.restored}) {
+      auto list = swap_space::list::make(places);
+      if (!list)
+        return fail(list.error());
+      *copies = std::move(*list);
+    }
   return {};
 }
 

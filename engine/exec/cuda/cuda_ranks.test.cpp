@@ -112,6 +112,7 @@ TEST_CASE("two GPUs conform as one does", "[.][ranks]") {
       return logits_of(static_cast<test::rank_group&>(run), 0, index);
     };
     test::check_conformance(subject);
+    test::check_swapping(subject);
   }
 }
 

@@ -52,7 +52,7 @@ result<void> rank_link::gather(float* all, std::int64_t count, stream_ref on) {
   return communicator_.gather(all, static_cast<std::size_t>(count), nccl_type::f32, on);
 }
 
-result<std::uint64_t> rank_link::agree(const rank_limits& mine) {
+result<rank_limits> rank_link::agree(const rank_limits& mine) {
   std::vector<rank_limits> all(group_->ranks());
   // A slow disk may keep a rank for long; its death ends the wait.
   if (auto met = group_->all_gather({.mine = std::as_bytes(std::span{&mine, 1}),
@@ -61,7 +61,7 @@ result<std::uint64_t> rank_link::agree(const rank_limits& mine) {
                                      .limit = std::chrono::hours{24}});
       !met)
     return fail(met.error());
-  std::uint64_t blocks = mine.num_blocks;
+  rank_limits least = mine;
   for (std::uint32_t rank = 0; rank < all.size(); ++rank) {
     const rank_limits& other = all[rank];
     if (other.numerics != mine.numerics)
@@ -75,9 +75,10 @@ result<std::uint64_t> rank_link::agree(const rank_limits& mine) {
       return fail(errc::conflict,
                   fmt::format("{} and {} were given other limits", group_->name_of(rank),
                               group_->name_of(group_->rank())));
-    blocks = std::min(blocks, other.num_blocks);
+    least.num_blocks = std::min(least.num_blocks, other.num_blocks);
+    least.num_host_blocks = std::min(least.num_host_blocks, other.num_host_blocks);
   }
-  return blocks;
+  return least;
 }
 
 std::optional<error> rank_link::lost() const {

@@ -20,6 +20,7 @@ struct rank_limits {
   std::uint64_t max_num_seqs = 0;
   std::uint64_t max_num_batched_tokens = 0;
   std::uint64_t num_blocks = 0;
+  std::uint64_t num_host_blocks = 0;
 };
 
 /// What ties a GPU to those of the other ranks: sums and gatherings on the stream of its steps, and
@@ -42,9 +43,9 @@ public:
   [[nodiscard]] result<void> sum(void* x, std::int64_t count, kernels::dtype type, stream_ref on);
   [[nodiscard]] result<void> gather(float* all, std::int64_t count, stream_ref on);
 
-  /// Compares the limits of all ranks; the least number of blocks of any.
+  /// Compares the limits of all ranks; mine, with the least numbers of blocks of any.
   /// @errors conflict: names the rank that differs
-  [[nodiscard]] result<std::uint64_t> agree(const rank_limits& mine);
+  [[nodiscard]] result<rank_limits> agree(const rank_limits& mine);
 
   /// Why nothing more comes of this group, if so.
   [[nodiscard]] std::optional<error> lost() const;
