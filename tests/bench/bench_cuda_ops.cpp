@@ -4,6 +4,7 @@
 #include "engine/exec/cuda/step_inputs.hpp"
 #include "kernels/cuda/matmul.hpp"
 #include "tests/bench/cuda_bench.hpp"
+#include "tests/bench/cuda_swap.hpp"
 
 #include <fmt/core.h>
 
@@ -20,6 +21,7 @@
 // than 256 rows, which no decode step has, only products: the rate of arithmetic too.
 //
 //   bench_cuda_ops [ROWS...]      default 1 32 256 512 2048 8192
+//   bench_cuda_ops swap           KV blocks to host memory and back, alone
 namespace {
 
 using namespace troupe;
@@ -426,6 +428,12 @@ void sampling_of(op_bench& bench, std::uint32_t rows) {
 } // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::string_view{argv[1]} == "swap") {
+    must(open_device(0));
+    // What a sequence of 1,840 tokens holds.
+    measure_swap(115, 4);
+    return 0;
+  }
   std::vector<std::int64_t> all_rows;
   for (int i = 1; i < argc; ++i)
     all_rows.push_back(std::clamp<std::int64_t>(std::atoi(argv[i]), 1, most_prompt_rows));
