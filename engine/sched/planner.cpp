@@ -17,7 +17,7 @@ constexpr std::uint64_t most_spread_prompts = 8;
 /// Where so many answers run and prompts of more full steps than this wait, steps have prompts in
 /// proportion: as many as keep this many answers running, and these rows at least. A step takes
 /// some ms however few its rows are, so few steps of many rows of both give the most tokens.
-constexpr std::uint64_t least_balanced_decodes = 64;
+constexpr std::uint64_t least_balanced_decodes = 48;
 constexpr std::uint64_t least_balanced_prompts = 4;
 constexpr std::uint64_t balanced_decodes = 192;
 constexpr std::uint64_t least_balanced_rows = 1024;
