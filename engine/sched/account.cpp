@@ -25,7 +25,7 @@ std::uint32_t scheduler::impl::entrance(const sequence& seq, std::uint32_t have,
     return 0;
   const auto known = blocks_for(seq.expected());
   const auto blocks = room + (known > have ? known - have : 0);
-  return static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks, account_cap));
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks, account_limit()));
 }
 
 /// The blocks that a running sequence lacks to go on for a while.
@@ -45,9 +45,21 @@ std::uint64_t scheduler::impl::room_of_running() const {
   return room;
 }
 
+/// The most ids that the account may hold. What comes back from host memory comes in one step,
+/// however much that is.
+std::uint32_t scheduler::impl::account_limit() const {
+  if (waiting.empty() || waiting.begin()->second->saved.places.empty())
+    return account_cap;
+  const auto& head = *waiting.begin()->second;
+  const auto needed = blocks_for(head.saved.positions + 1);
+  const auto have = static_cast<std::uint32_t>(head.blocks.size());
+  return needed > have ? std::max(account_cap, needed - have) : account_cap;
+}
+
 /// The blocks that the next two steps take in the worst case, or that the next of the queue needs
 /// to be let in, never more than the account may hold.
 std::uint32_t scheduler::impl::demand() const {
+  const auto limit = account_limit();
   std::uint64_t budget = std::uint64_t{config.max_num_batched_tokens} * 2;
   std::uint32_t blocks = 0;
   const auto add = [&](const sequence& seq, std::uint32_t position) {
@@ -70,13 +82,14 @@ std::uint32_t scheduler::impl::demand() const {
     room = entrance(head, static_cast<std::uint32_t>(head.blocks.size()), room_of_running());
   }
   for (auto i = waiting.begin(); i != waiting.end() && places > 0; ++i, --places) {
-    if (budget == 0 || blocks >= account_cap)
+    if (budget == 0 || blocks >= limit)
       break;
-    add(*i->second, static_cast<std::uint32_t>(i->second->blocks.size()) * config.block_size);
+    const auto found = static_cast<std::uint32_t>(i->second->blocks.size()) * config.block_size;
+    add(*i->second, std::max(found, i->second->saved.positions));
     room += blocks_for(room_to_go_on);
   }
   blocks = std::max(blocks, room);
-  return std::min(blocks, account_cap);
+  return std::min(blocks, limit);
 }
 
 std::uint32_t scheduler::impl::open_wants() const {
@@ -90,7 +103,7 @@ std::uint32_t scheduler::impl::refill() const {
   if (have >= needed || exhausted_epoch == ledger.epoch())
     return 0;
   // Somewhat more than needed, so that decoding does not ask at every step.
-  return std::min(account_cap, needed + needed / 2 + 1) - have;
+  return std::min(account_limit(), needed + needed / 2 + 1) - have;
 }
 
 void scheduler::impl::top_up() {
@@ -106,7 +119,7 @@ void scheduler::impl::top_up() {
 /// Asks for what is lacking and gives back what is more than twice the need.
 void scheduler::impl::settle_account() {
   const auto needed = demand();
-  const auto most = needed == 0 ? 0 : std::min(account_cap, 2 * needed + 2);
+  const auto most = needed == 0 ? 0 : std::min(account_limit(), 2 * needed + 2);
   if (ledger.account() > most)
     ledger.give_back(ledger.account() - most);
   top_up();

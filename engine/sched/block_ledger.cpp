@@ -104,9 +104,7 @@ const block_id* block_ledger::find(block_hash hash, block_hash parent,
 
 void block_ledger::mark_filled(block_id id) { at(id).filled = true; }
 
-bool block_ledger::unfilled_by(block_id id, std::uint64_t ticket) const {
-  return at(id).ticket == ticket && !at(id).filled;
-}
+std::uint64_t block_ledger::filler(block_id id) const { return at(id).filled ? 0 : at(id).ticket; }
 
 bool block_ledger::left_behind(block_hash hash, std::uint64_t since) const {
   const auto found = left_.find(value(hash));

@@ -44,8 +44,8 @@ public:
                                      std::span<const token_id> tokens) const;
   /// The step that fills the block came back good.
   void mark_filled(block_id id);
-  /// Whether the block was to be filled by rows under `ticket` and is not.
-  [[nodiscard]] bool unfilled_by(block_id id, std::uint64_t ticket) const;
+  /// The ticket of the rows that are to fill a published block and have not come back; 0: none.
+  [[nodiscard]] std::uint64_t filler(block_id id) const;
   /// Whether a published block of this hash, filled and let go by all since `since`, may be found
   /// by the kv_manager.
   [[nodiscard]] bool left_behind(block_hash hash, std::uint64_t since) const;

@@ -18,8 +18,8 @@ namespace troupe::engine::test {
 class fake_worker {
 public:
   fake_worker(const scheduler_config& config, const toy_model& model)
-      : config_{config}, model_{model}, slots_(std::size_t{config.num_blocks} * config.block_size) {
-  }
+      : config_{config}, model_{model}, slots_(std::size_t{config.num_blocks} * config.block_size),
+        places_(config.num_host_blocks) {}
 
   void start(step_batch step) { queue_.push_back(std::move(step)); }
   [[nodiscard]] std::size_t queued() const { return queue_.size(); }
@@ -31,6 +31,8 @@ public:
     queue_.pop_front();
     for (const auto id : step.removed)
       sequences_.erase(id);
+    save(step);
+    restore(step);
     for (const auto& added : step.added) {
       TROUPE_PROMISE(!sequences_.contains(added.id), "request {} is added twice", value(added.id));
       learn(added);
@@ -51,7 +53,10 @@ public:
   void lose_everything(bool learns_late) {
     sequences_.clear();
     std::ranges::fill(slots_, slot{});
+    std::ranges::fill(places_, std::nullopt);
     for (const auto& step : queue_) {
+      for (const auto id : step.removed)
+        sequences_.erase(id);
       for (const auto& added : step.added) {
         if (learns_late)
           learn(added);
@@ -75,7 +80,12 @@ public:
       return std::ranges::find(blocks, block) != blocks.end();
     };
     std::set<request_id> gone;
+    const auto copies = [&](const std::vector<block_copy>& copied) {
+      return std::ranges::find(copied, block, &block_copy::block) != copied.end();
+    };
     for (const auto& step : queue_) {
+      if (copies(step.saved) || copies(step.restored))
+        return true;
       gone.insert(step.removed.begin(), step.removed.end());
       if (std::ranges::any_of(step.added, [&](const auto& seq) { return in(seq.blocks); }))
         return true;
@@ -89,6 +99,9 @@ public:
     return false;
   }
 
+  /// Positions that rows computed so far.
+  [[nodiscard]] std::uint64_t computed() const { return computed_; }
+
 private:
   struct slot {
     std::uint64_t history = 0;
@@ -101,6 +114,50 @@ private:
     std::optional<std::uint32_t> next{};
     bool broken = false;
   };
+
+  std::span<slot> contents(block_id block) {
+    TROUPE_PROMISE(value(block) < config_.num_blocks, "block {}", value(block));
+    return std::span{slots_}.subspan(std::size_t{value(block)} * config_.block_size,
+                                     config_.block_size);
+  }
+
+  /// What a place held before, a later restore would miss.
+  void save(const step_batch& step) {
+    std::set<host_block> places;
+    for (const auto& copy : step.saved) {
+      TROUPE_PROMISE(value(copy.host) < places_.size(), "place {}", value(copy.host));
+      TROUPE_PROMISE(places.insert(copy.host).second, "place {} twice", value(copy.host));
+      const auto block = contents(copy.block);
+      // Nothing but a row that a test made fail leaves a block empty.
+      TROUPE_PROMISE(block[0].token != -1 || last_fault_ + config_.steps_ahead >= value(step.id),
+                     "block {} is saved before it is filled", value(copy.block));
+      places_[value(copy.host)].emplace(block.begin(), block.end());
+    }
+  }
+
+  /// Into blocks of nobody: whom they are for comes with the same step.
+  void restore(const step_batch& step) {
+    std::set<block_id> blocks;
+    for (const auto& copy : step.restored) {
+      TROUPE_PROMISE(value(copy.host) < places_.size(), "place {}", value(copy.host));
+      auto& place = places_[value(copy.host)];
+      TROUPE_PROMISE(place.has_value(), "place {} is empty", value(copy.host));
+      TROUPE_PROMISE(std::ranges::find(step.saved, copy.host, &block_copy::host) ==
+                     step.saved.end());
+      TROUPE_PROMISE(blocks.insert(copy.block).second, "block {} twice", value(copy.block));
+      for (const auto& [id, seq] : sequences_)
+        TROUPE_PROMISE(std::ranges::find(seq.blocks, copy.block) == seq.blocks.end(),
+                       "block {} is restored, but request {} has it", value(copy.block), value(id));
+      TROUPE_PROMISE(std::ranges::any_of(step.added,
+                                         [&](const auto& seq) {
+                                           return std::ranges::find(seq.blocks, copy.block) !=
+                                                  seq.blocks.end();
+                                         }),
+                     "block {} is restored for nobody", value(copy.block));
+      std::ranges::copy(*place, contents(copy.block).begin());
+      place.reset();
+    }
+  }
 
   slot& at(const known_sequence& seq, std::uint32_t position) {
     const auto block = value(seq.blocks.at(position / config_.block_size));
@@ -125,6 +182,7 @@ private:
     TROUPE_PROMISE(end < config_.max_model_len);
     TROUPE_PROMISE(row.position == seq.next.value_or(row.position));
     TROUPE_PROMISE(end <= seq.blocks.size() * size);
+    computed_ += row.tokens;
     seq.next = end;
     if (fails)
       last_fault_ = value(out.id);
@@ -173,6 +231,9 @@ private:
   /// The last step in which a test made a row fail; far in the past at first.
   std::uint64_t last_fault_ = 0;
   std::vector<slot> slots_;
+  /// Host memory: what was saved and not restored since.
+  std::vector<std::optional<std::vector<slot>>> places_;
+  std::uint64_t computed_ = 0;
   std::deque<step_batch> queue_;
   std::unordered_map<request_id, known_sequence> sequences_;
 };

@@ -75,6 +75,7 @@ void scheduler::impl::forget(sequence& seq, finish_reason reason, time_point now
                       .prefill = since(seq.first_scheduled, seq.first_token.value_or(now)),
                       .decode = since(seq.first_token, now)});
   drop_blocks(seq);
+  drop_saved(seq);
   if (seq.known)
     removed.push_back(seq.request.id);
   if (seq.running)

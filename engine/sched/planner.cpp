@@ -43,7 +43,7 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
   if (!plan.preempted)
     waiting_pass(plan, now);
   settle_account();
-  if (plan.rows.empty())
+  if (plan.rows.empty() && saves.empty())
     return std::nullopt;
   return emit(plan);
 }
@@ -65,7 +65,8 @@ std::uint32_t scheduler::impl::prompt_budget() {
   std::uint64_t in = 0, out = 0;
   const auto count = [&](const sequence& seq) {
     const auto wanted = tokens_wanted(seq);
-    if (wanted == 0)
+    // What comes back from host memory goes on as an answer.
+    if (wanted == 0 || (wanted == 1 && seq.saved.positions > 0))
       return;
     if (some == lacking && (some == 0 || some + wanted <= config.prompt_step_tokens))
       some += wanted;
@@ -152,7 +153,7 @@ std::uint32_t scheduler::impl::tokens_wanted(const sequence& seq) const {
       seq.expected() >= config.max_model_len;
   if (complete)
     return 0;
-  const auto lacking = seq.expected() - seq.scheduled;
+  const auto lacking = seq.expected() - seq.computed();
   const auto threshold = config.long_prefill_token_threshold;
   return config.enable_chunked_prefill && threshold > 0 ? std::min(lacking, threshold) : lacking;
 }
@@ -168,6 +169,7 @@ bool scheduler::impl::make_room(step_plan& plan, const sequence& asking) {
   while (stuck() && running.size() > 1) {
     auto* victim = pick_victim();
     unschedule(plan, *victim);
+    save(*victim);
     preempt(*victim);
     plan.preempted = true;
     if (victim == &asking)
@@ -202,7 +204,7 @@ void scheduler::impl::unschedule(step_plan& plan, sequence& seq) {
   plan.rows.erase(row);
 }
 
-/// Back to the queue: all is computed anew later, as far as the prefix cache does not help.
+/// Back to the queue: what is neither saved nor in the prefix cache then is computed anew later.
 void scheduler::impl::preempt(sequence& victim) {
   drop_blocks(victim);
   victim.scheduled = 0;
@@ -238,7 +240,7 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
     return false;
   const auto shared = shareable(head);
   const auto prefix = static_cast<std::uint32_t>(head.blocks.size() + shared.size());
-  head.scheduled = prefix * config.block_size;
+  head.scheduled = std::max(prefix * config.block_size, head.saved.positions);
   const auto wanted = tokens_wanted(head);
   const bool whole = !config.enable_chunked_prefill;
   auto fitting =
@@ -268,8 +270,9 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
     counters.prompt_tokens_cached += head.cached_tokens;
   }
   counters.prefix_cache_queries += config.enable_prefix_caching ? head.size() : 0;
-  counters.prefix_cache_hits += head.scheduled;
+  counters.prefix_cache_hits += std::uint64_t{prefix} * config.block_size;
   schedule(plan, head, fitting);
+  bring_back(head, prefix);
   if (plan.room)
     *plan.room += room_of(head);
   publish(head);
@@ -279,7 +282,7 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
 /// Whether the head of the queue may come in beside what runs. Whoever runs already keeps its need
 /// while others come in, so all are counted once a step.
 bool scheduler::impl::is_roomy(step_plan& plan, const sequence& head, std::uint32_t prefix) const {
-  if (plan.account == account_cap)
+  if (plan.account >= account_limit())
     return true;
   if (!plan.room)
     plan.room = room_of_running();
@@ -335,9 +338,22 @@ void scheduler::impl::publish(sequence& seq) {
   }
 }
 
+/// Counts the positions of the row that an earlier one computed already.
+void scheduler::impl::count_anew(sequence& seq, const planned_row& row) {
+  const auto end = row.position + row.tokens;
+  counters.tokens_recomputed +=
+      std::min(end, seq.once_scheduled) - std::min(row.position, seq.once_scheduled);
+  seq.once_scheduled = std::max(seq.once_scheduled, end);
+}
+
 step_batch scheduler::impl::emit(step_plan& plan) {
   last_step = step_id{value(last_step) + 1};
-  step_batch batch{.id = last_step, .removed = std::exchange(removed, {}), .added = {}, .rows = {}};
+  step_batch batch{.id = last_step,
+                   .removed = std::exchange(removed, {}),
+                   .added = {},
+                   .saved = std::exchange(saves, {}),
+                   .restored = std::exchange(restores, {}),
+                   .rows = {}};
   flying_step flying{.id = last_step, .rows = {}};
   for (const auto& row : plan.rows) {
     auto& seq = *row.who;
@@ -357,6 +373,7 @@ step_batch scheduler::impl::emit(step_plan& plan) {
       seq.known = true;
     }
     seq.last_step = last_step;
+    count_anew(seq, row);
     flying.rows.push_back({.id = seq.request.id,
                            .ticket = seq.ticket,
                            .end = row.position + row.tokens,

@@ -33,6 +33,7 @@ private:
     config.max_model_len = 2 + pick(60);
     const auto one = (config.max_model_len + config.block_size - 1) / config.block_size;
     config.num_blocks = one + pick(3) * pick(2 * one);
+    config.num_host_blocks = pick(3) == 0 ? 0 : pick(pick(2) == 0 ? 2 * one : 20 * one);
     config.max_num_seqs = 1 + pick(8);
     config.enable_chunked_prefill = pick(4) != 0;
     config.max_num_batched_tokens =
@@ -132,13 +133,21 @@ TEST_CASE("the scheduler keeps its promises in any weather", "[sched][property]"
   std::uint64_t preemptions = 0;
   std::uint64_t cached = 0;
   std::uint64_t whole = 0;
+  std::uint64_t saved = 0;
+  std::uint64_t restored = 0;
+  std::uint64_t recomputed = 0;
   for (std::uint32_t seed = 1; seed <= worlds; ++seed) {
     INFO("seed " << seed);
     storm weather{seed};
     weather.run(operations);
     for (const auto& [reason, count] : weather.end().ends)
       ends[reason] += count;
-    preemptions += weather.end().sched.stats().preemptions;
+    const auto stats = weather.end().sched.stats();
+    preemptions += stats.preemptions;
+    saved += stats.blocks_saved;
+    restored += stats.blocks_restored;
+    recomputed += stats.tokens_recomputed;
+    CHECK(stats.blocks_restored <= stats.blocks_saved);
     cached += weather.end().cached_tokens;
     whole += weather.end().undisturbed_ends;
   }
@@ -148,6 +157,9 @@ TEST_CASE("the scheduler keeps its promises in any weather", "[sched][property]"
   CHECK(ends[finish_reason::abort] > 200);
   CHECK(ends[finish_reason::error] > 100);
   CHECK(preemptions > 50);
+  CHECK(saved > 500);
+  CHECK(restored > 100);
+  CHECK(recomputed > 100);
   CHECK(cached > 1000);
   CHECK(whole > 1000);
 }

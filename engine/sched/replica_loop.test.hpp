@@ -201,6 +201,7 @@ public:
     }
     TROUPE_PROMISE(turns_.empty());
     TROUPE_PROMISE(sched.stats().blocks_used == 0);
+    TROUPE_PROMISE(sched.stats().host_blocks_used == 0 && sched.stats().swapped == 0);
     TROUPE_PROMISE(pool.stats().used == 0);
     TROUPE_PROMISE(std::ranges::all_of(references_, [](auto n) { return n == 0; }));
   }
@@ -244,7 +245,10 @@ private:
   void check_account() {
     const auto mine = std::ranges::count_if(references_, [](auto n) { return n > 0; });
     const auto account = static_cast<std::uint32_t>(mine) - sched.stats().blocks_used;
-    const auto step = std::min(config.max_num_batched_tokens, config.max_model_len);
+    // What comes back from host memory comes in one step.
+    const auto step = config.num_host_blocks > 0
+                          ? config.max_model_len
+                          : std::min(config.max_num_batched_tokens, config.max_model_len);
     const auto one = (step + config.block_size - 1) / config.block_size + 1;
     TROUPE_PROMISE(account <= std::min(config.num_blocks, std::max(config.num_blocks / 8, one)));
   }

@@ -106,7 +106,8 @@ void scheduler::impl::row_failed(const failed_row& failed, const flying_step& st
 }
 
 /// Sequences that share blocks which the rows under `ticket` no longer fill are put back to the
-/// queue, and those that share theirs. What they have in flight does not count.
+/// queue, and those that share theirs; so are those that were saved with such blocks. What they
+/// have in flight does not count.
 void scheduler::impl::disown(std::uint64_t ticket) {
   std::vector<std::uint64_t> bad{ticket};
   while (!bad.empty()) {
@@ -115,7 +116,7 @@ void scheduler::impl::disown(std::uint64_t ticket) {
     const auto order = running;
     for (auto* seq : order) {
       const bool tainted = seq->ticket != broken && std::ranges::any_of(seq->blocks, [&](auto id) {
-                             return ledger.unfilled_by(id, broken);
+                             return ledger.filler(id) == broken;
                            });
       if (!tainted)
         continue;
@@ -124,7 +125,22 @@ void scheduler::impl::disown(std::uint64_t ticket) {
       seq->samples_in_flight = 0;
       preempt(*seq);
     }
+    for (const auto& [when, seq] : waiting) {
+      if (!rests_on(seq->saved, broken))
+        continue;
+      bad.push_back(std::exchange(seq->ticket, ++last_ticket));
+      start_anew(*seq);
+    }
   }
+}
+
+/// Of a waiting sequence: nothing that was computed, saved or found for it counts.
+void scheduler::impl::start_anew(sequence& seq) {
+  seq.rows_in_flight = 0;
+  seq.samples_in_flight = 0;
+  drop_saved(seq);
+  drop_blocks(seq);
+  seq.admitted = admission::none;
 }
 
 /// Sequences stay in `removed`: the executor forgot everybody, but steps that were on their way to

@@ -10,7 +10,8 @@
 namespace troupe::engine {
 
 scheduler::impl::impl(scheduler_config given)
-    : config{given}, hasher{given.hash_key}, ledger{given.num_blocks, given.block_size} {
+    : config{given}, hasher{given.hash_key}, ledger{given.num_blocks, given.block_size},
+      host{given.num_host_blocks} {
   TROUPE_CHECK(config.block_size > 0 && config.num_blocks > 0, "{} blocks of {}", config.num_blocks,
                config.block_size);
   TROUPE_CHECK(config.max_model_len > 1, "max_model_len is {}", config.max_model_len);
@@ -103,11 +104,15 @@ scheduler_stats scheduler::stats() const {
   auto stats = impl_->counters;
   stats.running = static_cast<std::uint32_t>(impl_->running.size());
   stats.waiting = static_cast<std::uint32_t>(impl_->waiting.size());
-  for (const auto& [turn, one] : impl_->waiting)
+  for (const auto& [turn, one] : impl_->waiting) {
     stats.waiting_tokens += one->tokens.size();
+    stats.swapped += one->saved.places.empty() ? 0 : 1;
+  }
   stats.steps_in_flight = static_cast<std::uint32_t>(impl_->in_flight.size());
   stats.blocks_used = impl_->ledger.held();
   stats.blocks_total = impl_->config.num_blocks;
+  stats.host_blocks_used = impl_->host.used();
+  stats.host_blocks_total = impl_->host.total();
   return stats;
 }
 

@@ -20,6 +20,8 @@ struct scheduler_config {
   std::uint32_t block_size = 16;
   /// Blocks in the pool of the kv_manager.
   std::uint32_t num_blocks = 0;
+  /// Places in host memory for blocks of preempted sequences; 0: these are computed anew.
+  std::uint32_t num_host_blocks = 0;
   std::uint32_t max_model_len = 0;
   /// Tokens outside [0, vocab_size) are refused at submission; 0: only negative ones are.
   std::uint32_t vocab_size = 0;
@@ -74,11 +76,19 @@ struct scheduler_stats {
   /// Blocks that sequences hold and blocks of the pool.
   std::uint32_t blocks_used = 0;
   std::uint32_t blocks_total = 0;
+  /// Waiting requests whose blocks lie in host memory; places there that are taken, and all.
+  std::uint32_t swapped = 0;
+  std::uint32_t host_blocks_used = 0;
+  std::uint32_t host_blocks_total = 0;
   std::uint64_t steps = 0;
   std::uint64_t prompt_tokens = 0;
   std::uint64_t prompt_tokens_cached = 0;
   std::uint64_t generation_tokens = 0;
   std::uint64_t preemptions = 0;
+  /// Blocks copied to host memory and back, and positions that were computed a second time.
+  std::uint64_t blocks_saved = 0;
+  std::uint64_t blocks_restored = 0;
+  std::uint64_t tokens_recomputed = 0;
   std::uint64_t prefix_cache_queries = 0;
   std::uint64_t prefix_cache_hits = 0;
   /// Tokens of the waiting requests.
@@ -88,9 +98,9 @@ struct scheduler_stats {
 /// The scheduler of one replica as a pure state machine: events in, actions out, time passed in.
 ///
 /// One token budget per step and no phases: every request gets tokens so that what is computed
-/// catches up with what is known. Chunked prefill, preemption by recompute, prefix caching. Steps
-/// are planned ahead of the device: a position whose token is still being sampled is scheduled as a
-/// placeholder.
+/// catches up with what is known. Chunked prefill, preemption to host memory or by recompute,
+/// prefix caching. Steps are planned ahead of the device: a position whose token is still being
+/// sampled is scheduled as a placeholder.
 /// @source the semantics of vLLM's V1 scheduler
 class scheduler {
 public:
@@ -112,7 +122,8 @@ public:
   /// The kv_manager's answers.
   void admitted(const kv_admitted& answer, time_point now);
   void granted(const kv_grant& answer);
-  /// Plans the next step; nothing when enough steps are in flight or nothing can be computed now.
+  /// Plans the next step; nothing when enough steps are in flight or nothing can be computed now. A
+  /// step without rows saves blocks of preempted sequences, so that others may have them.
   [[nodiscard]] std::optional<step_batch> plan(time_point now);
   /// A step came back. Steps come back in order.
   void step_done(const step_result& done, time_point now);

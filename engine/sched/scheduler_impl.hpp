@@ -2,6 +2,7 @@
 
 #include "engine/kv/block_hash.hpp"
 #include "engine/sched/block_ledger.hpp"
+#include "engine/sched/host_room.hpp"
 #include "engine/sched/scheduler.hpp"
 #include "engine/sched/sequence.hpp"
 
@@ -105,6 +106,7 @@ struct scheduler::impl {
   [[nodiscard]] std::uint32_t refill() const;
   void top_up();
   void settle_account();
+  [[nodiscard]] std::uint32_t account_limit() const;
   [[nodiscard]] std::uint32_t covered(std::uint32_t blocks, std::uint32_t position,
                                       std::uint32_t tokens) const;
   /// The account is short, the last answer said exhausted, and no release is on its way.
@@ -128,12 +130,20 @@ struct scheduler::impl {
   [[nodiscard]] sequence* pick_victim() const;
   void preempt(sequence& victim);
   [[nodiscard]] step_batch emit(step_plan& plan);
+  void count_anew(sequence& seq, const planned_row& row);
+
+  // swap.cpp: preempted sequences in host memory.
+  void save(sequence& victim);
+  void bring_back(sequence& seq, std::uint32_t found);
+  void drop_saved(sequence& seq);
+  [[nodiscard]] bool rests_on(const saved_blocks& saved, std::uint64_t ticket) const;
 
   // results.cpp: steps come back.
   void step_done(const step_result& done, time_point now);
   void step_failed(const error& why, time_point now);
   void row_failed(const failed_row& row, const flying_step& step, time_point now);
   void disown(std::uint64_t ticket);
+  void start_anew(sequence& seq);
   void row_done(sequence& seq, const flying_row& row, const row_yield& got, time_point now);
   void commit_blocks(sequence& seq);
   [[nodiscard]] sequence* find(request_id id, std::uint64_t ticket) const;
@@ -149,7 +159,8 @@ struct scheduler::impl {
   scheduler_config config;
   block_hasher hasher;
   block_ledger ledger;
-  /// The most ids that the account may hold.
+  host_room host;
+  /// The most ids that the account may hold, unless the next of the queue comes back with more.
   std::uint32_t account_cap = 0;
 
   /// Never iterated; `waiting` and `running` have the order.
@@ -171,6 +182,9 @@ struct scheduler::impl {
   std::uint64_t balanced_until = 0;
   /// Sequences that the executor knows and is to forget with the next step.
   std::vector<request_id> removed;
+  /// What the step that is being planned copies to host memory and from there.
+  std::vector<block_copy> saves;
+  std::vector<block_copy> restores;
 
   std::unordered_map<request_id, std::deque<open_admit>> open_admits;
   std::uint32_t admits_wanted = 0;

@@ -3,6 +3,7 @@
 #include "troupe/base/clock.hpp"
 #include "troupe/engine/request.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -11,6 +12,18 @@ namespace troupe::engine {
 
 /// Where a sequence stands with the kv_manager while it waits.
 enum class admission : std::uint8_t { none, asked, answered };
+
+/// What of a preempted sequence lies in host memory.
+struct saved_blocks {
+  /// Of the leading blocks; empty: nothing is there.
+  std::vector<host_block> places;
+  /// Positions that they hold.
+  std::uint32_t positions = 0;
+  /// The step that saves them.
+  step_id step{};
+  /// The tickets of others whose rows in flight were to fill some of the blocks.
+  std::vector<std::uint64_t> fillers;
+};
 
 /// One request inside the scheduler. Positions are counted over prompt, delivered and generated
 /// tokens; a position is computed when the KV of its token is in the cache.
@@ -33,6 +46,8 @@ struct sequence {
   std::uint32_t scheduled = 0;
   /// Positions whose step came back good.
   std::uint32_t done = 0;
+  /// Positions given to steps at any time; what is below and given again is computed anew.
+  std::uint32_t once_scheduled = 0;
   /// Leading blocks that are in the index or are somebody else's to commit.
   std::uint32_t settled_blocks = 0;
   /// Leading blocks that other sequences may share.
@@ -42,6 +57,8 @@ struct sequence {
   std::uint32_t samples_in_flight = 0;
   /// The last step that reads or writes the blocks.
   step_id last_step{};
+  /// While waiting, what was saved when it was preempted.
+  saved_blocks saved;
   bool running = false;
   /// Whether the executor knows the sequence.
   bool known = false;
@@ -60,6 +77,8 @@ struct sequence {
   [[nodiscard]] std::uint32_t size() const { return static_cast<std::uint32_t>(tokens.size()); }
   /// Tokens of the answer that are known, delivered ones included.
   [[nodiscard]] std::uint32_t generated() const { return size() - prompt_tokens; }
+  /// Positions given to steps or, while waiting, in host memory.
+  [[nodiscard]] std::uint32_t computed() const { return std::max(scheduled, saved.positions); }
   /// Positions known or surely to come.
   [[nodiscard]] std::uint32_t expected() const { return size() + samples_in_flight; }
 };
