@@ -30,9 +30,9 @@ template <class T>
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, step_batch& o) {
   return actors::inspect_packed(
-      f, "step_batch", [&] { return pack_rows(o.rows); },
-      [&](std::string_view bytes) { return take_into(o.rows, unpack_rows(bytes)); }, o.id,
-      o.removed, o.added);
+      f, "step_batch", [&] { return pack_work(o); },
+      [&](std::string_view bytes) { return unpack_work(bytes, o).has_value(); }, o.id, o.removed,
+      o.added);
 }
 
 template <class Inspector>
@@ -59,12 +59,13 @@ TROUPE_INSPECT(kv_event, number, what, hash, parent)
 TROUPE_INSPECT(kv_index_report, replica, incarnation, through, snapshot, stored, events)
 TROUPE_INSPECT(replica_facts, id, model, node, numerics, batch_invariant, block_size, incarnation)
 TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache_dtype, block_size,
-               num_blocks, kv_bytes_per_block, weight_bytes, vocab_size, max_model_len,
-               max_num_seqs, max_num_batched_tokens, batched_tokens_measured, batch_invariant,
-               numerics)
-TROUPE_INSPECT(scheduler_stats, running, waiting, steps_in_flight, blocks_used, blocks_total, steps,
-               prompt_tokens, prompt_tokens_cached, generation_tokens, preemptions,
-               prefix_cache_queries, prefix_cache_hits, waiting_tokens)
+               num_blocks, num_host_blocks, kv_bytes_per_block, weight_bytes, vocab_size,
+               max_model_len, max_num_seqs, max_num_batched_tokens, batched_tokens_measured,
+               batch_invariant, numerics)
+TROUPE_INSPECT(scheduler_stats, running, waiting, steps_in_flight, blocks_used, blocks_total,
+               swapped, host_blocks_used, host_blocks_total, steps, prompt_tokens,
+               prompt_tokens_cached, generation_tokens, preemptions, blocks_saved, blocks_restored,
+               tokens_recomputed, prefix_cache_queries, prefix_cache_hits, waiting_tokens)
 
 } // namespace troupe::engine
 

@@ -11,12 +11,14 @@
 /// serialiser takes longer over each field than the wire over all of them.
 namespace troupe::engine {
 
-/// Little-endian, a row behind the other: id, position, tokens, blocks with the sign to sample on
-/// top, and the blocks.
+/// What a step copies and computes, little-endian: how many blocks are saved and how many restored,
+/// block and place of each, and a row behind the other: id, position, tokens, blocks with the sign
+/// to sample on top, and the blocks.
 /// @cost  about 20 bytes and 5 ns a row
-[[nodiscard]] std::string pack_rows(std::span<const step_row> rows);
-/// @errors corrupt_data: the bytes are not those of rows
-[[nodiscard]] result<std::vector<step_row>> unpack_rows(std::string_view bytes);
+[[nodiscard]] std::string pack_work(const step_batch& step);
+/// Fills in what pack_work has of a step, and nothing else.
+/// @errors corrupt_data: the bytes are not those of a step's work
+[[nodiscard]] result<void> unpack_work(std::string_view bytes, step_batch& step);
 
 /// Id and token of each.
 [[nodiscard]] std::string pack_tokens(std::span<const sampled_token> tokens);

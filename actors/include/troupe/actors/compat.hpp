@@ -28,10 +28,11 @@
 #define TROUPE_INSPECT_CAT_(a, b) a##b
 #define TROUPE_INSPECT_CAT(a, b) TROUPE_INSPECT_CAT_(a, b)
 #define TROUPE_INSPECT_PICK(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13, _14, _15, _16, \
-                            n, ...)                                                                \
+                            _17, _18, _19, _20, n, ...)                                            \
   n
 #define TROUPE_INSPECT_COUNT(...)                                                                  \
-  TROUPE_INSPECT_PICK(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1)
+  TROUPE_INSPECT_PICK(__VA_ARGS__, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4,   \
+                      3, 2, 1)
 #define TROUPE_INSPECT_1(a) o.a
 #define TROUPE_INSPECT_2(a, ...) o.a, TROUPE_INSPECT_1(__VA_ARGS__)
 #define TROUPE_INSPECT_3(a, ...) o.a, TROUPE_INSPECT_2(__VA_ARGS__)
@@ -48,6 +49,10 @@
 #define TROUPE_INSPECT_14(a, ...) o.a, TROUPE_INSPECT_13(__VA_ARGS__)
 #define TROUPE_INSPECT_15(a, ...) o.a, TROUPE_INSPECT_14(__VA_ARGS__)
 #define TROUPE_INSPECT_16(a, ...) o.a, TROUPE_INSPECT_15(__VA_ARGS__)
+#define TROUPE_INSPECT_17(a, ...) o.a, TROUPE_INSPECT_16(__VA_ARGS__)
+#define TROUPE_INSPECT_18(a, ...) o.a, TROUPE_INSPECT_17(__VA_ARGS__)
+#define TROUPE_INSPECT_19(a, ...) o.a, TROUPE_INSPECT_18(__VA_ARGS__)
+#define TROUPE_INSPECT_20(a, ...) o.a, TROUPE_INSPECT_19(__VA_ARGS__)
 #define TROUPE_INSPECT_EACH(...)                                                                   \
   TROUPE_INSPECT_CAT(TROUPE_INSPECT_, TROUPE_INSPECT_COUNT(__VA_ARGS__))(__VA_ARGS__)
 
