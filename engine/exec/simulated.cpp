@@ -40,6 +40,7 @@ struct simulated_executor::staged_row {
 struct simulated_executor::staged_step {
   step_id id{};
   std::vector<staged_row> rows;
+  std::vector<block_copy> saved, restored;
   /// Sequences removed by this step; rows of earlier steps may still point to them.
   std::vector<std::unique_ptr<sequence>> retired;
   std::uint32_t tokens = 0;
@@ -67,6 +68,8 @@ result<void> simulated_executor::prepare(const step_batch& step) {
       --holders_[value(seq.blocks[seq.held - 1])];
     staged.retired.push_back(std::move(found.mapped()));
   }
+  if (auto ok = stage_copies(step, staged); !ok)
+    return give_up(step.id, ok.error());
   for (const auto& added : step.added) {
     if (auto ok = learn(added); !ok)
       return give_up(step.id, ok.error());
@@ -123,6 +126,33 @@ result<void> simulated_executor::learn(const new_sequence& added) {
     seq->blocks.push_back(block);
   }
   sequences_.emplace(added.id, std::move(seq));
+  return {};
+}
+
+/// A place is saved to once in a step, and not in the one that restores it, which comes after one
+/// that saved it. Nobody has a block that is restored.
+result<void> simulated_executor::stage_copies(const step_batch& step, staged_step& staged) {
+  std::set<host_block> touched;
+  const auto wrong = [&](const block_copy& copy) {
+    return value(copy.block) >= description_.num_blocks || value(copy.host) >= saved_.size() ||
+           !touched.insert(copy.host).second;
+  };
+  for (const auto& copy : step.saved) {
+    if (wrong(copy))
+      return fail(errc::invalid_argument, fmt::format("block {} cannot be saved in place {}",
+                                                      value(copy.block), value(copy.host)));
+    saved_[value(copy.host)] = true;
+  }
+  std::set<block_id> filled;
+  for (const auto& copy : step.restored) {
+    if (wrong(copy) || !saved_[value(copy.host)] || holders_[value(copy.block)] > 0 ||
+        !filled.insert(copy.block).second)
+      return fail(errc::invalid_argument, fmt::format("block {} cannot be restored from place {}",
+                                                      value(copy.block), value(copy.host)));
+    saved_[value(copy.host)] = false;
+  }
+  staged.saved = step.saved;
+  staged.restored = step.restored;
   return {};
 }
 
@@ -199,10 +229,21 @@ result<void> simulated_executor::launch(step_id step) {
     if (earlier.id < step && !earlier.sampled)
       return give_up(step, {errc::invalid_argument, "the step before it is not sampled"});
   }
+  run_copies(**found);
   for (auto& row : (*found)->rows)
     run_row(row, step);
   (*found)->launched = true;
   return {};
+}
+
+void simulated_executor::run_copies(const staged_step& staged) {
+  const auto size = static_cast<std::ptrdiff_t>(options_.block_size);
+  for (const auto& copy : staged.saved)
+    std::copy_n(slots_.begin() + value(copy.block) * size, size,
+                places_.begin() + value(copy.host) * size);
+  for (const auto& copy : staged.restored)
+    std::copy_n(places_.begin() + value(copy.host) * size, size,
+                slots_.begin() + value(copy.block) * size);
 }
 
 /// Reads the history through the block table, writes the row's positions, and hashes both.
@@ -268,7 +309,9 @@ result<step_result> simulated_executor::collect(step_id step) {
     if (row.failure.empty() && row.samples && row.who->sampling.logprobs >= 0)
       out.logprobs.push_back({row.who->id, invent_logprobs(row.sampled, row.who->sampling)});
   }
-  out.timings.forward = model_.step_cost + model_.token_cost * done.tokens;
+  const auto copies = done.saved.size() + done.restored.size();
+  out.timings.forward =
+      model_.step_cost + model_.token_cost * done.tokens + model_.copy_cost * copies;
   if (model_.sleeps && out.timings.forward.count() > 0)
     std::this_thread::sleep_for(out.timings.forward);
   return out;
@@ -279,6 +322,7 @@ void simulated_executor::reset() {
   sequences_.clear();
   std::ranges::fill(holders_, 0);
   std::ranges::fill(slots_, slot{});
+  saved_.assign(saved_.size(), false);
   last_prepared_ = {};
 }
 

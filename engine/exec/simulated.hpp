@@ -25,6 +25,8 @@ struct simulated_model {
   /// What a step and each of its tokens take; collect() sleeps for the sum.
   std::chrono::microseconds step_cost{0};
   std::chrono::microseconds token_cost{0};
+  /// What it takes to copy a block to host memory or back.
+  std::chrono::microseconds copy_cost{0};
   /// False: costs are only reported in step_timings, for a simulation with a clock of its own.
   bool sleeps = true;
 };
@@ -39,7 +41,7 @@ struct simulated_model {
 /// shared as a prefix fails the step. So wrong management of blocks cannot stay unseen.
 ///
 /// Needs no file. A config.json in model_dir gives vocab_size, max_position_embeddings and
-/// eos_token_id, and an object "simulated" in it eos_probability, step_us and token_us.
+/// eos_token_id, and an object "simulated" in it eos_probability, step_us, token_us and copy_us.
 class simulated_executor final : public executor {
 public:
   explicit simulated_executor(executor_options options);
@@ -80,11 +82,14 @@ private:
   /// The number of KV blocks.
   [[nodiscard]] result<std::uint32_t> plan_cache() const;
   [[nodiscard]] result<void> size_cache();
+  [[nodiscard]] std::uint32_t plan_places() const noexcept;
   [[nodiscard]] result<void> check_limits(const step_batch& step) const;
   [[nodiscard]] result<void> learn(const new_sequence& added);
+  [[nodiscard]] result<void> stage_copies(const step_batch& step, staged_step& staged);
   [[nodiscard]] result<void> stage_row(const step_row& row, staged_step& staged);
   [[nodiscard]] result<void> hold_blocks(sequence& seq, const step_row& row, std::size_t prefix);
   [[nodiscard]] result<staged_step*> find_staged(step_id step);
+  void run_copies(const staged_step& staged);
   void run_row(staged_row& row, step_id step);
   [[nodiscard]] slot& slot_at(const sequence& seq, std::uint32_t position);
   [[nodiscard]] std::uint64_t extend(std::uint64_t history, token_id token) const;
@@ -101,6 +106,9 @@ private:
   std::vector<slot> slots_;
   /// In how many block tables each block stands.
   std::vector<std::uint32_t> holders_;
+  /// Host memory, laid out as `slots_`, and which of its places hold what a prepared step saved.
+  std::vector<slot> places_;
+  std::vector<bool> saved_;
   std::unordered_map<request_id, std::unique_ptr<sequence>> sequences_;
   std::deque<staged_step> staged_;
   step_id last_prepared_{};

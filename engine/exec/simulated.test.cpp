@@ -378,19 +378,20 @@ submission request_of(std::uint64_t id, std::size_t length) {
   return out;
 }
 
-std::map<request_id, std::vector<token_id>> serve(scheduler_config config,
-                                                  std::uint64_t& preemptions) {
+std::map<request_id, std::vector<token_id>> serve(scheduler_config config, scheduler_stats& stats) {
   auto options = small_options();
   options.num_blocks = config.num_blocks;
+  options.swap_bytes = std::uint64_t{config.num_host_blocks} * config.block_size * 16;
   options.max_num_seqs = config.max_num_seqs;
   options.max_num_batched_tokens = config.max_num_batched_tokens;
   simulated_executor on{options, small_model(0.02)};
   REQUIRE(on.load({}));
+  REQUIRE(on.describe().num_host_blocks == config.num_host_blocks);
   stage play{config, on};
   for (std::uint64_t id = 1; id <= 24; ++id)
     play.submit(request_of(id, 5 + id));
   auto answers = play.run();
-  preemptions = play.stats().preemptions;
+  stats = play.stats();
   return answers;
 }
 
@@ -405,17 +406,86 @@ TEST_CASE("alone, batched, chunked, shared and preempted give the same tokens",
   config.max_num_seqs = 1;
   config.max_num_batched_tokens = 64;
   config.enable_prefix_caching = false;
-  std::uint64_t preemptions = 0;
-  const auto alone = serve(config, preemptions);
+  scheduler_stats stats;
+  const auto alone = serve(config, stats);
   REQUIRE(alone.size() == 24);
-  CHECK(preemptions == 0);
+  CHECK(stats.preemptions == 0);
   config.max_num_seqs = 16;
-  CHECK(serve(config, preemptions) == alone);
+  CHECK(serve(config, stats) == alone);
   config.enable_prefix_caching = true;
-  CHECK(serve(config, preemptions) == alone);
+  CHECK(serve(config, stats) == alone);
   config.max_num_batched_tokens = 16;
-  CHECK(serve(config, preemptions) == alone);
+  CHECK(serve(config, stats) == alone);
   config.num_blocks = 20;
-  CHECK(serve(config, preemptions) == alone);
-  CHECK(preemptions > 0);
+  CHECK(serve(config, stats) == alone);
+  CHECK(stats.preemptions > 0);
+  CHECK(stats.tokens_recomputed > 0);
+  for (const bool caching : {true, false}) {
+    config.enable_prefix_caching = caching;
+    config.num_host_blocks = 400;
+    CHECK(serve(config, stats) == alone);
+    CHECK(stats.blocks_restored > 0);
+    CHECK(stats.tokens_recomputed == 0);
+  }
+}
+
+TEST_CASE("a block comes back from the place that it was saved in", "[exec][simulated]") {
+  auto options = small_options();
+  options.swap_bytes = 2 * 4 * 16;
+  auto model = small_model();
+  model.sleeps = false;
+  model.step_cost = std::chrono::microseconds{100};
+  model.copy_cost = std::chrono::microseconds{7};
+  simulated_executor on{options, model};
+  REQUIRE(on.load({}));
+  CHECK(on.describe().num_host_blocks == 2);
+  REQUIRE(run(on, {.id = step_id{1},
+                   .removed = {},
+                   .added = {sequence_of(1, prompt, blocks({3, 9}))},
+                   .rows = {row_of(1, 0, 5, false)}}));
+  step_batch out{.id = step_id{2}, .removed = {request_id{1}}};
+  out.saved = {{block_id{3}, host_block{1}}, {block_id{9}, host_block{0}}};
+  const auto saved = run(on, out);
+  REQUIRE(saved);
+  CHECK(saved->timings.forward == std::chrono::microseconds{114});
+  // Somebody else writes where it stood.
+  REQUIRE(run(on, {.id = step_id{3},
+                   .removed = {},
+                   .added = {sequence_of(2, prompt, blocks({9, 3}))},
+                   .rows = {row_of(2, 0, 6)}}));
+  step_batch back{.id = step_id{4}, .removed = {}};
+  back.added = {sequence_of(1, prompt, blocks({4, 5}))};
+  back.rows = {row_of(1, 5, 1)};
+  SECTION("the right one") {
+    back.restored = {{block_id{4}, host_block{1}}, {block_id{5}, host_block{0}}};
+    const auto done = run(on, back);
+    REQUIRE(done);
+    REQUIRE(done->failed.empty());
+    sampling_params greedy;
+    greedy.temperature = 0;
+    CHECK(done->tokens.at(0).token == on.next_token(prompt, greedy));
+  }
+  SECTION("another") {
+    back.restored = {{block_id{4}, host_block{0}}, {block_id{5}, host_block{1}}};
+    const auto done = run(on, back);
+    REQUIRE(done);
+    CHECK(done->failed.size() == 1);
+  }
+  SECTION("none that there is") {
+    back.restored = {{block_id{4}, host_block{2}}};
+    CHECK_FALSE(run(on, back));
+  }
+  SECTION("the same twice") {
+    back.restored = {{block_id{4}, host_block{1}}, {block_id{5}, host_block{1}}};
+    CHECK_FALSE(run(on, back));
+  }
+  SECTION("into a block that somebody has") {
+    back.restored = {{block_id{3}, host_block{1}}};
+    CHECK_FALSE(run(on, back));
+  }
+  SECTION("where the same step saves") {
+    back.saved = {{block_id{3}, host_block{1}}};
+    back.restored = {{block_id{4}, host_block{1}}};
+    CHECK_FALSE(run(on, back));
+  }
 }

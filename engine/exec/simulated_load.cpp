@@ -32,7 +32,7 @@ result<Number> number_in(const nlohmann::json& object, const char* key, Number f
 
 constexpr std::uint32_t most_blocks = 1U << 24;
 constexpr std::uint32_t default_blocks = 1024;
-/// A policy that gives gigabytes to a real model is not followed here.
+/// What gives gigabytes to a real model is not followed here.
 constexpr std::uint64_t most_blocks_from_bytes = 1U << 16;
 
 } // namespace
@@ -92,12 +92,16 @@ result<void> simulated_executor::read_config() {
   const auto token = number_in<std::int64_t>(more, "token_us", 0, {0, 1e9});
   if (!end || !share)
     return fail(end ? share.error() : end.error());
+  const auto copy = number_in<std::int64_t>(more, "copy_us", 0, {0, 1e9});
   if (!step || !token)
     return fail(step ? token.error() : step.error());
+  if (!copy)
+    return fail(copy.error());
   model_.eos_token_id = *end;
   model_.eos_probability = *share;
   model_.step_cost = std::chrono::microseconds{*step};
   model_.token_cost = std::chrono::microseconds{*token};
+  model_.copy_cost = std::chrono::microseconds{*copy};
   return {};
 }
 
@@ -128,6 +132,11 @@ std::uint64_t simulated_executor::bytes_per_block() const noexcept {
   return std::uint64_t{options_.block_size} * sizeof(slot);
 }
 
+std::uint32_t simulated_executor::plan_places() const noexcept {
+  return static_cast<std::uint32_t>(
+      std::min(options_.swap_bytes / bytes_per_block(), most_blocks_from_bytes));
+}
+
 result<std::uint32_t> simulated_executor::plan_cache() const {
   if (options_.block_size == 0 || options_.max_num_seqs == 0)
     return fail(errc::invalid_argument, "block_size and max_num_seqs must be at least 1");
@@ -155,6 +164,8 @@ result<void> simulated_executor::size_cache() {
   try {
     slots_.assign(std::size_t{*blocks} * options_.block_size, slot{});
     holders_.assign(*blocks, 0);
+    places_.assign(std::size_t{plan_places()} * options_.block_size, slot{});
+    saved_.assign(plan_places(), false);
   } catch (const std::bad_alloc&) {
     return fail(errc::out_of_memory,
                 fmt::format("no memory for {} simulated KV blocks; lower num_blocks", *blocks));
@@ -166,6 +177,7 @@ result<void> simulated_executor::size_cache() {
                   .kv_cache_dtype = "float32",
                   .block_size = options_.block_size,
                   .num_blocks = *blocks,
+                  .num_host_blocks = plan_places(),
                   .kv_bytes_per_block = bytes_per_block(),
                   .weight_bytes = 0,
                   .vocab_size = model_.vocab_size,
