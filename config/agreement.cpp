@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <string_view>
 
 #include "config/files.hpp"
@@ -17,7 +18,8 @@ constexpr std::size_t most_model_parts = 48;
 constexpr std::size_t most_config_bytes = 1U << 20U;
 
 /// A machine's own.
-constexpr std::array<std::string_view, 4> local{"instances", "model", "tokenizer", "cpu_threads"};
+constexpr std::array<std::string_view, 5> local{"instances", "model", "tokenizer", "cpu_threads",
+                                                "swap_space"};
 /// What the same request's tokens depend on.
 constexpr std::array<std::string_view, 4> numeric{"dtype", "deterministic", "seed", "load_format"};
 
@@ -36,7 +38,7 @@ private:
   std::uint64_t hash_ = 0xCBF29CE484222325U;
 };
 
-bool is_one_of(std::string_view key, const std::array<std::string_view, 4>& names) {
+bool is_one_of(std::string_view key, std::span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), key) != names.end();
 }
 

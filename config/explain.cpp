@@ -157,6 +157,7 @@ void explain_engine(const engine_args& e, const std::string& path,
   r.add("kv_cache_memory_bytes", e.kv_cache_memory_bytes, "planned at load");
   r.add("num_gpu_blocks_override", e.num_gpu_blocks_override, "from kv_cache_memory_bytes");
   r.add("gpu_memory_utilization", e.gpu_memory_utilization);
+  r.add("swap_space", e.swap_space, "4 on GPUs, else 0");
   r.add("deterministic", e.deterministic);
   r.add("enable_prefix_caching", e.enable_prefix_caching);
   r.add("enable_chunked_prefill", e.enable_chunked_prefill);

@@ -33,6 +33,9 @@ constexpr engine_argument honoured[] = {
      "the number of KV blocks itself"},
     {"gpu_memory_utilization", number, 0.01, 1, "0.9",
      "the share of a GPU's memory for weights and KV cache; a CPU goes by kv_cache_memory_bytes"},
+    {"swap_space", number, 0, 1e6, "4 on GPUs, else 0",
+     "GiB of host memory of each rank for the KV blocks of preempted sequences; what does not fit "
+     "is computed again"},
     {"deterministic", boolean, 0, 0, "false",
      "the same bits alone and in any batch on a GPU too, slower (Troupe's own)"},
     {"enable_prefix_caching", boolean, 0, 0, "true", "reuse the KV blocks of equal prefixes"},

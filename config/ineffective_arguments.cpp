@@ -7,7 +7,6 @@ namespace {
 using enum argument_kind;
 
 constexpr engine_argument ineffective[] = {
-    {"swap_space", number, 0, 1e6, "", "preempted sequences are recomputed, never swapped"},
     {"enforce_eager", boolean, 0, 0, "", "CUDA graphs are made as they are needed"},
     {"disable_log_stats", boolean, 0, 0, "", "/metrics is always there"},
     {"disable_log_requests", boolean, 0, 0, "", "requests are not logged"},
@@ -48,7 +47,8 @@ constexpr engine_argument ineffective[] = {
     {"use_v2_block_manager", boolean, 0, 0, "", "there is one block manager"},
     {"disable_async_output_proc", boolean, 0, 0, "", "there is one path of output"},
     {"num_lookahead_slots", integer, 0, 1e6, "", "there are no drafts"},
-    {"preemption_mode", string, 0, 0, "", "preempted sequences are recomputed"},
+    {"preemption_mode", string, 0, 0, "",
+     "preempted sequences go to swap_space while there is room, else they are recomputed"},
     {"multi_step_stream_outputs", boolean, 0, 0, "", "every token is streamed"},
     {"tokenizer_pool_size", integer, 0, 1e6, "", "there is no pool of tokenizers"},
     {"tokenizer_pool_type", string, 0, 0, "", "there is no pool of tokenizers"},

@@ -26,7 +26,7 @@ TEST_CASE("every honoured argument is read") {
     "kv_cache_memory_bytes": 1048576, "num_gpu_blocks_override": 99, "enable_prefix_caching": false,
     "enable_chunked_prefill": true, "long_prefill_token_threshold": 16,
     "scheduling_policy": "priority", "seed": 9000000000000000000, "tensor_parallel_size": 1,
-    "cpu_threads": 2, "generation_config": "vllm", "override_generation_config": {"top_k": 5}})");
+    "cpu_threads": 2, "swap_space": 0.5, "generation_config": "vllm", "override_generation_config": {"top_k": 5}})");
   const auto& e = m.engine;
   CHECK(*e.dtype == dtype_choice::float32);
   CHECK(e.served_model_name->at(1) == "will");
@@ -43,6 +43,7 @@ TEST_CASE("every honoured argument is read") {
   CHECK(*e.scheduling_policy == scheduling_policy::priority);
   CHECK(*e.seed == 9'000'000'000'000'000'000U);
   CHECK(*e.cpu_threads == 2);
+  CHECK(**e.swap_space == 0.5);
   CHECK(*m.generation.top_k == 5);
 }
 
@@ -97,13 +98,13 @@ TEST_CASE("the three tables do not overlap and say something in every row") {
 
 TEST_CASE("arguments without effect are accepted and listed") {
   test_repository repo;
-  const auto m = load_bard(repo, R"({"model": "../hf", "swap_space": 0.5,
+  const auto m = load_bard(repo, R"({"model": "../hf", "preemption_mode": "swap",
     "enforce_eager": true, "pipeline_parallel_size": 1, "quantization": null,
     "speculative_config": {}, "cpu_offload_gb": 0.0, "kv_cache_dtype": "auto"})");
   std::set<std::string> names;
   for (const auto& a : m.without_effect)
     names.insert(a.name);
-  CHECK(names == std::set<std::string>{"swap_space", "enforce_eager", "pipeline_parallel_size",
+  CHECK(names == std::set<std::string>{"preemption_mode", "enforce_eager", "pipeline_parallel_size",
                                        "speculative_config", "cpu_offload_gb", "kv_cache_dtype"});
   repo.write("models/bard/1/model.json", R"({"model": "../hf", "gpu_memory_utilization": 2})");
   CHECK(about(repo.check(), "models.bard.gpu_memory_utilization")->code == errc::invalid_argument);

@@ -171,6 +171,7 @@ void read_engine(object_reader& r, const model_context& context, engine_args& ou
   read_integer("kv_cache_memory_bytes", out.kv_cache_memory_bytes);
   read_integer("num_gpu_blocks_override", out.num_gpu_blocks_override);
   r.read("gpu_memory_utilization", out.gpu_memory_utilization, number_in(0.01, 1));
+  r.read("swap_space", out.swap_space, number_in(0, 1e6));
   r.read("deterministic", out.deterministic, as_bool);
   r.read("enable_prefix_caching", out.enable_prefix_caching, as_bool);
   r.read("enable_chunked_prefill", out.enable_chunked_prefill, as_bool);

@@ -102,6 +102,7 @@ void metrics::set_replica(std::string_view model, std::string_view engine,
       .gauge("vllm:cache_config_info", "The configuration of the KV cache, in labels.",
              {{"block_size", std::to_string(facts.block_size)},
               {"num_gpu_blocks", std::to_string(facts.num_blocks)},
+              {"num_cpu_blocks", std::to_string(facts.num_host_blocks)},
               {"cache_dtype", facts.cache_dtype.empty() ? "auto" : facts.cache_dtype},
               {"enable_prefix_caching", facts.enable_prefix_caching ? "True" : "False"}})
       .Set(1);

@@ -17,6 +17,7 @@ namespace troupe::actors {
 struct replica_facts {
   std::uint32_t block_size = 0;
   std::uint32_t num_blocks = 0;
+  std::uint32_t num_host_blocks = 0;
   std::uint32_t max_model_len = 0;
   std::string cache_dtype;
   bool enable_prefix_caching = true;

@@ -113,6 +113,7 @@ TEST_CASE("the token buckets end at the limit of the model") {
   facts.max_model_len = 256;
   facts.block_size = 16;
   facts.num_blocks = 64;
+  facts.num_host_blocks = 32;
   m.set_replica("bard", "1", facts);
   m.observe_max_tokens("bard", 40);
   const auto text = m.render();
@@ -121,6 +122,7 @@ TEST_CASE("the token buckets end at the limit of the model") {
         std::string::npos);
   CHECK(text.find("le=\"500\"} 1") == std::string::npos);
   CHECK(text.find("num_gpu_blocks=\"64\"") != std::string::npos);
+  CHECK(text.find("num_cpu_blocks=\"32\"") != std::string::npos);
 }
 
 TEST_CASE("latencies, steps and the edge's own numbers appear") {

@@ -100,6 +100,10 @@ struct scheduler_series {
         kv_usage{m.gauge("vllm:kv_cache_usage_perc", "Share of KV blocks in use; 1 is all.")},
         kv_usage_old{m.gauge("vllm:gpu_cache_usage_perc",
                              "Old name of vllm:kv_cache_usage_perc, for dashboards that use it.")},
+        swapped{m.gauge("vllm:num_requests_swapped",
+                        "Waiting requests whose KV blocks lie in host memory.")},
+        host_usage{m.gauge("vllm:cpu_cache_usage_perc",
+                           "Share of the places for KV blocks in host memory in use; 1 is all.")},
         prompt{m.counter("vllm:prompt_tokens_total", "Prompt tokens, cached ones included.")},
         cached{m.counter("vllm:prompt_tokens_cached_total",
                          "Prompt tokens whose KV was found in the prefix cache.")},
@@ -109,7 +113,11 @@ struct scheduler_series {
                       {{"source", "local_cache_hit"}})},
         generated{m.counter("vllm:generation_tokens_total", "Tokens generated.")},
         preemptions{m.counter("vllm:num_preemptions_total",
-                              "Requests that gave their blocks back and start over.")},
+                              "Requests that gave their blocks back, to go on later.")},
+        saved{m.counter("troupe:kv_blocks_saved_total", "KV blocks copied to host memory.")},
+        restored{m.counter("troupe:kv_blocks_restored_total", "KV blocks copied back from there.")},
+        recomputed{m.counter("troupe:recomputed_tokens_total",
+                             "Tokens computed again after a preemption or a failure.")},
         queries{
             m.counter("vllm:prefix_cache_queries_total", "Tokens looked up in the prefix cache.")},
         hits{m.counter("vllm:prefix_cache_hits_total", "Tokens found in the prefix cache.")} {}
@@ -121,20 +129,26 @@ struct scheduler_series {
     const auto usage = s.blocks_total == 0 ? 0.0 : double(s.blocks_used) / s.blocks_total;
     kv_usage.Set(usage);
     kv_usage_old.Set(usage);
+    swapped.Set(s.swapped);
+    host_usage.Set(s.host_blocks_total == 0 ? 0.0
+                                            : double(s.host_blocks_used) / s.host_blocks_total);
     const auto all = prompt.update(s.prompt_tokens);
     const auto found = cached.update(s.prompt_tokens_cached);
     hit.Increment(static_cast<double>(found));
     computed.Increment(static_cast<double>(all > found ? all - found : 0));
     generated.update(s.generation_tokens);
     preemptions.update(s.preemptions);
+    saved.update(s.blocks_saved);
+    restored.update(s.blocks_restored);
+    recomputed.update(s.tokens_recomputed);
     queries.update(s.prefix_cache_queries);
     hits.update(s.prefix_cache_hits);
   }
 
-  Gauge &running, &waiting, &waiting_capacity, &kv_usage, &kv_usage_old;
+  Gauge &running, &waiting, &waiting_capacity, &kv_usage, &kv_usage_old, &swapped, &host_usage;
   follower prompt, cached;
   Counter &computed, &hit;
-  follower generated, preemptions, queries, hits;
+  follower generated, preemptions, saved, restored, recomputed, queries, hits;
 };
 
 /// What one ended request and one step of a replica add.

@@ -108,6 +108,11 @@ std::string executor_kind_of(const std::string& asked, const config::device& dev
   return asked.empty() ? to_string(device) : asked;
 }
 
+std::uint64_t swap_bytes_of(std::optional<double> swap_space, std::string_view kind) {
+  const double gib = swap_space.value_or(kind.starts_with("cuda") ? 4 : 0);
+  return static_cast<std::uint64_t>(gib * (1ULL << 30U));
+}
+
 rank_factory make_rank_factory(rank_site site, const config::model_config& model) {
   const auto& args = model.engine;
   engine::executor_options options{
@@ -135,13 +140,16 @@ rank_factory make_rank_factory(rank_site site, const config::model_config& model
     const auto all = options.threads == 0 ? engine::usable_cores() : options.threads;
     options.threads = std::max(1U, all / static_cast<unsigned>(here));
   }
-  return [site = std::move(site), options = std::move(options)](const rank_place& place) {
+  return [site = std::move(site), options = std::move(options),
+          swap_space = *args.swap_space](const rank_place& place) {
     auto own = options;
     own.tenure = site.line->next(place.rank);
     own.rank = place.rank;
     own.ranks = place.ranks;
     own.group = place.group;
-    return engine::make_executor(site.kinds[place.rank], std::move(own));
+    const auto& kind = site.kinds[place.rank];
+    own.swap_bytes = swap_bytes_of(swap_space, kind);
+    return engine::make_executor(kind, std::move(own));
   };
 }
 

@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace troupe::actors {
@@ -46,6 +48,10 @@ struct placed_replica {
 
 /// The kind of executor on a device: `asked` where it says something.
 [[nodiscard]] std::string executor_kind_of(const std::string& asked, const config::device& device);
+
+/// Bytes of host memory that an executor of this kind gets for preempted sequences: vLLM's default
+/// on a GPU, where computing anew is dear and host memory is not.
+[[nodiscard]] std::uint64_t swap_bytes_of(std::optional<double> swap_space, std::string_view kind);
 
 /// Where the executors of a replica are made.
 struct rank_site {

@@ -90,3 +90,11 @@ TEST_CASE("a longer list of nodes moves nothing that was placed while instances 
   cluster.models = {model("m", 3)};
   CHECK(dealt(cluster) == before + "| c0 ");
 }
+
+TEST_CASE("a GPU has four GiB of host memory for preempted sequences unless somebody says so") {
+  CHECK(swap_bytes_of(std::nullopt, "cuda:0") == std::uint64_t{4} << 30U);
+  CHECK(swap_bytes_of(std::nullopt, "cpu") == 0);
+  CHECK(swap_bytes_of(std::nullopt, "simulated") == 0);
+  CHECK(swap_bytes_of(0.5, "cpu") == std::uint64_t{1} << 29U);
+  CHECK(swap_bytes_of(0, "cuda:1") == 0);
+}

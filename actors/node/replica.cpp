@@ -83,6 +83,7 @@ engine::scheduler_config replica_state::limits() const {
   return {
       .block_size = loaded.block_size,
       .num_blocks = loaded.num_blocks,
+      .num_host_blocks = loaded.num_host_blocks,
       .max_model_len = loaded.max_model_len,
       .vocab_size = loaded.vocab_size,
       .max_num_seqs = loaded.max_num_seqs,
@@ -120,6 +121,7 @@ void replica_state::build(const engine::executor_description& loaded) {
       options_.model.name, std::to_string(value(options_.id)),
       {.block_size = loaded.block_size,
        .num_blocks = loaded.num_blocks,
+       .num_host_blocks = loaded.num_host_blocks,
        .max_model_len = loaded.max_model_len,
        .cache_dtype = loaded.kv_cache_dtype,
        .enable_prefix_caching = *options_.model.engine.enable_prefix_caching});

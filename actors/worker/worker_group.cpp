@@ -156,6 +156,7 @@ engine::executor_description join_loaded(std::vector<engine::executor_descriptio
   for (const auto& one : all) {
     whole.weight_bytes += one.weight_bytes;
     whole.kv_bytes_per_block += one.kv_bytes_per_block;
+    whole.num_host_blocks = std::min(whole.num_host_blocks, one.num_host_blocks);
   }
   return whole;
 }

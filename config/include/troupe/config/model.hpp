@@ -60,6 +60,8 @@ struct engine_args {
   setting<std::optional<std::uint32_t>> num_gpu_blocks_override;
   /// The share of a GPU's memory that the model may take, weights and KV cache together.
   setting<double> gpu_memory_utilization{0.9, {}};
+  /// GiB of host memory of each rank for preempted sequences; empty: 4 on a GPU, else 0.
+  setting<std::optional<double>> swap_space;
   /// Asks a GPU for the same bits alone and in any batch.
   setting<bool> deterministic;
   setting<bool> enable_prefix_caching{true, {}};
