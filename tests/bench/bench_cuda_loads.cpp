@@ -9,7 +9,8 @@
 // load. Each load is run once for each number of steps over which prompts may be spread
 // (scheduler_config::spread_steps; 1 spreads none) and each budget of a step's tokens.
 //
-//   bench_cuda_loads [--tokens 8192,1024] SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
+//   bench_cuda_loads [--tokens 8192,1024] [--swap GIB] SPREAD,SPREAD...
+//                    IN/OUT:REQUESTS@AT_A_TIME...
 namespace {
 
 using namespace troupe;
@@ -40,6 +41,7 @@ void run_load(cuda::cuda_executor& run, const load_shape& load, const policy& by
   scheduler_config config;
   config.block_size = about.block_size;
   config.num_blocks = about.num_blocks;
+  config.num_host_blocks = about.num_host_blocks;
   config.max_model_len = about.max_model_len;
   config.vocab_size = about.vocab_size;
   config.max_num_seqs = about.max_num_seqs;
@@ -54,16 +56,22 @@ void run_load(cuda::cuda_executor& run, const load_shape& load, const policy& by
 
 int main(int argc, char** argv) {
   std::vector<std::uint32_t> budgets{0};
+  std::uint64_t swap_bytes = 0;
   int first = 1;
-  if (argc > 2 && std::string_view{argv[first]} == "--tokens") {
-    budgets = numbers(argv[first + 1]);
-    first += 2;
+  for (; first + 1 < argc && argv[first][0] == '-'; first += 2) {
+    const std::string_view name{argv[first]};
+    if (name == "--tokens")
+      budgets = numbers(argv[first + 1]);
+    if (name == "--swap")
+      swap_bytes = std::uint64_t{numbers(argv[first + 1]).at(0)} << 30U;
   }
   const auto device = must(cuda::open_device(0));
   const auto folder = std::filesystem::temp_directory_path() / "troupe-bench-llama8b";
   std::filesystem::create_directories(folder);
   std::ofstream{folder / "config.json"} << configs.at("llama8b");
-  cuda::cuda_executor run{options_of(folder), device};
+  auto options = options_of(folder);
+  options.swap_bytes = swap_bytes;
+  cuda::cuda_executor run{std::move(options), device};
   must(run.load({}));
   for (int i = first + 1; i < argc; ++i) {
     const auto load = load_shape::of(argv[i]);

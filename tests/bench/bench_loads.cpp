@@ -8,7 +8,7 @@
 // of steps, recomputed tokens and preemptions are exact, times are those of the table below, which
 // an H100 gave for Llama-3.1-8B's shape in bf16. Needs no GPU.
 //
-//   bench_loads [--tokens 8192] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
+//   bench_loads [--tokens 8192] [--places 0] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...
 namespace {
 
 using namespace troupe;
@@ -49,12 +49,15 @@ constexpr double read_ms = 131072 / (0.93 * 3.04e9);
 /// For each pair of positions that a prompt's row sees.
 constexpr double pair_ms = 1.4e-6;
 
+/// For each block of 16 tokens that is copied to host memory or back: 2 MiB at 50 GB/s.
+constexpr double copy_ms = 16 * 131072 / 50e6;
+
 class reckoned_device final : public load_device {
 public:
   void begin(const step_batch& step) override {
     step_result brought;
     brought.id = step.id;
-    double rows = 0, more = 0;
+    double rows = 0, more = static_cast<double>(step.saved.size() + step.restored.size()) * copy_ms;
     for (const auto& row : step.rows) {
       const double first = row.position, count = row.tokens;
       rows += count;
@@ -82,15 +85,18 @@ private:
 } // namespace
 
 int main(int argc, char** argv) {
-  int budget = 8192;
-  if (argc > 2 && std::strcmp(argv[1], "--tokens") == 0) {
-    budget = std::atoi(argv[2]);
+  const auto option = [&](const char* name, int otherwise) {
+    if (argc < 3 || std::strcmp(argv[1], name) != 0)
+      return otherwise;
     argc -= 2;
     argv += 2;
-  }
+    return std::atoi(argv[0]);
+  };
+  const int budget = option("--tokens", 8192);
+  const int places = option("--places", 0);
   if (argc < 4) {
-    fmt::print(stderr,
-               "bench_loads [--tokens N] BLOCKS SPREAD,SPREAD... IN/OUT:REQUESTS@AT_A_TIME...\n");
+    fmt::print(stderr, "bench_loads [--tokens N] [--places N] BLOCKS SPREAD,SPREAD... "
+                       "IN/OUT:REQUESTS@AT_A_TIME...\n");
     return 2;
   }
   for (int i = 3; i < argc; ++i) {
@@ -103,6 +109,7 @@ int main(int argc, char** argv) {
          spread = std::strchr(spread, ',') == nullptr ? nullptr : std::strchr(spread, ',') + 1) {
       scheduler_config config;
       config.num_blocks = static_cast<std::uint32_t>(std::atoi(argv[1]));
+      config.num_host_blocks = static_cast<std::uint32_t>(places);
       config.max_model_len = 9216;
       config.vocab_size = 128256;
       config.max_num_seqs = 256;

@@ -91,6 +91,7 @@ void cluster::end_process(node_index at) {
   } else {
     auto& place = stages_[value(at) - fronts_.size()];
     preemptions_ += place.who->preemptions();
+    blocks_restored_ += place.who->blocks_restored();
     graveyard_.push_back(std::move(place.who));
   }
 }
@@ -281,6 +282,7 @@ void cluster::check_indexes() {
 void cluster::check_home() {
   for (const auto& s : stages_) {
     preemptions_ += s.who->preemptions();
+    blocks_restored_ += s.who->blocks_restored();
     s.who->check_home();
   }
   for (const auto& f : fronts_) {
@@ -296,6 +298,7 @@ outcome cluster::report() const {
           .took = time_.now() - time_point{std::chrono::hours{1}},
           .clients = clients_.counts(),
           .preemptions = preemptions_,
+          .blocks_restored = blocks_restored_,
           .forgiven = forgiven_,
           .faults = faults_,
           .matched_tokens = matched_tokens_,

@@ -17,6 +17,7 @@ struct outcome {
   duration took{};
   tally clients;
   std::uint64_t preemptions = 0;
+  std::uint64_t blocks_restored = 0;
   /// Pairs that gave each other up and met again as they were.
   std::uint64_t forgiven = 0;
   std::uint64_t faults = 0;
@@ -88,6 +89,7 @@ private:
   std::uint32_t fences_due_ = 0;
   std::uint64_t faults_ = 0;
   std::uint64_t preemptions_ = 0;
+  std::uint64_t blocks_restored_ = 0;
   std::uint64_t forgiven_ = 0;
   std::uint64_t matched_tokens_ = 0;
 };

@@ -44,6 +44,7 @@ TEST_CASE("every defect that is planted is caught, and soon", "[sim]") {
 TEST_CASE("the storm reaches what it is meant to reach", "[sim]") {
   tally sum;
   std::uint64_t preemptions = 0;
+  std::uint64_t blocks_restored = 0;
   std::uint64_t matched_tokens = 0;
   std::uint64_t forgiven = 0;
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
@@ -52,6 +53,7 @@ TEST_CASE("the storm reaches what it is meant to reach", "[sim]") {
     REQUIRE(run.broken == "");
     add(sum, run.clients);
     preemptions += run.preemptions;
+    blocks_restored += run.blocks_restored;
     matched_tokens += run.matched_tokens;
     forgiven += run.forgiven;
   }
@@ -66,6 +68,7 @@ TEST_CASE("the storm reaches what it is meant to reach", "[sim]") {
   CHECK(sum.abandoned > 50);
   CHECK(sum.cached_tokens > 1000);
   CHECK(preemptions > 100);
+  CHECK(blocks_restored > 100);
   CHECK(matched_tokens > 500);
   CHECK(forgiven > 5);
 }

@@ -37,6 +37,7 @@ struct totals {
   std::uint64_t events = 0;
   std::uint64_t faults = 0;
   std::uint64_t preemptions = 0;
+  std::uint64_t blocks_restored = 0;
   std::uint64_t matched_tokens = 0;
   double seconds = 0;
   tally clients;
@@ -47,6 +48,7 @@ void add(totals& sum, const outcome& run) {
   sum.events += run.events;
   sum.faults += run.faults;
   sum.preemptions += run.preemptions;
+  sum.blocks_restored += run.blocks_restored;
   sum.matched_tokens += run.matched_tokens;
   sum.seconds += std::chrono::duration<double>(run.took).count();
   add(sum.clients, run.clients);
@@ -93,9 +95,9 @@ void tell_totals(const totals& sum, double wall) {
       "{} abandoned\n",
       c.requests, c.whole, c.aborted, c.refused, c.errors, c.timed_out, c.poisoned, c.abandoned);
   fmt::print("{} attempts resumed, {} of them midway, {} inexact; {} tokens, {} prompt tokens "
-             "cached, {} foreseen by routers; {} preemptions\n",
+             "cached, {} foreseen by routers; {} preemptions, {} blocks restored\n",
              c.resumed, c.resumed_midway, c.inexact, c.tokens, c.cached_tokens, sum.matched_tokens,
-             sum.preemptions);
+             sum.preemptions, sum.blocks_restored);
 }
 
 } // namespace

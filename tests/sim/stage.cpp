@@ -387,4 +387,11 @@ std::uint64_t stage::preemptions() const {
   return sum;
 }
 
+std::uint64_t stage::blocks_restored() const {
+  std::uint64_t sum = 0;
+  for (const auto& [id, one] : replicas_)
+    sum += one->sched.stats().blocks_restored;
+  return sum;
+}
+
 } // namespace troupe::sim

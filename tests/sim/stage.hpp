@@ -60,6 +60,8 @@ public:
   /// What each replica has in its prefix index now.
   [[nodiscard]] std::map<replica_id, std::vector<block_hash>> indexed() const;
   [[nodiscard]] std::uint64_t preemptions() const;
+  /// Blocks that came back from host memory.
+  [[nodiscard]] std::uint64_t blocks_restored() const;
 
 private:
   using replicas = std::map<replica_id, std::unique_ptr<replica>>;
