@@ -59,6 +59,8 @@ public:
       return made;
     }
     made.words = words_of(*told);
+    if (const auto swap = swap_bytes_of(*model_.engine.swap_space, device); swap > 0)
+      made.words += fmt::format("; {} of host memory for preempted sequences", mib(swap));
     promised[device] += told->weight_bytes + told->work_bytes;
     // A CPU's untouched blocks cost address space only.
     if (replica_.ranks[rank].device.kind != config::device_kind::cpu)

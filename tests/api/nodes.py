@@ -10,7 +10,7 @@ import time
 import httpx
 
 from ports import free_ports
-from troupe_process import PATIENCE_S, ROOT, TROUPE, clean_environment, eventually
+from troupe_process import PATIENCE_S, ROOT, TROUPE, clean_environment, eventually, metric
 
 
 class Process:
@@ -125,6 +125,10 @@ class Globe:
 
     def status(self):
         return httpx.get(self.url + "/troupe/v1/status", timeout=PATIENCE_S).json()
+
+    def metric(self, name, **labels):
+        """As the front shows it, of all replicas."""
+        return metric(self.url, name, **labels)
 
     def states(self, what):
         return [row["state"] for row in self.status()[what]]

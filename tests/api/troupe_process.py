@@ -133,13 +133,17 @@ class Cluster:
         return now["running"] == 0 and now["waiting"] == 0
 
     def metric(self, name, **labels):
-        """The sum of the samples of this name that carry these labels."""
-        total = 0.0
-        for line in self.get("/metrics").text.splitlines():
-            if line.split("{")[0].split(" ")[0] == name:
-                if all(f'{k}="{v}"' in line for k, v in labels.items()):
-                    total += float(line.rsplit(" ", 1)[1])
-        return total
+        return metric(self.url, name, **labels)
+
+
+def metric(url, name, **labels):
+    """The sum of the samples of this name that carry these labels."""
+    total = 0.0
+    for line in httpx.get(url + "/metrics", timeout=PATIENCE_S).text.splitlines():
+        if line.split("{")[0].split(" ")[0] == name:
+            if all(f'{k}="{v}"' in line for k, v in labels.items()):
+                total += float(line.rsplit(" ", 1)[1])
+    return total
 
 
 def events(response):

@@ -85,6 +85,9 @@ TEST_CASE("a preempted request gets the tokens that it gets alone") {
   // Room for about three of the nine at once: the others are preempted or wait.
   running_cluster tight{{.engine_keys = R"("max_model_len": 192, "num_gpu_blocks_override": 30)"}};
   CHECK(tokens_of(tight.run(requests())) == alone());
+  running_cluster swapping{{.engine_keys = R"("max_model_len": 192, "num_gpu_blocks_override": 30,
+      "swap_space": 0.25)"}};
+  CHECK(tokens_of(swapping.run(requests())) == alone());
 }
 
 TEST_CASE("the number of threads does not change a token") {
