@@ -57,4 +57,5 @@ step_stages() {
 step_policies8b() {
   one bench_policies8b 200 "$from/bin/bench_cuda_loads" 1,64 512/128:384@64 512/128:1024@256 128/128:1024@1024
   one bench_policies8b_long 90 "$from/bin/bench_cuda_loads" 64 2048/128:256@256 1000/1000:256@256
+  one bench_policies8b_swap 90 "$from/bin/bench_cuda_loads" --swap 8 64 1000/1000:256@256
 }
