@@ -14,13 +14,14 @@ constexpr std::uint64_t decodes_per_spread_step = 2;
 /// Prompts of more full steps than this are a backlog, and that is computed at full speed.
 constexpr std::uint64_t most_spread_prompts = 8;
 
-/// Where so many answers run and prompts of more full steps than this wait, steps have prompts in
-/// proportion: as many as keep this many answers running, and these rows at least. A step takes
-/// some ms however few its rows are, so few steps of many rows of both give the most tokens.
+/// Where so many answers run and prompts of more full steps than this wait, steps have these rows,
+/// of both: every answer waits for the whole step, and groups of answers that begin together would
+/// end together and come back as the next backlog. Prompts that are longer than so many times what
+/// their answers may have would fall behind, and have full steps.
 constexpr std::uint64_t least_balanced_decodes = 48;
 constexpr std::uint64_t least_balanced_prompts = 4;
-constexpr std::uint64_t balanced_decodes = 192;
-constexpr std::uint64_t least_balanced_rows = 1024;
+constexpr std::uint64_t balanced_rows = 1024;
+constexpr std::uint64_t most_balanced_prompt = 4;
 
 /// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
 /// whole; and what its rows are a multiple of.
@@ -52,8 +53,7 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
 /// step, so the more answers run, up to some, the finer prompts are cut: what is lacking is spread
 /// over one step for each two of them, in steps of as many rows as devices are good at. Where few
 /// run, prompts come one after another, some in a step: who came first need not wait for who came
-/// last. Who was there while there was a backlog is not held back: there tokens a second count, and
-/// with enough answers prompts come in proportion to them.
+/// last. Who was there while there was a backlog is not held back: there tokens a second count.
 std::uint32_t scheduler::impl::prompt_budget() {
   const auto most = config.max_num_batched_tokens;
   if (!config.enable_chunked_prefill)
@@ -102,13 +102,11 @@ std::uint32_t scheduler::impl::prompt_budget() {
         rows > decodes ? rows - decodes : 0, std::min(spread_rows, std::uint64_t{most}), most));
   };
   const bool backlog = first <= backlog_until;
-  const bool many = decodes >= least_balanced_decodes;
+  const bool many = decodes >= least_balanced_decodes && in <= most_balanced_prompt * out;
   if (many && lacking > least_balanced_prompts * most)
     balanced_until = last_arrival;
-  if (many && (backlog || first <= balanced_until)) {
-    const auto rows = balanced_decodes + balanced_decodes * in / std::max<std::uint64_t>(out, 1);
-    return beside(std::max(rows / spread_rows * spread_rows, least_balanced_rows));
-  }
+  if (many && (backlog || first <= balanced_until))
+    return beside(balanced_rows);
   if (backlog)
     return most;
   if (steps < 2)
