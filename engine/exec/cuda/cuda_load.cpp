@@ -137,8 +137,6 @@ result<void> cuda_executor::load_rank(const load_progress& progress) {
                            .block_size = description_.block_size,
                            .max_rows = description_.max_num_seqs,
                            .max_tokens = description_.max_num_batched_tokens}};
-  if (swap_)
-    swap_->begin();
   say(1, "ready");
   return {};
 }

@@ -75,7 +75,8 @@ swap_space::~swap_space() {
 }
 
 void swap_space::begin() {
-  locker_ = std::thread{[this] { lock_all(); }};
+  if (!locker_.joinable())
+    locker_ = std::thread{[this] { lock_all(); }};
 }
 
 void swap_space::lock_all() {
@@ -142,6 +143,7 @@ result<void> swap_space::copy(const list& copies, Kernel kernel, Copy one) {
   const auto pairs = copies.pairs();
   if (pairs.empty())
     return {};
+  begin();
   const std::uint32_t last = std::ranges::max(pairs, {}, &kernels::cuda::block_pair::host).host;
   if (reach((last + std::uint64_t{1}) * bytes_per_place()))
     return kernel(kernels::cuda::block_copies_args{.cache = of_.cache,

@@ -18,10 +18,11 @@ namespace troupe::engine::cuda {
 /// Places in host memory for the blocks of preempted sequences, which the GPU itself reads and
 /// writes.
 ///
-/// Page-locking takes a second for some GiB, so a server does not wait for it: the addresses are
-/// there from the start, and a thread of its own locks one slab after the other. A step that wants
-/// a place behind them locks what is missing itself. Where the system locks no more, the rest is
-/// plain memory, which the driver copies to and from, slowly and while the caller waits.
+/// Page-locking takes a second for some GiB, and most servers never preempt: the addresses are
+/// there from the start, and memory is taken from the first step on that saves something. It locks
+/// the slabs that it needs, and a thread of its own the others, one after the other. Where the
+/// system locks no more, the rest is plain memory, which the driver copies to and from, slowly and
+/// while the caller waits.
 class swap_space {
 public:
   struct options {
@@ -44,7 +45,7 @@ public:
   /// @pre    nothing is in work that copies
   ~swap_space();
 
-  /// Starts to page-lock.
+  /// Starts to page-lock, where nobody has.
   void begin();
 
   /// A step's copies where the GPU can read them, and the host.
