@@ -1,6 +1,7 @@
 #include "troupe/actors/forecast.hpp"
 
 #include "actors/node/placement.hpp"
+#include "engine/exec/machine.hpp"
 
 #include <fmt/core.h>
 
@@ -25,6 +26,18 @@ std::string words_of(const engine::memory_forecast& told) {
       mib(told.weight_bytes), mib(told.work_bytes), told.dtype);
   if (told.total_bytes > 0)
     text += fmt::format("; {}: {} free", told.device, mib(told.free_bytes));
+  return text;
+}
+
+/// Of the host memory that a rank of so many would take from its first preemption on.
+std::string words_of_swap(std::uint64_t asked, std::uint32_t ranks) {
+  if (asked == 0)
+    return {};
+  const auto most = engine::swap_bytes_within(asked, ranks, engine::available_memory_bytes());
+  std::string text = fmt::format("; {} of host memory for preempted sequences", mib(most));
+  if (most < asked)
+    text +=
+        fmt::format(" ({} are asked for: no more than half of what is free is taken)", mib(asked));
   return text;
 }
 
@@ -59,8 +72,8 @@ public:
       return made;
     }
     made.words = words_of(*told);
-    if (const auto swap = swap_bytes_of(*model_.engine.swap_space, device); swap > 0)
-      made.words += fmt::format("; {} of host memory for preempted sequences", mib(swap));
+    made.words += words_of_swap(swap_bytes_of(*model_.engine.swap_space, device),
+                                static_cast<std::uint32_t>(replica_.ranks.size()));
     promised[device] += told->weight_bytes + told->work_bytes;
     // A CPU's untouched blocks cost address space only.
     if (replica_.ranks[rank].device.kind != config::device_kind::cpu)

@@ -1,5 +1,6 @@
 #include "engine/exec/kv_memory.hpp"
 
+#include "engine/exec/machine.hpp"
 #include "troupe/base/log.hpp"
 
 #include <fmt/core.h>
@@ -67,14 +68,11 @@ result<kv_plan> plan_kv(const executor_options& options, const kv_needs& needs) 
 
 std::uint32_t plan_host_blocks(const executor_options& options, std::uint64_t bytes_per_block,
                                std::uint64_t available_bytes) {
-  std::uint64_t bytes = options.swap_bytes;
-  if (const std::uint64_t most = available_bytes / 2 / options.ranks;
-      available_bytes != 0 && bytes > most) {
+  const std::uint64_t bytes = swap_bytes_within(options.swap_bytes, options.ranks, available_bytes);
+  if (bytes < options.swap_bytes)
     log_warn("{:.0f} MiB of host memory are asked for blocks of preempted sequences and {:.0f} are "
              "used, this rank's share of half of what is available",
-             mib(bytes), mib(most));
-    bytes = most;
-  }
+             mib(options.swap_bytes), mib(bytes));
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes / bytes_per_block, 0xFFFFFFFE));
 }
 

@@ -43,6 +43,11 @@ std::uint64_t available_memory_bytes() {
   return available == unlimited ? 0 : available;
 }
 
+std::uint64_t swap_bytes_within(std::uint64_t asked, std::uint32_t ranks,
+                                std::uint64_t available) noexcept {
+  return available == 0 ? asked : std::min(asked, available / 2 / ranks);
+}
+
 unsigned usable_cores() noexcept {
   cpu_set_t cores;
   CPU_ZERO(&cores);

@@ -63,9 +63,12 @@ def test_ranks_swap_together_in_one_process_and_in_two(tmp_path):
 
 
 def test_check_tells_of_swap_space(tmp_path):
-    told = run("check", write_cluster(tmp_path, models={"bard": {"swap_space": 1.5}}))
-    assert re.search(r"models\.bard\.swap_space +1\.5 +.*cluster\.json", told.stdout), told.stdout
-    assert "; 1536.0 MiB of host memory for preempted sequences" in told.stdout
+    told = run("check", write_cluster(tmp_path, models={"bard": {"swap_space": 0.25}}))
+    assert re.search(r"models\.bard\.swap_space +0\.25 +.*cluster\.json", told.stdout), told.stdout
+    assert "; 256.0 MiB of host memory for preempted sequences" in told.stdout
+    # A million GiB nobody has.
+    told = run("check", write_cluster(tmp_path, models={"bard": {"swap_space": 1e6}}))
+    assert "(1024000000.0 MiB are asked for: no more than half of what is free is taken)" in told.stdout
     told = run("check", write_cluster(tmp_path))
     assert re.search(r"models\.bard\.swap_space +\(4 on GPUs, else 0\)", told.stdout), told.stdout
     refused = run("check", write_cluster(tmp_path, models={"bard": {"swap_space": -1}}))
