@@ -104,7 +104,10 @@ def test_a_crash_is_an_error_of_its_request_alone(served, word, how):
 def test_a_crash_cuts_its_instance_and_not_its_neighbour(served):
     eventually(lambda: ready(served), "readiness")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        asked = [pool.submit(ask, served, "two", word) for word in ("sleep", "segv")]
+        # It has to be executing by the time of the crash: nobody is let in until the instance is back.
+        asked = [pool.submit(ask, served, "two", "sleep")]
+        time.sleep(0.3)
+        asked.append(pool.submit(ask, served, "two", "segv"))
     assert asked[0].result().json().get("OUT") == "sleep", asked[0].result().text
     assert asked[1].result().status_code == 500
     eventually(lambda: ready(served), "readiness")
