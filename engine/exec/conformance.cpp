@@ -2,7 +2,6 @@
 
 #include "engine/exec/likelihood.hpp"
 #include "engine/exec/step_driver.hpp"
-#include "troupe/base/prng.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -35,19 +34,11 @@ struct part {
   std::vector<std::vector<float>> logits;
 };
 
-std::vector<token_id> random_prompt(std::size_t size, std::uint64_t seed) {
-  splitmix64 random{seed};
-  std::vector<token_id> tokens(size);
-  for (token_id& token : tokens)
-    token = static_cast<token_id>(random.below(64));
-  return tokens;
-}
-
 part make_part(std::uint64_t id, std::size_t prompt_tokens, float temperature,
                std::uint32_t first_block) {
   part one;
   one.id = request_id{id};
-  one.prompt = random_prompt(prompt_tokens, 1000 + prompt_tokens);
+  one.prompt = prompt_of(prompt_tokens, 1000 + prompt_tokens);
   one.sampling = sampling_at(temperature, 7 * prompt_tokens);
   one.blocks = blocks_for(static_cast<std::uint32_t>(prompt_tokens) + 2 * answer_tokens, block_size,
                           first_block);
@@ -80,7 +71,7 @@ public:
     for (unsigned i = 0; i < 4; ++i) {
       auto how = sampling_at(0.9F);
       how.logprobs = static_cast<std::int32_t>(i) - 1;
-      drive_.add(request_id{i}, random_prompt(9, 3), how, blocks_for(9, block_size, 8 * i));
+      drive_.add(request_id{i}, prompt_of(9, 3), how, blocks_for(9, block_size, 8 * i));
       drive_.row(request_id{i}, 0, 9, true);
     }
     const auto brought = drive_.run();
@@ -113,7 +104,7 @@ public:
       d.row(request_id{2}, 0, 3, true);
     });
     refused("too few blocks", [](step_driver& d) {
-      d.add(request_id{2}, random_prompt(17, 1), sampling_at(), {block_id{50}});
+      d.add(request_id{2}, prompt_of(17, 1), sampling_at(), {block_id{50}});
       d.row(request_id{2}, 0, 17, true);
     });
     for (const token_id token : {token_id{-1}, token_id{1 << 30}})
@@ -129,7 +120,7 @@ public:
     });
     refused("more tokens than a step may have", [](step_driver& d) {
       for (std::uint32_t i = 0; i < 2; ++i) {
-        d.add(request_id{10 + i}, random_prompt(200, i), sampling_at(),
+        d.add(request_id{10 + i}, prompt_of(200, i), sampling_at(),
               blocks_for(200, block_size, 20 + 20 * i));
         d.row(request_id{10 + i}, 0, 200, true);
       }
@@ -336,7 +327,7 @@ private:
   void refused(const char* what, const std::function<void(step_driver&)>& build) {
     INFO(what);
     drive_.reset();
-    drive_.add(request_id{1}, random_prompt(40, 1), sampling_at(), blocks_for(48, block_size));
+    drive_.add(request_id{1}, prompt_of(40, 1), sampling_at(), blocks_for(48, block_size));
     REQUIRE(drive_.run());
     build(drive_);
     const auto brought = drive_.run();
@@ -384,7 +375,8 @@ executor_options conformance_options(unsigned threads) {
   options.num_blocks = num_blocks;
   options.swap_bytes = 1U << 20U;
   options.max_num_seqs = max_seqs;
-  options.max_model_len = options.max_num_batched_tokens.emplace(256);
+  options.max_num_batched_tokens = 256;
+  options.max_model_len = 256;
   options.threads = threads;
   return options;
 }

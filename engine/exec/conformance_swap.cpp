@@ -2,7 +2,6 @@
 #include "engine/exec/conformance.hpp"
 
 #include "engine/exec/step_driver.hpp"
-#include "troupe/base/prng.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -89,12 +88,8 @@ public:
 
 private:
   player make(std::uint64_t id, std::size_t prompt_tokens, std::uint32_t first_block) const {
-    splitmix64 random{1000 + prompt_tokens};
-    std::vector<token_id> prompt(prompt_tokens);
-    for (token_id& token : prompt)
-      token = static_cast<token_id>(random.below(64));
     return {.id = request_id{id},
-            .tokens = std::move(prompt),
+            .tokens = prompt_of(prompt_tokens, 1000 + prompt_tokens),
             .sampling = sampling_at(temperature_, prompt_tokens),
             .blocks = blocks_for(static_cast<std::uint32_t>(prompt_tokens) + answer_tokens,
                                  block_size, first_block)};

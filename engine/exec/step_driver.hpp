@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/exec/executor.hpp"
+#include "troupe/base/prng.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -70,6 +71,15 @@ private:
   step_batch next_;
   std::uint64_t last_ = 0;
 };
+
+/// A prompt of random tokens below 64, which every model of these tests has.
+inline std::vector<token_id> prompt_of(std::size_t size, std::uint64_t seed) {
+  splitmix64 random{seed};
+  std::vector<token_id> tokens(size);
+  for (token_id& token : tokens)
+    token = static_cast<token_id>(random.below(64));
+  return tokens;
+}
 
 /// Sampling at that temperature with that seed; greedy by default.
 inline sampling_params sampling_at(float temperature = 0, std::uint64_t seed = 0) {

@@ -2,8 +2,8 @@
 
 #include "engine/exec/conformance.hpp"
 #include "engine/exec/cuda/cuda_executor.hpp"
+#include "engine/exec/step_driver.hpp"
 #include "engine/weights/test_checkpoint.hpp"
-#include "troupe/base/prng.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -49,14 +49,6 @@ inline std::unique_ptr<cuda::cuda_executor> load_cuda(const executor_options& op
   CAPTURE(loaded ? "" : loaded.error().note);
   REQUIRE(loaded);
   return run;
-}
-
-inline std::vector<token_id> prompt_of(std::size_t size, std::uint64_t seed) {
-  splitmix64 random{seed};
-  std::vector<token_id> tokens(size);
-  for (token_id& token : tokens)
-    token = static_cast<token_id>(random.below(64));
-  return tokens;
 }
 
 /// Launches each step before the one ahead of it is collected. Sequences are 1, 2, ...
