@@ -55,8 +55,6 @@ result<void> device_model::query_picked(const layer& of, const forward_batch& ba
                                         const kernels::cuda::kv_cache& cache, stream_ref on) {
   auto attention = attention_of(batch.sampling, cache);
   attention.cache.kv_heads = 0;
-  auto rope = rope_of(of, attention);
-  rope.qkv_stride = attention.q_stride;
   chain all;
   all.then([&] {
     return kernels::cuda::pick_rows({.from = normed_.data(),
@@ -70,7 +68,7 @@ result<void> device_model::query_picked(const layer& of, const forward_batch& ba
                                     on);
   });
   all.then([&] { return multiply(query_product(of, delta_), batch.picked, on); });
-  all.then([&] { return kernels::cuda::rope_store(rope, on); });
+  all.then([&] { return kernels::cuda::rope_store(rope_of(of, attention), on); });
   return all.state();
 }
 
@@ -84,12 +82,10 @@ result<void> device_model::run_last_layer(const forward_batch& batch,
   every.heads = 0;
   every.rows = batch.rows;
   every.batch = batch.batch;
-  auto rope = rope_of(of, every);
-  rope.qkv_stride = kv_product(of).n;
   chain all;
   all.then([&] { return norm(of.attention_norm, before, batch.rows, nullptr, on); });
   all.then([&] { return multiply(kv_product(of), batch.rows, on); });
-  all.then([&] { return kernels::cuda::rope_store(rope, on); });
+  all.then([&] { return kernels::cuda::rope_store(rope_of(of, every), on); });
   if (picked == 0)
     return all.state();
   const device_buffer* const delta = sums_in_products(picked) ? nullptr : &delta_;

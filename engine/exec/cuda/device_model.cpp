@@ -246,7 +246,7 @@ device_model::attention_of(kernels::cuda::attention_args batch,
 kernels::cuda::rope_store_args
 device_model::rope_of(const layer& of, const kernels::cuda::attention_args& attention) const {
   return {.qkv = qkv_.data(),
-          .qkv_stride = (config_.heads + 2 * config_.kv_heads) * config_.head_dim,
+          .qkv_stride = (attention.heads + 2 * attention.cache.kv_heads) * attention.cache.dim,
           .heads = attention.heads,
           .cache = attention.cache,
           .batch = attention.batch,

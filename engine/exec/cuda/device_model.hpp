@@ -128,6 +128,8 @@ private:
   /// What attention() and rope_store() take of a layer.
   [[nodiscard]] kernels::cuda::attention_args
   attention_of(kernels::cuda::attention_args batch, const kernels::cuda::kv_cache& cache) const;
+  /// With the heads of q, and those of k and v, that `attention` has: q and k and v may stand
+  /// alone.
   [[nodiscard]] kernels::cuda::rope_store_args
   rope_of(const layer& of, const kernels::cuda::attention_args& attention) const;
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
