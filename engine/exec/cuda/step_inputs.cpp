@@ -3,7 +3,6 @@
 #include "troupe/base/check.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 namespace troupe::engine::cuda {
 
@@ -143,12 +142,27 @@ void host_inputs::deal_decodes() {
     if (!is_prompt(sequences[i], limits_.group))
       order_.push_back(i);
   deal({sequences, counts(), at<attention_item>(layout.decode), at<attention_item>(layout.join)});
-  if (picked_ == rows_)
-    return;
-  order_.resize(picked_);
-  std::iota(order_.begin(), order_.end(), 0);
-  deal({at<kernels::cuda::sequence_rows>(layout.sampling_sequences), counts() + sampling_counts,
-        at<attention_item>(layout.sampling_decode), at<attention_item>(layout.sampling_join)});
+  if (picked_ < rows_)
+    deal_sampling();
+}
+
+/// Each row that samples becomes a sequence of one row, with items of its own.
+void host_inputs::deal_sampling() {
+  const input_layout layout{limits_};
+  const auto* const picks = at<std::int32_t>(layout.pick);
+  auto* const alone = at<kernels::cuda::sequence_rows>(layout.sampling_sequences);
+  order_.clear();
+  for (std::int32_t i = 0; i < static_cast<std::int32_t>(picked_); ++i) {
+    batch_row row = batch()[picks[i]];
+    alone[i] = at<kernels::cuda::sequence_rows>(layout.sequences)[row.sequence];
+    alone[i].row_begin = row.sequence = i;
+    alone[i].rows = 1;
+    alone[i].first_position = row.position;
+    at<batch_row>(layout.sampling_batch)[i] = row;
+    order_.push_back(i);
+  }
+  deal({alone, counts() + sampling_counts, at<attention_item>(layout.sampling_decode),
+        at<attention_item>(layout.sampling_join)});
 }
 
 void host_inputs::deal(const item_lists& to) {
@@ -206,13 +220,6 @@ void host_inputs::pick(const sampling_row& how) {
   const input_layout layout{limits_};
   at<std::int32_t>(layout.pick)[picked_] = static_cast<std::int32_t>(rows_ - 1);
   at<sampling_row>(layout.sampling)[picked_] = how;
-  batch_row row = batch()[rows_ - 1];
-  auto sequence = at<kernels::cuda::sequence_rows>(layout.sequences)[row.sequence];
-  sequence.row_begin = row.sequence = static_cast<std::int32_t>(picked_);
-  sequence.rows = 1;
-  sequence.first_position = row.position;
-  at<batch_row>(layout.sampling_batch)[picked_] = row;
-  at<kernels::cuda::sequence_rows>(layout.sampling_sequences)[picked_] = sequence;
   ++picked_;
   any_random_ = any_random_ || how.temperature != 0;
   any_bounded_ = any_bounded_ || how.bounded != 0;

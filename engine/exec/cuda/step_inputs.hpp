@@ -65,6 +65,7 @@ private:
     kernels::cuda::attention_item* join;
   };
 
+  void deal_sampling();
   /// Makes the items of the sequences that are in `order_`.
   void deal(const item_lists& to);
   template <class T>

@@ -97,3 +97,66 @@ TEST_CASE("decodes are walked whole unless one is much of the step") {
   CHECK(items[12].split == -1);
   CHECK(items[13].sequence == 0);
 }
+
+TEST_CASE("rows that sample beside others have items of their own") {
+  const input_limits limits{
+      .rows = 1024, .sequences = 4, .table_entries = 1024, .group = 4, .kv_heads = 8, .dim = 128};
+  auto inputs = host_inputs::make(limits);
+  auto device = device_inputs::make(limits);
+  REQUIRE(inputs);
+  REQUIRE(device);
+  // A prompt that samples, a decode, a part of a prompt that does not sample, and a long prompt.
+  const std::vector<kernels::cuda::sequence_rows> sequences{
+      {0, 100, 0, 0}, {100, 1, 90, 0}, {101, 33, 300, 0}, {134, 70, 2930, 0}};
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    const auto& rows = sequences[s];
+    inputs->add(rows, std::vector<block_id>(
+                          static_cast<std::size_t>(rows.first_position + rows.rows) / 16 + 1));
+    for (std::int32_t i = 0; i < rows.rows; ++i)
+      inputs->add_row(
+          {.position = rows.first_position + i, .sequence = static_cast<std::int32_t>(s)});
+    if (s != 2)
+      inputs->pick({});
+  }
+  inputs->order_prompts();
+  inputs->deal_decodes();
+  REQUIRE(device->send(*inputs, nullptr));
+  const auto batch = device->batch_of(*inputs);
+  const auto& own = batch.sampling;
+  const auto fetch = [&]<class T>(const T* from, std::int64_t count) {
+    std::vector<T> got(static_cast<std::size_t>(count));
+    REQUIRE(download(got.data(), from, got.size() * sizeof(T), nullptr));
+    REQUIRE(wait(stream_ref{nullptr}));
+    return got;
+  };
+  REQUIRE(own.rows == 3);
+  CHECK(own.prefill_items == 0);
+  const auto rows = fetch(own.batch, 3);
+  const auto alone = fetch(own.sequences, 3);
+  const auto all = fetch(batch.attention.sequences, 4);
+  const std::int32_t from[]{0, 1, 3}, last[]{99, 90, 2999};
+  for (std::size_t i = 0; i < 3; ++i) {
+    CAPTURE(i);
+    CHECK(rows[i].position == last[i]);
+    CHECK(rows[i].sequence == static_cast<std::int32_t>(i));
+    CHECK(alone[i].row_begin == static_cast<std::int32_t>(i));
+    CHECK(alone[i].rows == 1);
+    CHECK(alone[i].first_position == last[i]);
+    CHECK(alone[i].table_begin == all[static_cast<std::size_t>(from[i])].table_begin);
+  }
+  // The longest is split into twelve, and joined; the others behind it are whole.
+  REQUIRE(own.join_items_max == 1);
+  REQUIRE(own.decode_items_max == 14);
+  CHECK(fetch(own.join, 1)[0].sequence == 2);
+  const auto items = fetch(own.decode, 14);
+  for (std::int32_t i = 0; i < 12; ++i) {
+    CHECK(items[static_cast<std::size_t>(i)].sequence == 2);
+    CHECK(items[static_cast<std::size_t>(i)].split == i);
+  }
+  CHECK(items[12].sequence == 0);
+  CHECK(items[13].sequence == 1);
+  CHECK(fetch(own.decode_count, 1)[0] == 14);
+  CHECK(fetch(own.taken, 1)[0] == 0);
+  // The step's own items are the decode's alone.
+  CHECK(batch.attention.decode_items_max == 1);
+}
