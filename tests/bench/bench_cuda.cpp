@@ -102,20 +102,21 @@ const std::vector<rung> rungs{
     {"sum_in_product", [](auto& taken) { taken.sum_in_product = false; }},
     {"narrow_last", [](auto& taken) { taken.narrow_last = false; }}};
 
-/// Leaves out every shortcut that `text` names; false when one is unknown.
-bool leave_out(const std::string& text) {
+/// The shortcuts that `text` names; none when one is unknown.
+std::optional<std::vector<rung>> rungs_of(const std::string& text) {
+  std::vector<rung> found;
   for (const std::string& named : names(text)) {
-    const auto found = std::find_if(rungs.begin(), rungs.end(),
-                                    [&](const rung& one) { return one.name == named; });
-    if (found == rungs.end())
-      return false;
-    found->leave(kernels::cuda::shortcuts_taken());
+    const auto at = std::ranges::find(rungs, named, &rung::name);
+    if (at == rungs.end())
+      return std::nullopt;
+    found.push_back(*at);
   }
-  return true;
+  return found;
 }
 
-double seconds_since(steady::time_point begin) {
-  return std::chrono::duration<double>(steady::now() - begin).count();
+void leave_out(const std::vector<rung>& shortcuts) {
+  for (const rung& one : shortcuts)
+    one.leave(kernels::cuda::shortcuts_taken());
 }
 
 struct decode_times {
@@ -222,54 +223,41 @@ decode_times full_prefill(executor& run, std::uint32_t size) {
   return {median(line.times), 0, median(line.host)};
 }
 
-/// Steps of so many decodes and of about `tokens` of prompts, no two with as many rows, one ahead
-/// in work. The decodes go on from one measurement to the next.
-class mixed_steps {
-public:
-  static constexpr std::uint32_t longest = 512;
-
-  /// @param  room  steps that there will be in all
-  mixed_steps(executor& run, std::uint32_t answers, std::uint32_t context, std::uint32_t room)
-      : drive_{run}, answers_{answers}, position_{context}, blocks_{(context + room) / 16 + 1},
-        first_id_{next_id_} {
-    run.reset();
-    next_id_ += answers;
-    const std::uint32_t together = std::max(1U, 8192 / context);
-    for (std::uint32_t i = 0; i < answers; ++i) {
-      drive_.add(request_id{first_id_ + i}, prompt(context, i), test::sampling_at(),
-                 test::blocks_for(context + room, 16, i * blocks_));
-      drive_.row(request_id{first_id_ + i}, 0, context, true);
-      if ((i + 1) % together == 0 || i + 1 == answers)
-        must(drive_.run());
-    }
+/// Steps of `answers` decodes and of about `tokens` of prompts, no two with as many rows, one ahead
+/// in work.
+decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
+  constexpr std::uint32_t context = 576, longest = 512, steps = 14;
+  static std::uint64_t next_id = std::uint64_t{1} << 40U;
+  run.reset();
+  test::step_driver drive{run};
+  const std::uint64_t first_id = next_id;
+  next_id += answers;
+  const std::uint32_t blocks = (context + steps) / 16 + 1;
+  for (std::uint32_t i = 0; i < answers; ++i) {
+    drive.add(request_id{first_id + i}, prompt(context, i), test::sampling_at(),
+              test::blocks_for(context + steps, 16, i * blocks));
+    drive.row(request_id{first_id + i}, 0, context, true);
+    if (i % 14 == 13 || i + 1 == answers)
+      must(drive.run());
   }
-
-  decode_times measure(std::uint32_t tokens, std::uint32_t steps) {
-    step_line line{drive_.get()};
-    for (std::uint32_t step = 0; step < steps; ++step, ++position_) {
-      for (std::uint32_t i = 0; i < answers_; ++i)
-        drive_.row(request_id{first_id_ + i}, position_, 1, true);
-      std::uint32_t left = tokens - step;
-      for (std::uint32_t i = 0; left > 0; ++i) {
-        const std::uint32_t size = std::min(left, longest);
-        const request_id id{next_id_++};
-        drive_.add(id, prompt(size, step * 100 + i), test::sampling_at(),
-                   test::blocks_for(size + 1, 16, answers_ * blocks_ + (step % 2 * 16 + i) * 33));
-        drive_.row(id, 0, size, true);
-        left -= size;
-      }
-      line.step(drive_.take());
+  step_line line{run};
+  for (std::uint32_t step = 0; step < steps; ++step) {
+    for (std::uint32_t i = 0; i < answers; ++i)
+      drive.row(request_id{first_id + i}, context + step, 1, true);
+    std::uint32_t left = tokens - step;
+    for (std::uint32_t i = 0; left > 0; ++i) {
+      const std::uint32_t size = std::min(left, longest);
+      const request_id id{next_id++};
+      drive.add(id, prompt(size, step * 100 + i), test::sampling_at(),
+                test::blocks_for(size + 1, 16, answers * blocks + (step % 2 * 16 + i) * 33));
+      drive.row(id, 0, size, true);
+      left -= size;
     }
-    line.end(1);
-    return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
+    line.step(drive.take());
   }
-
-private:
-  inline static std::uint64_t next_id_ = std::uint64_t{1} << 40U;
-  test::step_driver drive_;
-  std::uint32_t answers_, position_, blocks_;
-  std::uint64_t first_id_;
-};
+  line.end(1);
+  return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
+}
 
 /// What a shortcut spares long prompts, as the median of six pairs that take turns.
 void report_turns(executor& run, const settings& s) {
@@ -278,7 +266,7 @@ void report_turns(executor& run, const settings& s) {
     for (int turn = 0; turn < 13; ++turn) {
       kernels::cuda::shortcuts_taken() = {};
       if (turn % 2 == 1)
-        leave_out(s.turns);
+        leave_out(*rungs_of(s.turns));
       const double time = measure();
       // The first only warms up.
       if (turn > 0)
@@ -315,7 +303,7 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--mixed")
       s.mixed = numbers(given);
-    else if (option == "--turns")
+    else if (option == "--turns" && rungs_of(given))
       s.turns = given;
     else if (option == "--deterministic")
       s.deterministic = numbers(given).at(0) != 0;
@@ -326,9 +314,10 @@ settings parse(int argc, char** argv) {
     else if (option == "--each") {
       s.ladder = numbers(given);
       s.each = true;
-    } else if (option == "--without" && leave_out(given))
+    } else if (option == "--without" && rungs_of(given)) {
+      leave_out(*rungs_of(given));
       fmt::print("without {}:\n", given);
-    else {
+    } else {
       fmt::print(stderr, "bench_cuda: '{} {}' is no option; the file's head lists them\n", option,
                  given);
       std::exit(2);
@@ -368,8 +357,7 @@ void report(test::rank_group& run, const settings& s, double floor) {
          {256U, 320U, 384U, 448U, 512U, 640U, 768U, 1024U, 2048U, 8192U}) {
       if (rows < answers + 64)
         continue;
-      mixed_steps line{run, answers, 576, 14};
-      const decode_times t = line.measure(rows - answers, 14);
+      const decode_times t = mixed(run, answers, rows - answers);
       fmt::print("{} mixed {:3} answers + {:4} of prompts: {:.2f} ms; host {:.2f} ms at most\n",
                  s.model, answers, rows - answers, t.step * 1e3, t.host * 1e3);
       std::fflush(stdout);

@@ -56,14 +56,9 @@ public:
     const std::pair<std::uint32_t, bool> key{++key_, false};
     std::vector<double> times;
     for (int i = 0; i < 9; ++i) {
-      const auto begin = must(make_event(true));
-      const auto end = must(make_event(true));
-      must(record(begin, on()));
-      must(graphs_.run(key, pass, on()));
-      must(record(end, on()));
-      must(wait(end));
+      const double all = device_seconds(on(), [&] { must(graphs_.run(key, pass, on())); });
       if (i >= 3)
-        times.push_back(must(milliseconds_between(begin, end)) / 1e3 / count);
+        times.push_back(all / count);
     }
     const double time = median(times);
     fmt::print("ops: {:3} rows {:<22} {:8.2f} us, {:.2f} TB/s, {:.2f} of the bandwidth\n", rows,

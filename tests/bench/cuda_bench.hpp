@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -29,6 +30,23 @@ T must(result<T> got) {
     return std::move(*got);
 }
 
+inline double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+/// Seconds that the device takes for what `enqueue` enqueues.
+template <class Enqueue>
+double device_seconds(engine::cuda::stream_ref on, const Enqueue& enqueue) {
+  namespace cuda = engine::cuda;
+  const auto begin = must(cuda::make_event(true));
+  const auto end = must(cuda::make_event(true));
+  must(cuda::record(begin, on));
+  enqueue();
+  must(cuda::record(end, on));
+  must(cuda::wait(end));
+  return must(cuda::milliseconds_between(begin, end)) / 1e3;
+}
+
 /// Bytes per second of reading 4 GiB of random numbers.
 inline double read_bandwidth() {
   namespace cuda = engine::cuda;
@@ -38,15 +56,10 @@ inline double read_bandwidth() {
   must(kernels::cuda::fill_random({.out = memory.data(), .count = bytes / 2, .seed = 1, .sigma = 1},
                                   nullptr));
   std::vector<double> times;
-  for (int i = 0; i < 8; ++i) {
-    const auto begin = must(cuda::make_event(true));
-    const auto end = must(cuda::make_event(true));
-    must(cuda::record(begin, nullptr));
-    must(kernels::cuda::read_probe(memory.data(), bytes, sink.as<std::uint32_t>(), nullptr));
-    must(cuda::record(end, nullptr));
-    must(cuda::wait(end));
-    times.push_back(must(cuda::milliseconds_between(begin, end)) / 1e3);
-  }
+  for (int i = 0; i < 8; ++i)
+    times.push_back(device_seconds(nullptr, [&] {
+      must(kernels::cuda::read_probe(memory.data(), bytes, sink.as<std::uint32_t>(), nullptr));
+    }));
   return static_cast<double>(bytes) / median(times);
 }
 

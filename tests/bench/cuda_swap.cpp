@@ -24,22 +24,13 @@ constexpr std::int64_t parts = 64;
 constexpr std::int64_t part_bytes = 32 << 10;
 constexpr std::uint64_t block_bytes = parts * part_bytes;
 
-double seconds_since(clock_type::time_point begin) {
-  return std::chrono::duration<double>(clock_type::now() - begin).count();
-}
-
 void print_rate(std::string_view name, std::uint64_t bytes, stream_ref on,
                 const std::function<void()>& enqueue) {
   std::vector<double> times;
   for (int i = 0; i < 9; ++i) {
-    const auto begin = must(make_event(true));
-    const auto end = must(make_event(true));
-    must(record(begin, on));
-    enqueue();
-    must(record(end, on));
-    must(wait(end));
+    const double taken = device_seconds(on, enqueue);
     if (i >= 2)
-      times.push_back(must(milliseconds_between(begin, end)) / 1e3);
+      times.push_back(taken);
   }
   const double time = median(times);
   fmt::print("swap: {:<28} {:8.3f} ms, {:.1f} GB/s\n", name, time * 1e3,
