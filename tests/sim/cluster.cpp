@@ -90,10 +90,14 @@ void cluster::end_process(node_index at) {
     graveyard_.push_back(std::move(place.who));
   } else {
     auto& place = stages_[value(at) - fronts_.size()];
-    preemptions_ += place.who->preemptions();
-    blocks_restored_ += place.who->blocks_restored();
+    count(*place.who);
     graveyard_.push_back(std::move(place.who));
   }
+}
+
+void cluster::count(const stage& one) {
+  preemptions_ += one.sum_of(&engine::scheduler_stats::preemptions);
+  blocks_restored_ += one.sum_of(&engine::scheduler_stats::blocks_restored);
 }
 
 void cluster::come_back(node_index at, duration after) {
@@ -281,8 +285,7 @@ void cluster::check_indexes() {
 
 void cluster::check_home() {
   for (const auto& s : stages_) {
-    preemptions_ += s.who->preemptions();
-    blocks_restored_ += s.who->blocks_restored();
+    count(*s.who);
     s.who->check_home();
   }
   for (const auto& f : fronts_) {

@@ -50,6 +50,8 @@ private:
   void start_front(std::size_t which);
   void start_stage(std::size_t which);
   void end_process(node_index at);
+  /// Adds up what a stage did, once: at its end or at the run's.
+  void count(const stage& one);
   void come_back(node_index at, duration after);
   void fenced(node_index a, node_index b);
   [[nodiscard]] bool is_front(node_index at) const;

@@ -380,17 +380,10 @@ std::map<replica_id, std::vector<block_hash>> stage::indexed() const {
   return out;
 }
 
-std::uint64_t stage::preemptions() const {
+std::uint64_t stage::sum_of(std::uint64_t engine::scheduler_stats::*count) const {
   std::uint64_t sum = 0;
   for (const auto& [id, one] : replicas_)
-    sum += one->sched.stats().preemptions;
-  return sum;
-}
-
-std::uint64_t stage::blocks_restored() const {
-  std::uint64_t sum = 0;
-  for (const auto& [id, one] : replicas_)
-    sum += one->sched.stats().blocks_restored;
+    sum += one->sched.stats().*count;
   return sum;
 }
 

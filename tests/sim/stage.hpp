@@ -59,9 +59,8 @@ public:
   void check_home();
   /// What each replica has in its prefix index now.
   [[nodiscard]] std::map<replica_id, std::vector<block_hash>> indexed() const;
-  [[nodiscard]] std::uint64_t preemptions() const;
-  /// Blocks that came back from host memory.
-  [[nodiscard]] std::uint64_t blocks_restored() const;
+  /// One of the schedulers' counts, of all replicas.
+  [[nodiscard]] std::uint64_t sum_of(std::uint64_t engine::scheduler_stats::*count) const;
 
 private:
   using replicas = std::map<replica_id, std::unique_ptr<replica>>;
