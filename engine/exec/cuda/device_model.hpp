@@ -125,11 +125,10 @@ private:
   /// @param pick  which rows of the residual; null for the first
   [[nodiscard]] result<void> norm(const device_buffer& weight, const device_buffer* delta,
                                   std::int64_t rows, const std::int32_t* pick, stream_ref on);
-  /// What attention() and rope_store() take of a layer.
+  /// What attention() takes of a layer.
   [[nodiscard]] kernels::cuda::attention_args
   attention_of(kernels::cuda::attention_args batch, const kernels::cuda::kv_cache& cache) const;
-  /// With the heads of q, and those of k and v, that `attention` has: q and k and v may stand
-  /// alone.
+  /// What rope_store() takes, of the heads that `attention` has: q, or k and v, may stand alone.
   [[nodiscard]] kernels::cuda::rope_store_args
   rope_of(const layer& of, const kernels::cuda::attention_args& attention) const;
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
