@@ -1,11 +1,9 @@
 // Copies of KV blocks to host memory and back. Needs a GPU.
 #include "kernels/cuda/testing.hpp"
-#include "troupe/base/prng.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -15,24 +13,6 @@ using namespace troupe::kernels::cuda::testing;
 
 namespace {
 
-/// Page-locked memory.
-struct pinned {
-  explicit pinned(std::size_t bytes) : size{bytes} {
-    REQUIRE(cudaMallocHost(&data, std::max<std::size_t>(bytes, 16)) == cudaSuccess);
-    std::memset(data, 0xEE, bytes);
-  }
-  pinned(const pinned&) = delete;
-  pinned& operator=(const pinned&) = delete;
-  ~pinned() { cudaFreeHost(data); }
-  [[nodiscard]] std::vector<std::uint8_t> bytes() const {
-    const auto* const from = static_cast<const std::uint8_t*>(data);
-    return {from, from + size};
-  }
-
-  void* data = nullptr;
-  std::size_t size;
-};
-
 struct layout {
   std::int64_t layers;
   std::int64_t blocks;
@@ -41,13 +21,6 @@ struct layout {
   std::int64_t dim;
   std::int64_t places;
 };
-
-std::vector<std::uint8_t> random_bytes(splitmix64& random, std::size_t count) {
-  std::vector<std::uint8_t> made(count);
-  for (std::uint8_t& byte : made)
-    byte = static_cast<std::uint8_t>(random.below(256));
-  return made;
-}
 
 /// `count` different numbers below `limit`, in no order.
 std::vector<std::uint32_t> some_of(splitmix64& random, std::int64_t limit, std::size_t count) {

@@ -3,6 +3,7 @@
 #include "kernels/cpu/tensor.hpp"
 #include "troupe/base/error.hpp"
 
+#include <array>
 #include <cstdint>
 
 struct CUstream_st;
@@ -459,6 +460,26 @@ struct block_copies_args {
 /// Fills blocks of the KV cache from host memory.
 /// @pre    no two pairs have the same block
 [[nodiscard]] result<void> restore_blocks(const block_copies_args& args, stream_ref stream);
+
+/// Bytes of a piece of memory; whole vectors of 16.
+struct memory_range {
+  std::int64_t begin = 0;
+  std::int64_t bytes = 0;
+};
+
+struct range_copies_args {
+  /// Page-locked memory of the host that the device can reach.
+  const void* from = nullptr;
+  void* to = nullptr;
+  /// What is copied, to the same place in `to`. Ranges do not overlap; some may be empty.
+  std::array<memory_range, 4> ranges{};
+};
+
+/// Copies some ranges of host memory at once.
+/// @errors bad_shape
+/// @async  enqueues on `stream`
+/// @cost   the link to the host carries the ranges' bytes
+[[nodiscard]] result<void> copy_ranges(const range_copies_args& args, stream_ref stream);
 
 /// Keeps the device busy for about `microseconds`, so that what is enqueued meanwhile then runs
 /// without gaps of the host's making.

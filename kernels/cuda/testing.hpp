@@ -2,12 +2,15 @@
 
 #include "kernels/cpu/testing.hpp"
 #include "kernels/cuda/ops.hpp"
+#include "troupe/base/prng.hpp"
 
 #include <catch2/catch.hpp>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <vector>
 
 /// What the tests of the GPU's kernels share.
@@ -49,6 +52,31 @@ private:
   void* data_ = nullptr;
   std::size_t bytes_;
 };
+
+/// Page-locked memory.
+struct pinned {
+  explicit pinned(std::size_t bytes) : size{bytes} {
+    REQUIRE(cudaMallocHost(&data, std::max<std::size_t>(bytes, 16)) == cudaSuccess);
+    std::memset(data, 0xEE, bytes);
+  }
+  pinned(const pinned&) = delete;
+  pinned& operator=(const pinned&) = delete;
+  ~pinned() { cudaFreeHost(data); }
+  [[nodiscard]] std::vector<std::uint8_t> bytes() const {
+    const auto* const from = static_cast<const std::uint8_t*>(data);
+    return {from, from + size};
+  }
+
+  void* data = nullptr;
+  std::size_t size;
+};
+
+inline std::vector<std::uint8_t> random_bytes(splitmix64& random, std::size_t count) {
+  std::vector<std::uint8_t> made(count);
+  for (std::uint8_t& byte : made)
+    byte = static_cast<std::uint8_t>(random.below(256));
+  return made;
+}
 
 /// Three roundings or so to the type.
 inline double tolerance(dtype type) {

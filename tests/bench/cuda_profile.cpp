@@ -1,5 +1,5 @@
 // Where a process spends the GPU's time, without a profiler on the machine: CUDA loads this library
-// into any program (CUDA_INJECTION64_PATH), and it asks CUPTI for every kernel and for slow calls.
+// into any program (CUDA_INJECTION64_PATH), and it asks CUPTI for every kernel, copies and slow calls.
 // At the end it prints, for each CUDA graph that was replayed often and for the last kernels
 // outside of graphs, what each kind of kernel took and what passed between the kernel before it and
 // its begin.
@@ -45,6 +45,9 @@ void take_buffer(CUcontext, std::uint32_t, std::uint8_t* buffer, std::size_t, st
     if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
       const auto* const kernel = reinterpret_cast<const CUpti_ActivityKernel10*>(record);
       by_graph[kernel->graphId].push_back({kernel->start, kernel->end, kernel->name});
+    } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
+      const auto* const copy = reinterpret_cast<const CUpti_ActivityMemcpy6*>(record);
+      by_graph[0].push_back({copy->start, copy->end, "a copy by the driver"});
     } else {
       const auto* const call = reinterpret_cast<const CUpti_ActivityAPI*>(record);
       if (call->end - call->start > 1000000) {
@@ -132,6 +135,7 @@ extern "C" int InitializeInjection() {
   if (enable == nullptr || listen == nullptr || listen(give_buffer, take_buffer) != CUPTI_SUCCESS)
     return 1;
   enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
+  enable(CUPTI_ACTIVITY_KIND_MEMCPY);
   enable(CUPTI_ACTIVITY_KIND_RUNTIME);
   enable(CUPTI_ACTIVITY_KIND_DRIVER);
   std::atexit(report);

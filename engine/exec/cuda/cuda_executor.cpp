@@ -255,7 +255,6 @@ result<void> cuda_executor::sample(step_id step) {
     return broken(step, used.error());
   const auto slot = static_cast<std::size_t>(&staged - steps_.data()) * options_.max_num_seqs;
   const host_inputs& inputs = staged.inputs;
-  auto* const outcome = outcome_.as<std::int32_t>() + slot;
   if (inputs.picked() > 0) {
     const auto chosen = sample_rows({.logits = model_->logits(),
                                      .stride = config_.vocab_size,
@@ -266,14 +265,10 @@ result<void> cuda_executor::sample(step_id step) {
                                      .any_random = inputs.any_random(),
                                      .any_bounded = inputs.any_bounded(),
                                      .sampled = sampled_.as<std::int32_t>() + slot,
-                                     .outcome = outcome},
+                                     .outcome = staged.outcome.as<std::int32_t>()},
                                     stream_.get());
     if (!chosen)
       return broken(step, chosen.error());
-    const auto sent = download(staged.outcome.data(), outcome,
-                               inputs.picked() * sizeof(std::int32_t), stream_.get());
-    if (!sent)
-      return broken(step, sent.error());
   }
   if (auto ranked = rank(staged, slot); !ranked)
     return broken(step, ranked.error());
@@ -295,7 +290,7 @@ result<void> cuda_executor::rank(staged_step& staged, std::size_t slot) {
                                .rows = inputs.picked(),
                                .vocabulary = static_cast<std::int32_t>(config_.vocab_size),
                                .how = inputs_.sampling(),
-                               .outcome = outcome_.as<std::int32_t>() + slot,
+                               .outcome = staged.outcome.as<std::int32_t>(),
                                .likelihoods = likelihoods},
                               stream_.get());
       !ranked)

@@ -64,6 +64,7 @@ private:
     host_inputs inputs;
     swap_space::list saved;
     swap_space::list restored;
+    /// [max_num_seqs] tokens that were chosen; the device writes them where the host reads.
     pinned_buffer outcome;
     pinned_buffer likelihoods;
     event begun;
@@ -133,9 +134,8 @@ private:
   /// Where there is host memory for blocks.
   std::unique_ptr<swap_space> swap_;
   device_inputs inputs_;
-  /// [most_steps, max_num_seqs] tokens that steps chose, and the same for the host.
+  /// [most_steps, max_num_seqs] tokens that steps chose.
   device_buffer sampled_;
-  device_buffer outcome_;
   /// The same, of device_likelihood.
   device_buffer likelihoods_;
   device_buffer scratch_;

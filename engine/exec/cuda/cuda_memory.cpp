@@ -185,8 +185,8 @@ input_limits cuda_executor::limits_of_inputs(const model_config& shape) const {
 }
 
 std::uint64_t cuda_executor::sampling_bytes() const {
-  const std::uint64_t row = most_steps * (2 * sizeof(std::int32_t) + sizeof(device_likelihood)) +
-                            sizeof(sampling_scratch);
+  const std::uint64_t row =
+      most_steps * (sizeof(std::int32_t) + sizeof(device_likelihood)) + sizeof(sampling_scratch);
   return options_.max_num_seqs * row;
 }
 
@@ -221,7 +221,7 @@ result<void> cuda_executor::make_steps() {
   };
   const std::size_t tokens = most_steps * options_.max_num_seqs * sizeof(std::int32_t);
   for (const auto& [to, bytes] :
-       {wanted{&sampled_, tokens}, wanted{&outcome_, tokens},
+       {wanted{&sampled_, tokens},
         wanted{&likelihoods_, most_steps * options_.max_num_seqs * sizeof(device_likelihood)},
         wanted{&scratch_, options_.max_num_seqs * sizeof(sampling_scratch)}}) {
     auto memory = device_buffer::make(bytes, "sampling");

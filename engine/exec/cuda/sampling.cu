@@ -6,6 +6,7 @@
 #include "kernels/cuda/device.cuh"
 #include "troupe/base/prng.hpp"
 
+#include <algorithm>
 #include <cfloat>
 #include <climits>
 
@@ -31,13 +32,20 @@ struct offer {
   }
 };
 
+/// The best offer of a warp, in all its threads.
+template <class Score>
+__device__ offer<Score> best_of_warp(offer<Score> mine) {
+  for (int step = 16; step > 0; step /= 2)
+    mine.take({__shfl_xor_sync(0xFFFFFFFFU, mine.score, step),
+               __shfl_xor_sync(0xFFFFFFFFU, mine.token, step)});
+  return mine;
+}
+
 /// The best offer of a block, in thread 0.
 template <class Score>
 __device__ offer<Score> best_of_block(offer<Score> mine) {
   __shared__ offer<Score> best[scan_threads / 32];
-  for (int step = 16; step > 0; step /= 2)
-    mine.take({__shfl_xor_sync(0xFFFFFFFFU, mine.score, step),
-               __shfl_xor_sync(0xFFFFFFFFU, mine.token, step)});
+  mine = best_of_warp(mine);
   if (threadIdx.x % 32 == 0)
     best[threadIdx.x / 32] = mine;
   __syncthreads();
@@ -61,17 +69,34 @@ struct part_range {
   }
 };
 
+/// Width: the logits that are read at once; all rows must be whole vectors of them.
+template <int Width>
 __global__ void __launch_bounds__(scan_threads) scan_kernel(sampling_args args) {
   const std::int64_t row = blockIdx.x;
   const float* const logits = args.logits + row * args.stride;
   const part_range range{args.vocabulary};
   offer<float> best{-FLT_MAX, INT_MAX};
   bool finite = true;
-  for (std::int32_t i = range.begin + static_cast<std::int32_t>(threadIdx.x); i < range.end;
-       i += scan_threads) {
-    const float x = logits[i];
+  const auto look_at = [&](float x, std::int32_t token) {
     finite = finite && x * 0.0F == 0.0F;
-    best.take({x, i});
+    best.take({x, token});
+  };
+  kernels::cuda::let_next_begin();
+  kernels::cuda::wait_for_before();
+  if constexpr (Width == 1) {
+    for (std::int32_t i = range.begin + static_cast<std::int32_t>(threadIdx.x); i < range.end;
+         i += scan_threads)
+      look_at(logits[i], i);
+  } else {
+#pragma unroll 4
+    for (std::int32_t i = range.begin + 4 * static_cast<std::int32_t>(threadIdx.x); i < range.end;
+         i += 4 * scan_threads) {
+      const auto four = *reinterpret_cast<const float4*>(logits + i);
+      look_at(four.x, i);
+      look_at(four.y, i + 1);
+      look_at(four.z, i + 2);
+      look_at(four.w, i + 3);
+    }
   }
   const bool all_finite = __syncthreads_and(finite) != 0;
   best = best_of_block(best);
@@ -83,12 +108,12 @@ __global__ void __launch_bounds__(scan_threads) scan_kernel(sampling_args args) 
   to.not_finite[blockIdx.y] = all_finite ? 0 : 1;
 }
 
-/// The likeliest token of a row, from its parts.
+/// The likeliest token of a row, from its parts, in all threads of a warp.
 __device__ offer<float> likeliest(const sampling_scratch& from, int parts) {
   offer<float> best{-FLT_MAX, INT_MAX};
-  for (int i = 0; i < parts; ++i)
+  for (int i = static_cast<int>(threadIdx.x) % 32; i < parts; i += 32)
     best.take({from.greatest[i], from.likely[i]});
-  return best;
+  return best_of_warp(best);
 }
 
 /// Floats in the order of unsigned words; both zeros are one.
@@ -279,6 +304,8 @@ __global__ void __launch_bounds__(border_threads) border_kernel(sampling_args ar
   __shared__ std::int32_t listed_count;
   const std::int64_t row = blockIdx.x;
   sampling_scratch& scratch = args.scratch[row];
+  kernels::cuda::let_next_begin();
+  kernels::cuda::wait_for_before();
   if (args.how[row].bounded == 0 || args.how[row].temperature == 0)
     return;
   border_search search{args.logits + row * args.stride,
@@ -334,6 +361,8 @@ __device__ void offer_group(const sampling_args& args, const sampling_row& how, 
 __global__ void __launch_bounds__(scan_threads) choose_kernel(sampling_args args, int parts) {
   const std::int64_t row = blockIdx.x;
   const sampling_row how = args.how[row];
+  kernels::cuda::let_next_begin();
+  kernels::cuda::wait_for_before();
   if (how.temperature == 0)
     return;
   sampling_scratch& scratch = args.scratch[row];
@@ -360,23 +389,38 @@ __global__ void __launch_bounds__(scan_threads) choose_kernel(sampling_args args
   scratch.best_token[blockIdx.y] = best.token;
 }
 
-__global__ void finish_kernel(sampling_args args, int parts) {
-  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+/// A warp a row.
+__global__ void __launch_bounds__(scan_threads) finish_kernel(sampling_args args, int parts) {
+  const std::int64_t row =
+      (static_cast<std::int64_t>(blockIdx.x) * scan_threads + threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  kernels::cuda::wait_for_before();
   if (row >= args.rows)
     return;
   const sampling_scratch& scratch = args.scratch[row];
-  int bad = 0;
-  for (int i = 0; i < parts; ++i)
-    bad |= scratch.not_finite[i];
-  std::int32_t token = likeliest(scratch, parts).token;
-  if (args.how[row].temperature != 0 && bad == 0) {
-    offer<double> best{scratch.best_score[0], scratch.best_token[0]};
-    for (int i = 1; i < parts; ++i)
+  const bool random = args.how[row].temperature != 0;
+  bool finite = true;
+  offer<double> best{-DBL_MAX, INT_MAX};
+  for (int i = lane; i < parts; i += 32) {
+    finite = finite && scratch.not_finite[i] == 0;
+    if (random)
       best.take({scratch.best_score[i], scratch.best_token[i]});
-    token = best.token;
   }
-  args.sampled[row] = bad == 0 ? token : 0;
-  args.outcome[row] = bad == 0 ? token : -1;
+  finite = __all_sync(0xFFFFFFFFU, finite) != 0;
+  const std::int32_t token = random ? best_of_warp(best).token : likeliest(scratch, parts).token;
+  if (lane != 0)
+    return;
+  args.sampled[row] = finite ? token : 0;
+  args.outcome[row] = finite ? token : -1;
+}
+
+/// How many blocks share a row: as many as keep all multiprocessors busy, of 1,024 tokens at least.
+int parts_of(const sampling_args& args) {
+  constexpr std::int64_t busy = 1024, least_tokens = 1024, most_tokens = 8192;
+  const std::int64_t few = (args.vocabulary + most_tokens - 1) / most_tokens;
+  const std::int64_t many = (args.vocabulary + least_tokens - 1) / least_tokens;
+  const std::int64_t wanted = std::clamp((busy + args.rows - 1) / args.rows, few, many);
+  return static_cast<int>(std::min<std::int64_t>(wanted, most_vocabulary_parts));
 }
 
 } // namespace
@@ -384,16 +428,20 @@ __global__ void finish_kernel(sampling_args args, int parts) {
 result<void> sample_rows(const sampling_args& args, kernels::cuda::stream_ref stream) {
   if (args.rows == 0)
     return {};
-  const std::int64_t wanted = (args.vocabulary + 8191) / 8192;
-  const int parts =
-      wanted < most_vocabulary_parts ? static_cast<int>(wanted) : most_vocabulary_parts;
+  using kernels::cuda::launch_early;
+  const int parts = parts_of(args);
   const dim3 grid(static_cast<unsigned>(args.rows), static_cast<unsigned>(parts));
-  scan_kernel<<<grid, scan_threads, 0, stream>>>(args);
+  const bool wide =
+      args.vocabulary % 4 == 0 && kernels::cuda::aligned(args.logits, args.stride * 4, 16);
+  launch_early(wide ? scan_kernel<4> : scan_kernel<1>, {grid, scan_threads, 0, stream}, args);
   if (args.any_random && args.any_bounded)
-    border_kernel<<<grid.x, border_threads, 0, stream>>>(args, parts);
+    launch_early(border_kernel, {dim3(grid.x), border_threads, 0, stream}, args, parts);
   if (args.any_random)
-    choose_kernel<<<grid, scan_threads, 0, stream>>>(args, parts);
-  finish_kernel<<<(grid.x + 63) / 64, 64, 0, stream>>>(args, parts);
+    launch_early(choose_kernel, {grid, scan_threads, 0, stream}, args, parts);
+  constexpr unsigned rows_of_block = scan_threads / 32;
+  launch_early(finish_kernel,
+               {dim3((grid.x + rows_of_block - 1) / rows_of_block), scan_threads, 0, stream}, args,
+               parts);
   return kernels::cuda::launched("sampling");
 }
 

@@ -8,7 +8,7 @@
 namespace troupe::engine::cuda {
 
 /// Parts of a vocabulary that blocks of their own look through.
-inline constexpr int most_vocabulary_parts = 16;
+inline constexpr int most_vocabulary_parts = 64;
 
 /// How one row samples, as the device sees it.
 struct sampling_row {

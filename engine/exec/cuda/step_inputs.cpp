@@ -254,30 +254,29 @@ result<device_inputs> device_inputs::make(const input_limits& limits) {
 
 result<void> device_inputs::send(const host_inputs& from, stream_ref on) {
   const input_layout layout{limits_};
-  const auto copy = [&](std::uint64_t offset, std::uint64_t bytes) -> result<void> {
-    if (bytes == 0)
-      return {};
-    return upload(memory_.as<std::byte>() + offset, from.memory_.as<std::byte>() + offset, bytes,
-                  on);
+  // Whole vectors; all arrays have room for that.
+  const auto range = [](std::uint64_t begin, std::uint64_t bytes) {
+    return kernels::cuda::memory_range{static_cast<std::int64_t>(begin),
+                                       static_cast<std::int64_t>((bytes + 15) / 16 * 16)};
   };
-  const std::uint64_t items =
-      from.prefill_items_ > 0
-          ? layout.prefill + from.prefill_items_ * sizeof(attention_item)
-          : layout.decode + static_cast<std::uint64_t>(from.counts()[0]) * sizeof(attention_item);
-  if (auto sent = copy(0, items); !sent)
-    return sent;
+  const auto items_of = [&](std::size_t count) {
+    return static_cast<std::uint64_t>(from.counts()[count]) * sizeof(attention_item);
+  };
+  const std::uint64_t items = from.prefill_items_ > 0
+                                  ? layout.prefill + from.prefill_items_ * sizeof(attention_item)
+                                  : layout.decode + items_of(0);
   // Padding rows stand behind the real ones, at most to the next bucket.
   const std::uint64_t rows = std::min<std::uint64_t>(
       limits_.rows, from.prefill_items_ > 0 ? from.rows_ : from.rows_ * 2 + 64);
-  if (auto sent = copy(layout.batch, rows * sizeof(batch_row)); !sent)
-    return sent;
-  if (const auto own = static_cast<std::uint64_t>(from.counts()[sampling_counts]); own > 0)
-    if (auto sent =
-            copy(layout.sampling_batch,
-                 layout.sampling_decode + own * sizeof(attention_item) - layout.sampling_batch);
-        !sent)
-      return sent;
-  return copy(layout.tables, from.table_entries_ * sizeof(std::int32_t));
+  const std::uint64_t own = items_of(sampling_counts);
+  return kernels::cuda::copy_ranges(
+      {.from = from.memory_.data(),
+       .to = memory_.data(),
+       .ranges = {range(0, items), range(layout.batch, rows * sizeof(batch_row)),
+                  range(layout.sampling_batch,
+                        own == 0 ? 0 : layout.sampling_decode + own - layout.sampling_batch),
+                  range(layout.tables, from.table_entries_ * sizeof(std::int32_t))}},
+      on);
 }
 
 forward_batch device_inputs::batch_of(const host_inputs& sent) const {

@@ -30,6 +30,10 @@ step_each06b() { one bench_each06b 40 "$from/bin/bench_cuda" --model qwen06b --b
 step_profile() {
   one bench_profile8b 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/bench_cuda" --model llama8b --batches 8 --prefill 8192 --mixed 64
 }
+step_profile06b() {
+  one bench_profile06b 40 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/bench_cuda" --model qwen06b --batches 1,64 --prefill 128
+  grep -a '^profile\|decode' "$out/bench_profile06b.log"
+}
 # Which calls of CUDA hold the host up under a load of prompts and answers.
 step_profile_load() {
   python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
