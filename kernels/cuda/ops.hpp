@@ -3,7 +3,6 @@
 #include "kernels/cpu/tensor.hpp"
 #include "troupe/base/error.hpp"
 
-#include <array>
 #include <cstdint>
 
 struct CUstream_st;
@@ -472,7 +471,7 @@ struct range_copies_args {
   const void* from = nullptr;
   void* to = nullptr;
   /// What is copied, to the same place in `to`. Ranges do not overlap; some may be empty.
-  std::array<memory_range, 4> ranges{};
+  memory_range ranges[4]{};
 };
 
 /// Copies some ranges of host memory at once.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 using namespace troupe;
@@ -27,9 +28,9 @@ TEST_CASE("cuda range copies bring ranges and nothing else") {
       end = random.below(wanted.size() / 16 + 1) * 16;
     ends[3] = ends[2];
     std::ranges::sort(ends);
-    for (std::size_t i = 0; i < args.ranges.size(); ++i) {
+    for (std::size_t i = 0; i < std::size(args.ranges); ++i) {
       const std::size_t begin = ends[2 * i], end = ends[2 * i + 1];
-      args.ranges[args.ranges.size() - 1 - i] = {static_cast<std::int64_t>(begin),
+      args.ranges[std::size(args.ranges) - 1 - i] = {static_cast<std::int64_t>(begin),
                                                  static_cast<std::int64_t>(end - begin)};
       std::copy_n(given.data() + begin, end - begin, wanted.data() + begin);
     }
