@@ -24,6 +24,8 @@ std::uint32_t scheduler::impl::entrance(const sequence& seq, std::uint32_t have,
   if (running.empty())
     return 0;
   const auto known = blocks_for(seq.expected());
+  if (seq.saved.due)
+    return std::min(known > have ? known - have : 0, account_limit());
   const auto blocks = room + (known > have ? known - have : 0);
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks, account_limit()));
 }

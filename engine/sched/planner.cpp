@@ -40,6 +40,7 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
                  .preempted = false,
                  .rows = {}};
   pressed = false;
+  take_turns(plan);
   running_pass(plan);
   if (!plan.preempted)
     waiting_pass(plan, now);
@@ -166,18 +167,26 @@ bool scheduler::impl::make_room(step_plan& plan, const sequence& asking) {
     return true;
   while (stuck() && running.size() > 1) {
     auto* victim = pick_victim();
-    unschedule(plan, *victim);
-    save(*victim);
-    preempt(*victim);
-    plan.preempted = true;
+    set_aside(plan, *victim);
     if (victim == &asking)
       return false;
   }
   return true;
 }
 
-/// The last of the running sequences, or under the priority policy the worst.
+/// Takes a running sequence out to make room: its blocks come home with a later message.
+void scheduler::impl::set_aside(step_plan& plan, sequence& victim) {
+  unschedule(plan, victim);
+  save(victim);
+  preempt(victim);
+  plan.preempted = true;
+}
+
+/// Whoever has had its turn where preempted sequences are saved, else the last of the running ones,
+/// or under the priority policy the worst.
 sequence* scheduler::impl::pick_victim() const {
+  if (auto* longest = longest_running())
+    return longest;
   if (config.policy == scheduling_policy::fcfs)
     return running.back();
   return *std::ranges::max_element(running, {}, [](const sequence* seq) {
@@ -215,10 +224,16 @@ void scheduler::impl::preempt(sequence& victim) {
     removed.push_back(victim.request.id);
   victim.known = false;
   std::erase(running, &victim);
-  const auto priority =
-      config.policy == scheduling_policy::priority ? victim.request.priority : std::int32_t{0};
-  waiting.emplace(turn{priority, victim.arrival}, &victim);
+  waiting.emplace(turn_of(victim), &victim);
   ++counters.preemptions;
+}
+
+/// Where a sequence stands in the queue. Who is saved keeps the order in which places were given
+/// up.
+scheduler::impl::turn scheduler::impl::turn_of(const sequence& seq) const {
+  if (config.policy == scheduling_policy::priority)
+    return {seq.request.priority, seq.arrival};
+  return {0, seq.saved.places.empty() ? seq.arrival : seq.saved.order};
 }
 
 void scheduler::impl::waiting_pass(step_plan& plan, time_point now) {
@@ -261,6 +276,7 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
   waiting.erase(waiting.begin());
   running.push_back(&head);
   head.running = true;
+  head.entered = step_id{value(last_step) + 1};
   if (!head.first_scheduled) {
     head.first_scheduled = now;
     head.cached_tokens = std::min(head.scheduled, head.prompt_tokens);
@@ -280,7 +296,7 @@ bool scheduler::impl::admit_head(step_plan& plan, time_point now) {
 /// Whether the head of the queue may come in beside what runs. Whoever runs already keeps its need
 /// while others come in, so all are counted once a step.
 bool scheduler::impl::is_roomy(step_plan& plan, const sequence& head, std::uint32_t prefix) const {
-  if (plan.account >= account_limit())
+  if (plan.account >= account_limit() || head.saved.due)
     return true;
   if (!plan.room)
     plan.room = room_of_running();

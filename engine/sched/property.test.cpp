@@ -33,6 +33,7 @@ private:
     config.max_model_len = 2 + pick(60);
     const auto one = (config.max_model_len + config.block_size - 1) / config.block_size;
     config.num_blocks = one + pick(3) * pick(2 * one);
+    config.turn_steps = pick(3) == 0 ? pick(100) : pick(8);
     config.num_host_blocks = pick(3) == 0 ? 0 : pick(pick(2) == 0 ? 2 * one : 20 * one);
     config.max_num_seqs = 1 + pick(8);
     config.enable_chunked_prefill = pick(4) != 0;

@@ -32,6 +32,7 @@ public:
       // What was begun elsewhere goes before what never ran.
       const auto late = request.delivered.empty() ? std::uint64_t{1} << 62 : 0;
       turns_[request.id] = {priority, late + ++arrivals_};
+      saved_turns_.erase(request.id);
     }
     settle();
     return taken;
@@ -100,12 +101,15 @@ public:
     auto step = sched.plan(now);
     if (step) {
       TROUPE_PROMISE(value(step->id) == ++steps_);
-      for (const auto id : step->removed)
+      for (const auto id : step->removed) {
         TROUPE_PROMISE(planned_.erase(id) == 1 || lost_.erase(id) == 1,
                        "request {} is removed, but the worker cannot know it", value(id));
+        remember_saved(id, *step);
+      }
       for (const auto& added : step->added)
         TROUPE_PROMISE(planned_.insert(added.id).second, "request {}", value(added.id));
       check_turns(*step);
+      follow_blocks(*step);
       worker.start(std::move(*step));
       TROUPE_PROMISE(worker.queued() <= config.steps_ahead);
     }
@@ -232,12 +236,39 @@ private:
       TROUPE_PROMISE(!worker.uses(block), "block {} is granted while a step uses it", value(block));
   }
 
+  /// Who is saved waits before all that were not, in the order in which places were given up.
+  void remember_saved(request_id id, const step_batch& step) {
+    const auto table = tables_.extract(id);
+    const auto is_saved = [&](block_id block) {
+      return std::ranges::find(step.saved, block, &block_copy::block) != step.saved.end();
+    };
+    if (turns_.contains(id) && config.policy == scheduling_policy::fcfs && !table.empty() &&
+        std::ranges::all_of(table.mapped(), is_saved))
+      saved_turns_[id] = {0, (std::uint64_t{1} << 61) + ++saves_};
+  }
+
+  void follow_blocks(const step_batch& step) {
+    for (const auto& added : step.added) {
+      tables_[added.id] = added.blocks;
+      saved_turns_.erase(added.id);
+    }
+    for (const auto& row : step.rows) {
+      auto& table = tables_[row.id];
+      table.insert(table.end(), row.new_blocks.begin(), row.new_blocks.end());
+    }
+  }
+
+  turn turn_of(request_id id) const {
+    const auto saved = saved_turns_.find(id);
+    return saved == saved_turns_.end() ? turns_.at(id) : saved->second;
+  }
+
   /// Nobody is taken from the queue before one whose turn is earlier.
   void check_turns(const step_batch& step) {
     for (const auto& added : step.added) {
-      const auto mine = turns_.at(added.id);
-      for (const auto& [id, other] : turns_)
-        TROUPE_PROMISE(planned_.contains(id) || other > mine, "request {} passes request {}",
+      const auto mine = turn_of(added.id);
+      for (const auto& [id, submitted] : turns_)
+        TROUPE_PROMISE(planned_.contains(id) || turn_of(id) > mine, "request {} passes request {}",
                        value(added.id), value(id));
     }
   }
@@ -257,6 +288,10 @@ private:
   std::uint64_t arrivals_ = 0;
   /// The turn of every request that the scheduler serves.
   std::map<request_id, turn> turns_;
+  /// The block tables that the worker knows, and the turns of who was saved.
+  std::map<request_id, std::vector<block_id>> tables_;
+  std::map<request_id, turn> saved_turns_;
+  std::uint64_t saves_ = 0;
   /// Sequences that the worker will know when all planned steps ran.
   std::set<request_id> planned_;
   /// Sequences that a lost worker may or may not know.

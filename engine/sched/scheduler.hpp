@@ -35,6 +35,10 @@ struct scheduler_config {
   /// Tokens of several prompts that a step has at most where nothing is a backlog. A GPU computes
   /// so many hardly slower than more.
   std::uint32_t prompt_step_tokens = 2048;
+  /// A sequence that was saved in host memory waits for so many steps while others run; then it
+  /// takes the place of one that has run for as many, where nobody waits who never ran. 0: it waits
+  /// until there is room. To copy one there and back costs about half a step.
+  std::uint32_t turn_steps = 96;
   /// Waiting requests beyond this are answered `busy`.
   std::uint32_t max_waiting = 1024;
   bool enable_prefix_caching = true;

@@ -128,12 +128,16 @@ struct scheduler::impl {
   void publish(sequence& seq);
   [[nodiscard]] bool make_room(step_plan& plan, const sequence& asking);
   [[nodiscard]] sequence* pick_victim() const;
+  void set_aside(step_plan& plan, sequence& victim);
   void preempt(sequence& victim);
+  [[nodiscard]] turn turn_of(const sequence& seq) const;
   [[nodiscard]] step_batch emit(step_plan& plan);
   void count_anew(sequence& seq, const planned_row& row);
 
   // swap.cpp: preempted sequences in host memory.
   void save(sequence& victim);
+  [[nodiscard]] sequence* longest_running() const;
+  void take_turns(step_plan& plan);
   void bring_back(sequence& seq, std::uint32_t found);
   void drop_saved(sequence& seq);
   [[nodiscard]] bool rests_on(const saved_blocks& saved, std::uint64_t ticket) const;
@@ -175,6 +179,8 @@ struct scheduler::impl {
   /// What was begun at another replica stands before all that never ran: somebody reads it.
   std::uint64_t last_resumption = 0;
   std::uint64_t last_arrival = std::uint64_t{1} << 62;
+  /// And before these who was saved.
+  std::uint64_t last_saved = std::uint64_t{1} << 61;
   std::uint64_t last_ticket = 0;
   /// The last to arrive while more waited than spread prompts may be.
   std::uint64_t backlog_until = 0;

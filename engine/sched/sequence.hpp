@@ -21,8 +21,12 @@ struct saved_blocks {
   std::uint32_t positions = 0;
   /// The step that saves them.
   step_id step{};
+  /// The order in which places were given up.
+  std::uint64_t order = 0;
   /// The tickets of others whose rows in flight were to fill some of the blocks.
   std::vector<std::uint64_t> fillers;
+  /// Another has made room for it: it comes back as soon as its blocks are there.
+  bool due = false;
 };
 
 /// One request inside the scheduler. Positions are counted over prompt, delivered and generated
@@ -57,6 +61,8 @@ struct sequence {
   std::uint32_t samples_in_flight = 0;
   /// The last step that reads or writes the blocks.
   step_id last_step{};
+  /// The first step since it runs.
+  step_id entered{};
   /// While waiting, what was saved when it was preempted.
   saved_blocks saved;
   bool running = false;

@@ -91,9 +91,7 @@ void scheduler::impl::enter(submission request, time_point now) {
     deadlines.emplace(*seq.deadline, seq.arrival);
     by_arrival.emplace(seq.arrival, seq.request.id);
   }
-  const auto priority =
-      config.policy == scheduling_policy::priority ? seq.request.priority : std::int32_t{0};
-  waiting.emplace(turn{priority, seq.arrival}, &seq);
+  waiting.emplace(turn_of(seq), &seq);
   sequences.emplace(seq.request.id, std::move(owned));
   if (auto how = check_stop(seq); how.reason != finish_reason::none) {
     finish(seq, how, now); // a resumed answer that was complete but for its end
@@ -166,9 +164,11 @@ void scheduler::impl::granted(const kv_grant& answer) {
 }
 
 void scheduler::impl::refresh_head() {
-  if (pressed || waiting.empty() || running.size() >= config.max_num_seqs)
+  if (waiting.empty() || running.size() >= config.max_num_seqs)
     return;
   auto& head = *waiting.begin()->second;
+  if (pressed && !head.saved.due)
+    return;
   if (head.rows_in_flight > 0)
     return;
   if (head.admitted == admission::none) {

@@ -19,7 +19,9 @@ void scheduler::impl::save(sequence& victim) {
   saved = {.places = host.take(blocks),
            .positions = victim.scheduled,
            .step = victim.last_step,
-           .fillers = {}};
+           .order = ++last_saved,
+           .fillers = {},
+           .due = false};
   for (std::uint32_t i = 0; i < blocks; ++i) {
     saves.push_back({.block = victim.blocks[i], .host = saved.places[i]});
     const auto filler = ledger.filler(victim.blocks[i]);
@@ -28,6 +30,35 @@ void scheduler::impl::save(sequence& victim) {
       saved.fillers.push_back(filler);
   }
   counters.blocks_saved += blocks;
+}
+
+/// Of the running sequences that have had their turn and that host memory has room for, the one
+/// that runs longest; of equals the last. Null where there is none, or turns are not taken.
+sequence* scheduler::impl::longest_running() const {
+  sequence* longest = nullptr;
+  if (config.policy != scheduling_policy::fcfs || config.turn_steps == 0 || host.total() == 0)
+    return longest;
+  for (auto* seq : running)
+    if (value(last_step) >= value(seq->entered) + config.turn_steps &&
+        blocks_for(seq->scheduled) <= host.free() &&
+        (longest == nullptr || seq->entered <= longest->entered))
+      longest = seq;
+  return longest;
+}
+
+/// Makes room for a saved sequence that has waited for its turn, where nobody waits who never ran:
+/// so all answers go on, and none is left for the end, when few run.
+void scheduler::impl::take_turns(step_plan& plan) {
+  if (!stuck() || waiting.empty() || waiting.rbegin()->second->saved.places.empty())
+    return;
+  auto& saved = waiting.begin()->second->saved;
+  if (saved.places.empty() || saved.due || value(last_step) < value(saved.step) + config.turn_steps)
+    return;
+  auto* victim = longest_running();
+  if (victim == nullptr || running.size() < 2)
+    return;
+  saved.due = true;
+  set_aside(plan, *victim);
 }
 
 /// Has the step that is being planned fill the blocks behind the first `found` ones from host

@@ -64,7 +64,8 @@ TEST_CASE("what was saved is not computed again", "[sched][swap]") {
   CHECK(stats.prefix_cache_hits == 0);
   // The last token of an answer is never computed.
   CHECK(in.worker.computed() == 3 * (10 + 20 - 1));
-  CHECK(in.ended == std::vector{request_id{1}, request_id{2}, request_id{3}});
+  // Who had to leave first comes back first.
+  CHECK(in.ended == std::vector{request_id{1}, request_id{3}, request_id{2}});
   in.check_home();
 }
 
@@ -125,6 +126,67 @@ TEST_CASE("blocks are saved by a step without rows where nothing else can go on"
   CHECK(in.sched.stats().host_blocks_total == 100);
   in.drain(1000);
   CHECK(in.ends[finish_reason::length] == 2);
+  in.check_home();
+}
+
+TEST_CASE("saved answers take turns with those that run", "[sched][swap]") {
+  auto config = roomy();
+  // Room for two and a half of three.
+  config.num_blocks = 2 * 104 / 4 + 24 / 4;
+  config.num_host_blocks = 100;
+  config.max_model_len = 104;
+  config.enable_prefix_caching = false;
+  const auto turns = GENERATE(0U, 8U);
+  config.turn_steps = turns;
+  world in{config, vocab};
+  for (std::uint64_t id = 1; id <= 3; ++id)
+    REQUIRE(in.submit(request_of(id, 4, 100)));
+  // The longest time, in steps, that an answer stood still.
+  std::map<request_id, std::size_t> seen, still;
+  std::size_t longest = 0;
+  while (in.ended.empty()) {
+    const auto step = next_step(in);
+    REQUIRE((step || in.step_worker()));
+    if (!step)
+      continue;
+    for (const auto& [id, who] : in.live) {
+      still[id] = who.seen.size() == seen[id] ? still[id] + 1 : 0;
+      seen[id] = who.seen.size();
+      longest = std::max(longest, still[id]);
+    }
+  }
+  const auto left = [&] {
+    std::size_t most = 0;
+    for (const auto& [id, who] : in.live)
+      most = std::max(most, 100 - who.seen.size());
+    return most;
+  }();
+  in.drain(1000);
+  in.check_home();
+  CHECK(in.sched.stats().tokens_recomputed == 0);
+  CHECK(in.ends[finish_reason::length] == 3);
+  CAPTURE(turns, longest, left);
+  if (turns == 0) {
+    CHECK(longest >= 20);
+    CHECK(left >= 20);
+  } else {
+    CHECK(longest < 16);
+    CHECK(left < 16);
+  }
+}
+
+TEST_CASE("nobody makes room for a saved answer while a new request waits", "[sched][swap]") {
+  auto config = for_two();
+  config.turn_steps = 1;
+  config.max_num_seqs = 2;
+  world in{config, vocab};
+  REQUIRE(preempt_second(in));
+  REQUIRE(in.submit(request_of(3, 4, 4)));
+  while (in.ends[finish_reason::length] == 0)
+    REQUIRE((next_step(in) || in.step_worker()));
+  CHECK(in.sched.stats().preemptions == 1);
+  in.drain(1000);
+  CHECK(in.ends[finish_reason::length] == 3);
   in.check_home();
 }
 

@@ -74,6 +74,7 @@ private:
     config.vocab_size = static_cast<std::uint32_t>(plan_.vocab);
     const auto one = (config.max_model_len + block_size - 1) / block_size;
     config.num_blocks = one + pick(4) * pick(2 * one);
+    config.turn_steps = pick(8);
     config.num_host_blocks = pick(3) == 0 ? 0 : pick(20 * one);
     config.max_num_seqs = 1 + pick(8);
     config.enable_chunked_prefill = pick(4) != 0;
