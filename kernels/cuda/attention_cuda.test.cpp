@@ -101,7 +101,7 @@ struct items {
 };
 
 matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirror& v,
-              const items& by) {
+              const items& by, bool share = false) {
   const std::int64_t rows = static_cast<std::int64_t>(b.batch.size());
   const std::int64_t width = std::int64_t{b.heads} * b.dim;
   matrix out{b.type, rows, width, width + 8};
@@ -138,6 +138,7 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
                         .join_items_max = static_cast<std::int64_t>(by.join.size()),
                         .partials = partials.as<float>(),
                         .taken = c.as<std::int32_t>() + 2,
+                        .share_items = share,
                         .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
                         .out = o.as<void>(),
                         .out_stride = width + 8},
@@ -205,6 +206,11 @@ void check_attention(paged_batch b, std::uint64_t seed, float steep = 1.5F) {
       const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
       CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
     }
+    for (const bool splits : {false, true}) {
+      CAPTURE(splits);
+      const matrix shared = attend(b, dq, dk, dv, {b, true, splits}, true);
+      CHECK(cpu::testing::worst_error(shared, truth, 1) < tolerance(b.type));
+    }
     cuda::shortcuts_taken() = {};
   }
   for (const bool tiles_of_64 : {false, true})
@@ -231,6 +237,19 @@ TEST_CASE("cuda attention on the tensor cores") {
 TEST_CASE("cuda attention of long decodes") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   check_attention({type, 8, 2, 128, 16, {{4095, 1}, {2047, 1}, {3000, 2}}, {}, {}, {}}, 5);
+}
+
+TEST_CASE("cuda attention of few decodes, whose items are shared") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  // One tile, a part of one, as many as pairs of warps, and more than the block tables that a warp
+  // reads at a time.
+  for (const std::int32_t past : {0, 5, 63, 64, 130, 255, 256, 500, 1100, 2600})
+    for (const std::int32_t dim : {64, 128})
+      for (const std::int32_t group : {2, 5}) {
+        CAPTURE(past, dim, group);
+        check_attention({type, 4 * group, 4, dim, 16, {{past, 1}, {past / 2, 2}}, {}, {}, {}},
+                        static_cast<std::uint64_t>(past + dim));
+      }
 }
 
 TEST_CASE("cuda attention of long prompts") {

@@ -2,9 +2,11 @@
 // block. In each pair a warp brings K and V, page by page through the memory unit, into a ring of
 // tiles in shared memory that runs on over the borders of splits and items; the other multiplies.
 // Pairs take the items one by one, each the next that nobody has. The arithmetic of a row is that
-// of attention_warps.cuh, whichever way the host cuts its items.
-// Roofline: K and V are read once, at 0.97 of the bandwidth where items walk all their splits and
-// there are some for each SM. A split that is left for join_kernel() costs a partial result.
+// of attention_warps.cuh, whichever way the host cuts its items. Where each item finds an SM of its
+// own, the four pairs may share it (attention_args::share_items), every fourth tile to one, and
+// join what they have in shared memory: then a short sequence takes as long as a tile. Roofline: K
+// and V are read once, at 0.97 of the bandwidth where items walk all their splits and there are
+// some for each SM. A split that is left for join_kernel() costs a partial result.
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_warps.cuh"
 #include "kernels/cuda/barriers.cuh"
@@ -157,15 +159,20 @@ struct bringer {
     to.next_tile();
   }
 
-  __device__ void walk(int number) {
+  /// @param part  of so many `parts`, of which each has a tile in its turn
+  __device__ void walk(int number, int part, int parts) {
+    constexpr int lanes_positions = 32 * group_positions;
     const decode_work<Dim> work{args, number};
-    int block = lane_block(work.view, work.first);
+    int known = work.first;
+    int block = lane_block(work.view, known);
     // What is above comes with the step; k and v come from the kernel before this one.
     wait_for_before();
-    for (int start = work.first; start < work.end; start += tile) {
-      const int group = (start - work.first) / group_positions % 32;
-      if (group == 0 && start > work.first)
-        block = lane_block(work.view, start);
+    for (int start = work.first + part * tile; start < work.end; start += parts * tile) {
+      if (start >= known + lanes_positions) {
+        known += (start - known) / lanes_positions * lanes_positions;
+        block = lane_block(work.view, known);
+      }
+      const int group = (start - known) / group_positions;
       const int mine = __shfl_sync(0xFFFFFFFFU, block, (group + lane) % 32);
       const int page_begin =
           (mine * args.cache.kv_heads + work.view.kv_head) * args.cache.block_size +
@@ -181,7 +188,7 @@ struct bringer {
   __device__ void run(int number, int all_pairs, int all) {
     while (number < all) {
       to.post(number, lane);
-      walk(number);
+      walk(number, 0, 1);
       int taken = 0;
       if (lane == 0) {
         taken = atomicAdd(args.taken, 1);
@@ -260,11 +267,13 @@ struct multiplier {
     __syncwarp();
   }
 
-  __device__ void walk_split(rows_type& rows, const item_view<Dim>& view, int first, int end) {
+  /// @param step  from a tile to the next
+  __device__ void walk_split(rows_type& rows, const item_view<Dim>& view, int first, int end,
+                             int step) {
     const float scale_log2 = args.scale * 1.44269504F;
     const bool upper = view.rows - view.tile_begin > decode_tile_rows / 2;
     rows.reset();
-    for (int start = first; start < end; start += tile) {
+    for (int start = first; start < end; start += step) {
       float s[8][4];
       from.await_full();
       rows.score(s, from.tile());
@@ -288,13 +297,17 @@ struct multiplier {
     split_total<Dim> total;
 #pragma unroll 1
     for (int first = work.first; first < work.end; first += split_positions) {
-      walk_split(rows, work.view, first, min(first + split_positions, work.end));
+      walk_split(rows, work.view, first, min(first + split_positions, work.end), tile);
       if (first == work.first)
         total.begin(rows);
       else
         total.join(rows);
     }
     total.put(rows);
+    store(rows, work);
+  }
+
+  __device__ void store(const rows_type& rows, const decode_work<Dim>& work) const {
     if (work.item.split < 0)
       rows.store(work.view, 0);
     else
@@ -302,6 +315,29 @@ struct multiplier {
                          args.partials + (std::int64_t{work.item.partial} * args.cache.kv_heads +
                                           work.view.kv_head) *
                                              partial_size<Dim>);
+  }
+
+  /// Its part of an item that all pairs share; the first joins the others' to its own.
+  /// @param rings  where those of all pairs begin: what they have copied is read by then
+  __device__ void walk_shared(int number, int pair, unsigned char* rings) {
+    static_assert(rows_type::total_floats * 32 * sizeof(float) <= ring_shape<Dim>::data);
+    const decode_work<Dim> work{args, number};
+    const auto total_of = [&](int one) {
+      return reinterpret_cast<float*>(rings + one * ring_shape<Dim>::data) + lane;
+    };
+    wait_for_before();
+    rows_type rows;
+    rows.load(work.view, 0);
+    walk_split(rows, work.view, work.first + pair * tile, work.end, pairs * tile);
+    if (pair > 0)
+      rows.put_total(total_of(pair));
+    asm volatile("bar.sync 1, %0;" ::"n"(32 * pairs) : "memory");
+    if (pair > 0)
+      return;
+#pragma unroll 1
+    for (int other = 1; other < pairs; ++other)
+      rows.join_to(total_of(other));
+    store(rows, work);
   }
 
   __device__ void run() {
@@ -326,7 +362,8 @@ __global__ void __launch_bounds__(64 * pairs)
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int pair = warp % pairs;
-  const ring<Dim> mine{(shared_address(memory) + 1023) / 1024 * 1024, pair};
+  const std::uint32_t begin = (shared_address(memory) + 1023) / 1024 * 1024;
+  const ring<Dim> mine{begin, pair};
   if (warp < pairs && lane == 0) {
     mine.init();
     show_barriers();
@@ -335,7 +372,14 @@ __global__ void __launch_bounds__(64 * pairs)
     fetch_description(v);
   }
   __syncthreads();
-  if (warp < pairs) {
+  if (args.share_items && all <= static_cast<int>(gridDim.x)) {
+    const int number = static_cast<int>(blockIdx.x);
+    if (warp < pairs)
+      multiplier<T, Dim>{args, mine, lane}.walk_shared(number, pair,
+                                                       memory + (begin - shared_address(memory)));
+    else
+      bringer<Dim>{args, k, v, mine, lane}.walk(number, pair, pairs);
+  } else if (warp < pairs) {
     multiplier<T, Dim>{args, mine, lane}.run();
   } else {
     // Few items go to as many SMs.

@@ -47,6 +47,8 @@ struct shortcuts {
   bool even_blocks = true;
   /// Attention of prompts by the products of warpgroups, where heads have 128 elements.
   bool warpgroups = true;
+  /// Warps share the items of few decodes.
+  bool share_items = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
   /// The last layer computes of rows that do not sample K and V alone.
@@ -265,6 +267,9 @@ struct attention_args {
   float* partials = nullptr;
   /// Counts decode items as they are taken: zero before, and zero again behind.
   std::int32_t* taken = nullptr;
+  /// Where a decode item of one KV head finds an SM of its own, several warps share its positions:
+  /// the order of summation then depends on how many items there are.
+  bool share_items = false;
   /// Usually 1 / sqrt(dim).
   float scale = 0;
   /// [rows, heads dim] in cache.type.

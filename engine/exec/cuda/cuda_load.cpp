@@ -216,7 +216,7 @@ result<void> cuda_executor::tune(const std::function<void(std::string_view)>& sa
       sizes.push_back(rows);
   // Decodes with some of a prompt, prompts of usual lengths, and full steps of them.
   for (const std::uint32_t rows :
-       {384U, 512U, 640U, 768U, 1024U, 1536U, 2048U, description_.max_num_batched_tokens})
+       {384U, 512U, 640U, 768U, 1024U, 1536U, 2048U, 4096U, description_.max_num_batched_tokens})
     if (rows > decodes && rows <= description_.max_num_batched_tokens &&
         std::find(sizes.begin(), sizes.end(), rows) == sizes.end())
       sizes.push_back(rows);

@@ -22,6 +22,8 @@ struct input_limits {
   std::int32_t dim = 0;
   /// Rows of a tile of prompts: 64 gives the bits of decode, 128 is faster.
   std::int32_t prefill_rows = kernels::cuda::prefill_tile_rows;
+  /// Warps may share the items of few decodes, which is faster and has other bits.
+  bool share_items = false;
 };
 
 /// The inputs of one step in page-locked memory, as plain arrays to be filled.
