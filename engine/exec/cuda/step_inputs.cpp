@@ -35,53 +35,6 @@ constexpr std::uint64_t tiles_of(std::uint64_t rows, std::int32_t tile_rows) {
   return (rows + each - 1) / each;
 }
 
-/// Offsets of the arrays: first what every step has, then what grows with rows.
-struct input_layout {
-  std::uint64_t counts = 0;
-  std::uint64_t pick = 0;
-  std::uint64_t sampling = 0;
-  std::uint64_t sequences = 0;
-  std::uint64_t decode = 0;
-  std::uint64_t join = 0;
-  std::uint64_t prefill = 0;
-  std::uint64_t batch = 0;
-  /// Of the rows that sample alone, each a sequence.
-  std::uint64_t sampling_batch = 0;
-  std::uint64_t sampling_sequences = 0;
-  std::uint64_t sampling_join = 0;
-  std::uint64_t sampling_decode = 0;
-  std::uint64_t tables = 0;
-  std::uint64_t end = 0;
-
-  explicit input_layout(const input_limits& limits) {
-    const std::uint64_t seqs = limits.sequences;
-    const std::uint64_t tiles =
-        seqs * tiles_of(static_cast<std::uint64_t>(limits.group), decode_tile_rows);
-    const std::uint64_t prefills = seqs + std::uint64_t{limits.rows} *
-                                              static_cast<std::uint64_t>(limits.group) /
-                                              static_cast<std::uint64_t>(limits.prefill_rows);
-    std::uint64_t next = 0;
-    const auto place = [&next](std::uint64_t& at, std::uint64_t bytes) {
-      at = next;
-      next += (bytes + 255) / 256 * 256;
-    };
-    place(counts, 256);
-    place(pick, seqs * sizeof(std::int32_t));
-    place(sampling, seqs * sizeof(sampling_row));
-    place(sequences, seqs * sizeof(kernels::cuda::sequence_rows));
-    place(join, tiles * sizeof(attention_item));
-    place(decode, (most_partials + tiles) * sizeof(attention_item));
-    place(prefill, prefills * sizeof(attention_item));
-    place(batch, std::uint64_t{limits.rows} * sizeof(batch_row));
-    place(sampling_batch, seqs * sizeof(batch_row));
-    place(sampling_sequences, seqs * sizeof(kernels::cuda::sequence_rows));
-    place(sampling_join, tiles * sizeof(attention_item));
-    place(sampling_decode, (most_partials + tiles) * sizeof(attention_item));
-    place(tables, limits.table_entries * sizeof(std::int32_t));
-    end = next;
-  }
-};
-
 std::uint64_t partial_bytes(const input_limits& limits) {
   return most_partials * static_cast<std::uint64_t>(limits.kv_heads) *
          static_cast<std::uint64_t>(kernels::cuda::partial_floats(limits.dim)) * sizeof(float);
@@ -89,11 +42,40 @@ std::uint64_t partial_bytes(const input_limits& limits) {
 
 } // namespace
 
+input_layout::input_layout(const input_limits& limits) {
+  const std::uint64_t seqs = limits.sequences;
+  const std::uint64_t tiles =
+      seqs * tiles_of(static_cast<std::uint64_t>(limits.group), decode_tile_rows);
+  const std::uint64_t prefills = seqs + std::uint64_t{limits.rows} *
+                                            static_cast<std::uint64_t>(limits.group) /
+                                            static_cast<std::uint64_t>(limits.prefill_rows);
+  std::uint64_t next = 0;
+  const auto place = [&next](std::uint64_t& at, std::uint64_t bytes) {
+    at = next;
+    next += (bytes + 255) / 256 * 256;
+  };
+  place(counts, 256);
+  place(pick, seqs * sizeof(std::int32_t));
+  place(sampling, seqs * sizeof(sampling_row));
+  place(sequences, seqs * sizeof(kernels::cuda::sequence_rows));
+  place(join, tiles * sizeof(attention_item));
+  place(decode, (most_partials + tiles) * sizeof(attention_item));
+  place(prefill, prefills * sizeof(attention_item));
+  place(batch, std::uint64_t{limits.rows} * sizeof(batch_row));
+  place(sampling_batch, seqs * sizeof(batch_row));
+  place(sampling_sequences, seqs * sizeof(kernels::cuda::sequence_rows));
+  place(sampling_join, tiles * sizeof(attention_item));
+  place(sampling_decode, (most_partials + tiles) * sizeof(attention_item));
+  place(tables, limits.table_entries * sizeof(std::int32_t));
+  end = next;
+}
+
 result<host_inputs> host_inputs::make(const input_limits& limits) {
   host_inputs made;
   made.limits_ = limits;
+  made.layout_ = input_layout{limits};
   made.order_.reserve(limits.sequences);
-  auto memory = pinned_buffer::make(input_layout{limits}.end, "inputs of steps");
+  auto memory = pinned_buffer::make(made.layout_.end, "inputs of steps");
   if (!memory)
     return fail(memory.error());
   made.memory_ = std::move(*memory);
@@ -103,10 +85,6 @@ result<host_inputs> host_inputs::make(const input_limits& limits) {
 
 std::int32_t* host_inputs::counts() const noexcept { return at<std::int32_t>(0); }
 
-batch_row* host_inputs::batch() const noexcept {
-  return at<batch_row>(input_layout{limits_}.batch);
-}
-
 void host_inputs::clear() noexcept {
   rows_ = picked_ = sequences_ = prefill_items_ = 0;
   table_entries_ = 0;
@@ -115,13 +93,12 @@ void host_inputs::clear() noexcept {
 }
 
 void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks) {
-  const input_layout layout{limits_};
   TROUPE_CHECK(table_entries_ + blocks.size() <= limits_.table_entries, "{} block table entries",
                table_entries_ + blocks.size());
   auto placed = rows;
   placed.table_begin = static_cast<std::int32_t>(table_entries_);
-  at<kernels::cuda::sequence_rows>(layout.sequences)[sequences_] = placed;
-  auto* const table = at<std::int32_t>(layout.tables) + table_entries_;
+  at<kernels::cuda::sequence_rows>(layout_.sequences)[sequences_] = placed;
+  auto* const table = at<std::int32_t>(layout_.tables) + table_entries_;
   for (std::size_t i = 0; i < blocks.size(); ++i)
     table[i] = static_cast<std::int32_t>(value(blocks[i]));
   table_entries_ += blocks.size();
@@ -130,39 +107,37 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
   if (!is_prompt(rows, limits_.group))
     return;
   for (std::int32_t begin = 0; begin < tile_rows; begin += limits_.prefill_rows)
-    at<attention_item>(layout.prefill)[prefill_items_++] = {.sequence = sequence,
-                                                            .tile_begin = begin};
+    at<attention_item>(layout_.prefill)[prefill_items_++] = {.sequence = sequence,
+                                                             .tile_begin = begin};
 }
 
 void host_inputs::deal_decodes() {
-  const input_layout layout{limits_};
-  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout.sequences);
+  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout_.sequences);
   order_.clear();
   for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequences_); ++i)
     if (!is_prompt(sequences[i], limits_.group))
       order_.push_back(i);
-  deal({sequences, counts(), at<attention_item>(layout.decode), at<attention_item>(layout.join)});
+  deal({sequences, counts(), at<attention_item>(layout_.decode), at<attention_item>(layout_.join)});
   if (picked_ < rows_)
     deal_sampling();
 }
 
 /// Each row that samples becomes a sequence of one row, with items of its own.
 void host_inputs::deal_sampling() {
-  const input_layout layout{limits_};
-  const auto* const picks = at<std::int32_t>(layout.pick);
-  auto* const alone = at<kernels::cuda::sequence_rows>(layout.sampling_sequences);
+  const auto* const picks = at<std::int32_t>(layout_.pick);
+  auto* const alone = at<kernels::cuda::sequence_rows>(layout_.sampling_sequences);
   order_.clear();
   for (std::int32_t i = 0; i < static_cast<std::int32_t>(picked_); ++i) {
     batch_row row = batch()[picks[i]];
-    alone[i] = at<kernels::cuda::sequence_rows>(layout.sequences)[row.sequence];
+    alone[i] = at<kernels::cuda::sequence_rows>(layout_.sequences)[row.sequence];
     alone[i].row_begin = row.sequence = i;
     alone[i].rows = 1;
     alone[i].first_position = row.position;
-    at<batch_row>(layout.sampling_batch)[i] = row;
+    at<batch_row>(layout_.sampling_batch)[i] = row;
     order_.push_back(i);
   }
-  deal({alone, counts() + sampling_counts, at<attention_item>(layout.sampling_decode),
-        at<attention_item>(layout.sampling_join)});
+  deal({alone, counts() + sampling_counts, at<attention_item>(layout_.sampling_decode),
+        at<attention_item>(layout_.sampling_join)});
 }
 
 void host_inputs::deal(const item_lists& to) {
@@ -200,8 +175,7 @@ void host_inputs::deal(const item_lists& to) {
 }
 
 void host_inputs::order_prompts() {
-  const input_layout layout{limits_};
-  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout.sequences);
+  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout_.sequences);
   // The position that an item's last row sees up to.
   const auto end_of = [&](const attention_item& item) {
     const kernels::cuda::sequence_rows& of = sequences[item.sequence];
@@ -209,7 +183,7 @@ void host_inputs::order_prompts() {
         std::min(item.tile_begin + limits_.prefill_rows, of.rows * limits_.group);
     return of.first_position + (end - 1) / limits_.group;
   };
-  const std::span items{at<attention_item>(layout.prefill), prefill_items_};
+  const std::span items{at<attention_item>(layout_.prefill), prefill_items_};
   std::ranges::sort(items, [&](const attention_item& a, const attention_item& b) {
     const std::int32_t end_a = end_of(a), end_b = end_of(b);
     return end_a != end_b ? end_a > end_b : a.sequence < b.sequence;
@@ -217,9 +191,8 @@ void host_inputs::order_prompts() {
 }
 
 void host_inputs::pick(const sampling_row& how) {
-  const input_layout layout{limits_};
-  at<std::int32_t>(layout.pick)[picked_] = static_cast<std::int32_t>(rows_ - 1);
-  at<sampling_row>(layout.sampling)[picked_] = how;
+  at<std::int32_t>(layout_.pick)[picked_] = static_cast<std::int32_t>(rows_ - 1);
+  at<sampling_row>(layout_.sampling)[picked_] = how;
   ++picked_;
   any_random_ = any_random_ || how.temperature != 0;
   any_bounded_ = any_bounded_ || how.bounded != 0;
@@ -227,7 +200,7 @@ void host_inputs::pick(const sampling_row& how) {
 }
 
 void host_inputs::pad(std::uint32_t rows) {
-  auto* const picks = at<std::int32_t>(input_layout{limits_}.pick);
+  auto* const picks = at<std::int32_t>(layout_.pick);
   for (std::uint32_t i = rows_; i < rows; ++i) {
     batch()[i] = {};
     picks[i] = static_cast<std::int32_t>(i);
@@ -241,7 +214,8 @@ std::uint64_t device_inputs::bytes_for(const input_limits& limits) {
 result<device_inputs> device_inputs::make(const input_limits& limits) {
   device_inputs made;
   made.limits_ = limits;
-  auto memory = device_buffer::make(input_layout{limits}.end, "inputs of steps");
+  made.layout_ = input_layout{limits};
+  auto memory = device_buffer::make(made.layout_.end, "inputs of steps");
   if (!memory)
     return fail(memory.error());
   made.memory_ = std::move(*memory);
@@ -253,7 +227,6 @@ result<device_inputs> device_inputs::make(const input_limits& limits) {
 }
 
 result<void> device_inputs::send(const host_inputs& from, stream_ref on) {
-  const input_layout layout{limits_};
   // Whole vectors; all arrays have room for that.
   const auto range = [](std::uint64_t begin, std::uint64_t bytes) {
     return kernels::cuda::memory_range{static_cast<std::int64_t>(begin),
@@ -263,8 +236,8 @@ result<void> device_inputs::send(const host_inputs& from, stream_ref on) {
     return static_cast<std::uint64_t>(from.counts()[count]) * sizeof(attention_item);
   };
   const std::uint64_t items = from.prefill_items_ > 0
-                                  ? layout.prefill + from.prefill_items_ * sizeof(attention_item)
-                                  : layout.decode + items_of(0);
+                                  ? layout_.prefill + from.prefill_items_ * sizeof(attention_item)
+                                  : layout_.decode + items_of(0);
   // Padding rows stand behind the real ones, at most to the next bucket.
   const std::uint64_t rows = std::min<std::uint64_t>(
       limits_.rows, from.prefill_items_ > 0 ? from.rows_ : from.rows_ * 2 + 64);
@@ -272,15 +245,14 @@ result<void> device_inputs::send(const host_inputs& from, stream_ref on) {
   return kernels::cuda::copy_ranges(
       {.from = from.memory_.data(),
        .to = memory_.data(),
-       .ranges = {range(0, items), range(layout.batch, rows * sizeof(batch_row)),
-                  range(layout.sampling_batch,
-                        own == 0 ? 0 : layout.sampling_decode + own - layout.sampling_batch),
-                  range(layout.tables, from.table_entries_ * sizeof(std::int32_t))}},
+       .ranges = {range(0, items), range(layout_.batch, rows * sizeof(batch_row)),
+                  range(layout_.sampling_batch,
+                        own == 0 ? 0 : layout_.sampling_decode + own - layout_.sampling_batch),
+                  range(layout_.tables, from.table_entries_ * sizeof(std::int32_t))}},
       on);
 }
 
 forward_batch device_inputs::batch_of(const host_inputs& sent) const {
-  const input_layout layout{limits_};
   const auto at = [&]<class T>(std::uint64_t offset, const T*) {
     return reinterpret_cast<const T*>(memory_.as<std::byte>() + offset);
   };
@@ -289,17 +261,17 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   forward_batch batch;
   batch.rows = sent.rows_;
   batch.picked = sent.picked_;
-  batch.pick = at(layout.pick, words);
-  batch.batch = at(layout.batch, batch.batch);
+  batch.pick = at(layout_.pick, words);
+  batch.batch = at(layout_.batch, batch.batch);
   kernels::cuda::attention_args& attention = batch.attention;
-  attention.sequences = at(layout.sequences, attention.sequences);
-  attention.block_tables = at(layout.tables, words);
-  attention.prefill = at(layout.prefill, items);
+  attention.sequences = at(layout_.sequences, attention.sequences);
+  attention.block_tables = at(layout_.tables, words);
+  attention.prefill = at(layout_.prefill, items);
   attention.prefill_items = sent.prefill_items_;
   attention.prefill_rows = limits_.prefill_rows;
-  attention.decode = at(layout.decode, items);
-  attention.decode_count = at(layout.counts, words);
-  attention.join = at(layout.join, items);
+  attention.decode = at(layout_.decode, items);
+  attention.decode_count = at(layout_.counts, words);
+  attention.join = at(layout_.join, items);
   attention.join_count = attention.decode_count + 1;
   attention.taken = memory_.as<std::int32_t>() + 2;
   attention.share_items = limits_.share_items;
@@ -311,12 +283,12 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   batch.sampling = attention;
   kernels::cuda::attention_args& own = batch.sampling;
   own.rows = sent.picked_;
-  own.batch = at(layout.sampling_batch, batch.batch);
-  own.sequences = at(layout.sampling_sequences, attention.sequences);
+  own.batch = at(layout_.sampling_batch, batch.batch);
+  own.sequences = at(layout_.sampling_sequences, attention.sequences);
   own.prefill_items = 0;
-  own.decode = at(layout.sampling_decode, items);
+  own.decode = at(layout_.sampling_decode, items);
   own.decode_count = attention.decode_count + sampling_counts;
-  own.join = at(layout.sampling_join, items);
+  own.join = at(layout_.sampling_join, items);
   own.join_count = own.decode_count + 1;
   own.taken = attention.taken + sampling_counts;
   own.decode_items_max = sent.counts()[sampling_counts];
@@ -325,8 +297,7 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
 }
 
 const sampling_row* device_inputs::sampling() const noexcept {
-  return reinterpret_cast<const sampling_row*>(memory_.as<std::byte>() +
-                                               input_layout{limits_}.sampling);
+  return reinterpret_cast<const sampling_row*>(memory_.as<std::byte>() + layout_.sampling);
 }
 
 } // namespace troupe::engine::cuda

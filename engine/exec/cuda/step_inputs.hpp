@@ -26,6 +26,28 @@ struct input_limits {
   bool share_items = false;
 };
 
+/// Offsets of the arrays: first what every step has, then what grows with rows.
+struct input_layout {
+  std::uint64_t counts = 0;
+  std::uint64_t pick = 0;
+  std::uint64_t sampling = 0;
+  std::uint64_t sequences = 0;
+  std::uint64_t decode = 0;
+  std::uint64_t join = 0;
+  std::uint64_t prefill = 0;
+  std::uint64_t batch = 0;
+  /// Of the rows that sample alone, each a sequence.
+  std::uint64_t sampling_batch = 0;
+  std::uint64_t sampling_sequences = 0;
+  std::uint64_t sampling_join = 0;
+  std::uint64_t sampling_decode = 0;
+  std::uint64_t tables = 0;
+  std::uint64_t end = 0;
+
+  input_layout() = default;
+  explicit input_layout(const input_limits& limits);
+};
+
 /// The inputs of one step in page-locked memory, as plain arrays to be filled.
 class host_inputs {
 public:
@@ -75,9 +97,12 @@ private:
     return reinterpret_cast<T*>(memory_.as<std::byte>() + offset);
   }
   [[nodiscard]] std::int32_t* counts() const noexcept;
-  [[nodiscard]] kernels::cuda::batch_row* batch() const noexcept;
+  [[nodiscard]] kernels::cuda::batch_row* batch() const noexcept {
+    return at<kernels::cuda::batch_row>(layout_.batch);
+  }
 
   input_limits limits_;
+  input_layout layout_;
   pinned_buffer memory_;
   std::uint32_t rows_ = 0;
   std::uint32_t picked_ = 0;
@@ -108,6 +133,7 @@ public:
 
 private:
   input_limits limits_;
+  input_layout layout_;
   device_buffer memory_;
   device_buffer partials_;
 };
