@@ -17,11 +17,12 @@ constexpr std::uint64_t most_spread_prompts = 8;
 /// Where so many answers run and prompts of more full steps than this wait, steps have these rows,
 /// of both: every answer waits for the whole step, and groups of answers that begin together would
 /// end together and come back as the next backlog. Prompts that are longer than so many times what
-/// their answers may have would fall behind, and have full steps.
+/// their answers may have would fall behind: they have larger steps, beside fewer answers too.
 constexpr std::uint64_t least_balanced_decodes = 48;
 constexpr std::uint64_t least_balanced_prompts = 4;
 constexpr std::uint64_t balanced_rows = 1024;
 constexpr std::uint64_t most_balanced_prompt = 4;
+constexpr std::uint64_t long_balanced_rows = 4096;
 
 /// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
 /// whole; and what its rows are a multiple of.
@@ -103,11 +104,12 @@ std::uint32_t scheduler::impl::prompt_budget() {
         rows > decodes ? rows - decodes : 0, std::min(spread_rows, std::uint64_t{most}), most));
   };
   const bool backlog = first <= backlog_until;
-  const bool many = decodes >= least_balanced_decodes && in <= most_balanced_prompt * out;
+  const bool longer = in > most_balanced_prompt * out;
+  const bool many = decodes >= (longer ? least_spread_decodes : least_balanced_decodes);
   if (many && lacking > least_balanced_prompts * most)
     balanced_until = last_arrival;
   if (many && (backlog || first <= balanced_until))
-    return beside(balanced_rows);
+    return beside(longer ? long_balanced_rows : balanced_rows);
   if (backlog)
     return most;
   if (steps < 2)

@@ -145,12 +145,11 @@ TEST_CASE("a backlog of prompts fills whole steps", "[sched]") {
 TEST_CASE("beside many answers a backlog of prompts comes in steps of both", "[sched]") {
   auto config = roomy();
   config.max_num_seqs = 256;
-  config.max_num_batched_tokens = 4096;
+  config.max_num_batched_tokens = 8192;
   config.max_model_len = 2048;
   config.num_blocks = 16384;
   config.max_waiting = 512;
-  // Prompts that are as long as their answers may be, and nine times as long, which have full
-  // steps.
+  // Prompts that are as long as their answers may be, and nine times as long.
   for (const auto& [in_tokens, out_tokens, rows] :
        {std::tuple{90U, 90U, 1024U}, {900U, 100U, 4096U}}) {
     CAPTURE(in_tokens, out_tokens);
