@@ -76,7 +76,7 @@ one() {
 # Of all servers and benches of large models: vLLM's, the share of the memory too. 256 answers of 2,048 do not fit: what
 # is preempted waits in host memory.
 # shellcheck disable=SC2034
-limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memory_utilization=0.92 swap_space=8)
+limits=(max_num_seqs=256 max_num_batched_tokens=8192 max_model_len=9216 gpu_memory_utilization=0.92 swap_space=16)
 
 for part in "$from"/steps/*.sh; do
   # shellcheck disable=SC1090
