@@ -100,8 +100,19 @@ struct items {
   }
 };
 
+cuda::kv_cache cache_of(const paged_batch& b, const mirror& k, const mirror& v) {
+  return {.k = k.as<void>(),
+          .v = v.as<void>(),
+          .type = b.type,
+          .blocks = b.blocks,
+          .block_size = b.block_size,
+          .kv_heads = b.kv_heads,
+          .dim = b.dim};
+}
+
+/// @param turn  what makes q of the rows first, in the same kernel
 matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirror& v,
-              const items& by, bool share = false) {
+              const items& by, const cuda::rope_store_args* turn = nullptr) {
   const std::int64_t rows = static_cast<std::int64_t>(b.batch.size());
   const std::int64_t width = std::int64_t{b.heads} * b.dim;
   matrix out{b.type, rows, width, width + 8};
@@ -113,36 +124,30 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
   const mirror c{counts};
   const mirror partials{static_cast<std::size_t>(by.partials + 1) *
                         static_cast<std::size_t>(b.kv_heads * cuda::partial_floats(b.dim)) * 4};
-  fine(cuda::attention({.q = q.as<void>(),
-                        .q_stride = width + 8,
-                        .heads = b.heads,
-                        .cache = {.k = k.as<void>(),
-                                  .v = v.as<void>(),
-                                  .type = b.type,
-                                  .blocks = b.blocks,
-                                  .block_size = b.block_size,
-                                  .kv_heads = b.kv_heads,
-                                  .dim = b.dim},
-                        .rows = rows,
-                        .batch = batch.as<cuda::batch_row>(),
-                        .sequences = sequences.as<cuda::sequence_rows>(),
-                        .block_tables = tables.as<std::int32_t>(),
-                        .prefill = prefill.as<cuda::attention_item>(),
-                        .prefill_items = static_cast<std::int64_t>(by.prefill.size()),
-                        .prefill_rows = by.prefill_rows,
-                        .decode = decode.as<cuda::attention_item>(),
-                        .decode_count = c.as<std::int32_t>(),
-                        .join = join.as<cuda::attention_item>(),
-                        .join_count = c.as<std::int32_t>() + 1,
-                        .decode_items_max = static_cast<std::int64_t>(by.decode.size()),
-                        .join_items_max = static_cast<std::int64_t>(by.join.size()),
-                        .partials = partials.as<float>(),
-                        .taken = c.as<std::int32_t>() + 2,
-                        .share_items = share,
-                        .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
-                        .out = o.as<void>(),
-                        .out_stride = width + 8},
-                       nullptr));
+  const cuda::attention_args args{.q = turn == nullptr ? q.as<void>() : nullptr,
+                                  .q_stride = width + 8,
+                                  .heads = b.heads,
+                                  .cache = cache_of(b, k, v),
+                                  .rows = rows,
+                                  .batch = batch.as<cuda::batch_row>(),
+                                  .sequences = sequences.as<cuda::sequence_rows>(),
+                                  .block_tables = tables.as<std::int32_t>(),
+                                  .prefill = prefill.as<cuda::attention_item>(),
+                                  .prefill_items = static_cast<std::int64_t>(by.prefill.size()),
+                                  .prefill_rows = by.prefill_rows,
+                                  .decode = decode.as<cuda::attention_item>(),
+                                  .decode_count = c.as<std::int32_t>(),
+                                  .join = join.as<cuda::attention_item>(),
+                                  .join_count = c.as<std::int32_t>() + 1,
+                                  .decode_items_max = static_cast<std::int64_t>(by.decode.size()),
+                                  .join_items_max = static_cast<std::int64_t>(by.join.size()),
+                                  .partials = partials.as<float>(),
+                                  .taken = c.as<std::int32_t>() + 2,
+                                  .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
+                                  .out = o.as<void>(),
+                                  .out_stride = width + 8};
+  fine(turn == nullptr ? cuda::attention(args, nullptr)
+                       : cuda::turned_attention(args, *turn, nullptr));
   o.fetch(out.bytes.data());
   // Nothing is written between the rows.
   const auto bytes_of = [&](std::int64_t elements) {
@@ -206,11 +211,6 @@ void check_attention(paged_batch b, std::uint64_t seed, float steep = 1.5F) {
       const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
       CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
     }
-    for (const bool splits : {false, true}) {
-      CAPTURE(splits);
-      const matrix shared = attend(b, dq, dk, dv, {b, true, splits}, true);
-      CHECK(cpu::testing::worst_error(shared, truth, 1) < tolerance(b.type));
-    }
     cuda::shortcuts_taken() = {};
   }
   for (const bool tiles_of_64 : {false, true})
@@ -237,19 +237,6 @@ TEST_CASE("cuda attention on the tensor cores") {
 TEST_CASE("cuda attention of long decodes") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   check_attention({type, 8, 2, 128, 16, {{4095, 1}, {2047, 1}, {3000, 2}}, {}, {}, {}}, 5);
-}
-
-TEST_CASE("cuda attention of few decodes, whose items are shared") {
-  TROUPE_EACH_TYPE_OF_16_BITS(type);
-  // One tile, a part of one, as many as pairs of warps, and more than the block tables that a warp
-  // reads at a time.
-  for (const std::int32_t past : {0, 5, 63, 64, 130, 255, 256, 500, 1100, 2600})
-    for (const std::int32_t dim : {64, 128})
-      for (const std::int32_t group : {2, 5}) {
-        CAPTURE(past, dim, group);
-        check_attention({type, 4 * group, 4, dim, 16, {{past, 1}, {past / 2, 2}}, {}, {}, {}},
-                        static_cast<std::uint64_t>(past + dim));
-      }
 }
 
 TEST_CASE("cuda attention of long prompts") {
@@ -402,4 +389,65 @@ TEST_CASE("cuda rope_store norms, turns and stores") {
           }
         CHECK(worst < tolerance(type));
       }
+}
+
+TEST_CASE("cuda turned attention is rope_store and attention in one") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  splitmix64 random{17};
+  // One tile, a part of one, the first position of a block, as many tiles as pairs of warps, whole
+  // splits, and more positions than a warp reads block tables for at a time.
+  const std::vector<std::vector<std::int32_t>> pasts{
+      {0}, {5, 63}, {64, 15}, {16, 130}, {255, 256, 257}, {500}, {1100, 3}, {2600, 511, 512}};
+  for (const auto& lengths : pasts)
+    for (const std::int32_t dim : {64, 128})
+      for (const std::int32_t group : {1, 2, 5})
+        for (const int shape : {0, 1, 2, 3}) {
+          const bool norms = shape % 2 == 1, splits = shape >= 2;
+          CAPTURE(lengths, dim, group, norms, splits);
+          paged_batch b{type, 2 * group, 2, dim, group == 2 ? 32 : 16, {}, {}, {}, {}};
+          for (const std::int32_t past : lengths)
+            b.members.push_back({past, 1});
+          b.plan(random);
+          const auto rows = static_cast<std::int64_t>(b.batch.size());
+          const std::int64_t half = dim / 2, width = std::int64_t{b.heads} * dim;
+          const std::int64_t all = width + 4 * dim;
+          matrix qkv{type, rows, all, all + 8}, q{type, rows, width, width + 8};
+          qkv.fill(random, 1);
+          matrix k{type, 1, b.cache_elements(), b.cache_elements()}, v = k;
+          k.fill(random, 1);
+          v.fill(random, 1);
+          const auto q_norm = random_values(random, dim, 1), k_norm = random_values(random, dim, 1);
+          const auto cos = random_values(random, 2601 * half, 1);
+          const auto sin = random_values(random, 2601 * half, 1);
+          const mirror dx{qkv}, dq{q}, c{cos}, s{sin}, qn{q_norm}, kn{k_norm}, batch{b.batch};
+          const mirror dk{k}, dv{v}, other_k{k}, other_v{v};
+          const items by{b, false, splits};
+          cuda::rope_store_args rope{.qkv = dx.as<void>(),
+                                     .qkv_stride = all + 8,
+                                     .heads = b.heads,
+                                     .cache = cache_of(b, dk, dv),
+                                     .batch = batch.as<cuda::batch_row>(),
+                                     .rows = rows,
+                                     .q_norm = norms ? qn.as<float>() : nullptr,
+                                     .k_norm = norms ? kn.as<float>() : nullptr,
+                                     .eps = 1e-6F,
+                                     .cos = c.as<float>(),
+                                     .sin = s.as<float>(),
+                                     .q = dq.as<void>(),
+                                     .q_stride = width + 8};
+          fine(cuda::rope_store(rope, nullptr));
+          const matrix wanted = attend(b, dq, dk, dv, by);
+          REQUIRE(
+              cuda::turns_in_attention(rope.cache, static_cast<std::int64_t>(by.decode.size())));
+          const matrix got = attend(b, dq, other_k, other_v, by, &rope);
+          CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
+          // The row's own k and v are in the cache, and nothing else of it has changed.
+          matrix k_got = k, v_got = v;
+          dk.fetch(k.bytes.data());
+          dv.fetch(v.bytes.data());
+          other_k.fetch(k_got.bytes.data());
+          other_v.fetch(v_got.bytes.data());
+          CHECK(cpu::testing::worst_error(k_got, k.doubles(), 1) < tolerance(type));
+          CHECK(v_got.bytes == v.bytes);
+        }
 }

@@ -13,6 +13,9 @@ namespace troupe::kernels::cuda {
 /// Its decode items, and the joins.
 [[nodiscard]] result<void> attention_decode(const attention_args& args, stream_ref stream);
 
+/// The joins alone.
+[[nodiscard]] result<void> attention_joins(const attention_args& args, stream_ref stream);
+
 /// The prefill items of 128 rows, for speed: not the bits of attention_by_items().
 [[nodiscard]] result<void> attention_prefill(const attention_args& args, stream_ref stream);
 

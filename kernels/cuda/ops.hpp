@@ -47,8 +47,8 @@ struct shortcuts {
   bool even_blocks = true;
   /// Attention of prompts by the products of warpgroups, where heads have 128 elements.
   bool warpgroups = true;
-  /// Warps share the items of few decodes.
-  bool share_items = true;
+  /// turned_attention() for few decodes.
+  bool rope_in_attention = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
   /// The last layer computes of rows that do not sample K and V alone.
@@ -267,9 +267,6 @@ struct attention_args {
   float* partials = nullptr;
   /// Counts decode items as they are taken: zero before, and zero again behind.
   std::int32_t* taken = nullptr;
-  /// Where a decode item of one KV head finds an SM of its own, several warps share its positions:
-  /// the order of summation then depends on how many items there are.
-  bool share_items = false;
   /// Usually 1 / sqrt(dim).
   float scale = 0;
   /// [rows, heads dim] in cache.type.
@@ -294,6 +291,22 @@ struct attention_args {
 /// @cost   4 heads dim positions flops a row; reads the sequence's K and V once per item
 /// @source Dao et al., "FlashAttention-2" (2023); the splits of "Flash-Decoding" (2023)
 [[nodiscard]] result<void> attention(const attention_args& args, stream_ref stream);
+
+/// Whether turned_attention() takes so many items of such a cache: each KV head of each must find a
+/// multiprocessor of its own.
+[[nodiscard]] bool turns_in_attention(const kv_cache& cache, std::int64_t decode_items) noexcept;
+
+/// rope_store() and attention() in one, for batches whose sequences have one row each. Items are
+/// shared by several warps: the order of summation is another than that of attention(), and depends
+/// on nothing but the item.
+/// @param  args  as attention() takes them but for q, which is made of rope.qkv and stored nowhere
+/// @pre    turns_in_attention() of *args.decode_count; what is stored of earlier positions is from
+///         before the pass, which no kernel of it writes
+/// @errors bad_shape
+/// @async  enqueues on `stream`
+/// @cost   as attention()
+[[nodiscard]] result<void> turned_attention(attention_args args, const rope_store_args& rope,
+                                            stream_ref stream);
 
 struct ordered_matmul_args {
   const void* a = nullptr;

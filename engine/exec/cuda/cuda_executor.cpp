@@ -205,12 +205,15 @@ result<void> cuda_executor::forward(staged_step& staged) {
   if (!decodes)
     return pass();
   batch.rows = batch.picked = bucket;
+  batch.turned = !model_->batch_invariant() && kernels::cuda::shortcuts_taken().rope_in_attention &&
+                 kernels::cuda::turns_in_attention(caches_.front(), inputs.decode_items());
   // A graph is replayed with other numbers of items: its grids are made for any of them.
   const std::int64_t tiles =
       static_cast<std::int64_t>(bucket) * ((config_.heads / config_.kv_heads + 15) / 16);
   batch.attention.decode_items_max = std::max<std::int64_t>(tiles, 4096);
   batch.attention.join_items_max = inputs.joins() > 0 ? tiles : 0;
-  return graphs_.run({bucket, inputs.joins() > 0}, pass, stream_.get());
+  return graphs_.run({.rows = bucket, .joins = inputs.joins() > 0, .turned = batch.turned}, pass,
+                     stream_.get());
 }
 
 result<void> cuda_executor::launch(step_id step) {

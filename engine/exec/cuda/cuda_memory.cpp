@@ -181,8 +181,7 @@ input_limits cuda_executor::limits_of_inputs(const model_config& shape) const {
           .kv_heads = static_cast<std::int32_t>(shape.kv_heads),
           .dim = static_cast<std::int32_t>(shape.head_dim),
           .prefill_rows = options_.deterministic ? kernels::cuda::prefill_tile_rows
-                                                 : kernels::cuda::wide_tile_rows,
-          .share_items = !options_.deterministic && kernels::cuda::shortcuts_taken().share_items};
+                                                 : kernels::cuda::wide_tile_rows};
 }
 
 std::uint64_t cuda_executor::sampling_bytes() const {

@@ -268,8 +268,13 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
   attention.batch = batch.batch;
   chain all;
   all.then([&] { return multiply(products[0], batch.rows, on); });
-  all.then([&] { return kernels::cuda::rope_store(rope_of(of, attention), on); });
-  all.then([&] { return kernels::cuda::attention(attention, on); });
+  if (batch.turned) {
+    all.then(
+        [&] { return kernels::cuda::turned_attention(attention, rope_of(of, attention), on); });
+  } else {
+    all.then([&] { return kernels::cuda::rope_store(rope_of(of, attention), on); });
+    all.then([&] { return kernels::cuda::attention(attention, on); });
+  }
   all.then([&] { return multiply(products[1], batch.rows, on); });
   all.then([&] { return add_ranks(batch.rows, on); });
   return all.state();

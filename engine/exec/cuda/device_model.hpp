@@ -23,6 +23,8 @@ struct forward_batch {
   const std::int32_t* sampled = nullptr;
   /// What attention() takes of the batch; the recipe fills in what belongs to a layer.
   kernels::cuda::attention_args attention;
+  /// All of it goes through turned_attention().
+  bool turned = false;
   /// The same of the picked rows alone, one behind the other; no rows where it is not told.
   kernels::cuda::attention_args sampling;
 };

@@ -47,8 +47,8 @@ result<step_graphs::graph> step_graphs::capture(const std::function<result<void>
   return graph{made};
 }
 
-result<void> step_graphs::run(std::pair<std::uint32_t, bool> key,
-                              const std::function<result<void>()>& pass, stream_ref on) {
+result<void> step_graphs::run(const graph_key& key, const std::function<result<void>()>& pass,
+                              stream_ref on) {
   const auto [at, first] = graphs_.try_emplace(key);
   if (first)
     return pass();

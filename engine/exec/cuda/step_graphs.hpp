@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 #include <span>
-#include <utility>
 
 struct CUgraphExec_st;
 
@@ -17,8 +16,19 @@ struct graph_closer {
   void operator()(CUgraphExec_st* graph) const noexcept;
 };
 
-/// CUDA graphs of decode steps, by number of rows and whether splits are joined. A kind of step is
-/// captured when it comes for the second time, so graphs cost no start-up time.
+/// What graphs of decode steps differ in.
+struct graph_key {
+  std::uint32_t rows = 0;
+  /// Whether splits are joined.
+  bool joins = false;
+  /// Whether rope is part of attention.
+  bool turned = false;
+
+  auto operator<=>(const graph_key&) const = default;
+};
+
+/// CUDA graphs of decode steps. A kind of step is captured when it comes for the second time, so
+/// graphs cost no start-up time.
 class step_graphs {
 public:
   /// The number of rows that a graph for `rows` of them has; `rows` itself when there is none.
@@ -28,8 +38,8 @@ public:
 
   /// Enqueues what `pass` enqueues: by calling it, or by a graph of it made before.
   /// @pre    equal keys mean that `pass` enqueues the same work on the same addresses
-  [[nodiscard]] result<void> run(std::pair<std::uint32_t, bool> key,
-                                 const std::function<result<void>()>& pass, stream_ref on);
+  [[nodiscard]] result<void> run(const graph_key& key, const std::function<result<void>()>& pass,
+                                 stream_ref on);
   void clear() noexcept { graphs_.clear(); }
 
 private:
@@ -39,7 +49,7 @@ private:
                                              stream_ref on);
 
   /// Null for a kind of step that came once.
-  std::map<std::pair<std::uint32_t, bool>, graph> graphs_;
+  std::map<graph_key, graph> graphs_;
 };
 
 } // namespace troupe::engine::cuda

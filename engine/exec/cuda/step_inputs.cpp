@@ -274,7 +274,6 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   attention.join = at(layout_.join, items);
   attention.join_count = attention.decode_count + 1;
   attention.taken = memory_.as<std::int32_t>() + 2;
-  attention.share_items = limits_.share_items;
   attention.decode_items_max = sent.counts()[0];
   attention.join_items_max = sent.counts()[1];
   attention.partials = partials_.as<float>();

@@ -22,8 +22,6 @@ struct input_limits {
   std::int32_t dim = 0;
   /// Rows of a tile of prompts: 64 gives the bits of decode, 128 is faster.
   std::int32_t prefill_rows = kernels::cuda::prefill_tile_rows;
-  /// Warps may share the items of few decodes, which is faster and has other bits.
-  bool share_items = false;
 };
 
 /// Offsets of the arrays: first what every step has, then what grows with rows.
@@ -72,6 +70,7 @@ public:
   [[nodiscard]] std::uint32_t picked() const noexcept { return picked_; }
   [[nodiscard]] std::uint32_t sequences() const noexcept { return sequences_; }
   [[nodiscard]] std::uint32_t prefill_items() const noexcept { return prefill_items_; }
+  [[nodiscard]] std::int32_t decode_items() const noexcept { return counts()[0]; }
   [[nodiscard]] std::int32_t joins() const noexcept { return counts()[1]; }
   [[nodiscard]] bool any_random() const noexcept { return any_random_; }
   [[nodiscard]] bool any_bounded() const noexcept { return any_bounded_; }

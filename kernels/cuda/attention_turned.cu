@@ -1,0 +1,285 @@
+// rope_store() and attention() in one kernel, for few sequences of one row each. A block has one
+// item of one KV head and shares it among its four pairs of warps (attention_pairs.cuh), every
+// fourth tile to one, which join what they have in shared memory. What was stored before this step
+// comes before the kernel in front is done; then each pair turns q in its registers, and the one
+// whose tile has the row's own position turns k, puts k and v there and in the cache.
+// Roofline: none; few KiB on each SM. It is bound by what a tile takes from begin to end, and
+// spares a kernel and the way of K and V to shared memory, some 4 microseconds of 9.
+#include "kernels/cuda/attention_pairs.cuh"
+#include "kernels/cuda/attention_rows.cuh"
+
+namespace troupe::kernels::cuda {
+
+namespace {
+
+/// cos and sin of one position.
+struct row_angles {
+  const float* cos;
+  const float* sin;
+};
+
+/// Turns the pair of numbers `low` and its partner in the other half, from `column` on.
+__device__ __forceinline__ void turn_pair(float2& low, float2& high, const row_angles& by,
+                                          int column) {
+  const float2 c = *reinterpret_cast<const float2*>(by.cos + column);
+  const float2 s = *reinterpret_cast<const float2*>(by.sin + column);
+  const float2 l = low, h = high;
+  low = {l.x * c.x - h.x * s.x, l.y * c.y - h.y * s.y};
+  high = {h.x * c.x + l.x * s.x, h.y * c.y + l.y * s.y};
+}
+
+__device__ __forceinline__ float square(const float2& x) { return fmaf(x.x, x.x, x.y * x.y); }
+
+__device__ __forceinline__ void weigh_pair(float2& x, const float* weight, float scale) {
+  const float2 w = *reinterpret_cast<const float2*>(weight);
+  x = {x.x * (scale * w.x), x.y * (scale * w.y)};
+}
+
+/// Norms and turns the rows of q that a warp has loaded as they came from the product.
+template <class T, int Dim, class Rows>
+__device__ void turn_query(Rows& rows, const rope_store_args& by, const row_angles& angles) {
+  constexpr int chunks = Dim / 32;
+  const int column = static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float scale = 1;
+    if (by.q_norm != nullptr) {
+      float squares = 0;
+#pragma unroll
+      for (int k = 0; k < Dim / 16; ++k)
+        squares += square(unpack_pair<T>(rows.q[k][h])) + square(unpack_pair<T>(rows.q[k][h + 2]));
+      squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 1);
+      squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 2);
+      scale = 1.0F / sqrtf(squares / static_cast<float>(Dim) + by.eps);
+    }
+#pragma unroll
+    for (int k = 0; k < chunks; ++k)
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        const int at = k * 16 + part * 8 + column;
+        std::uint32_t& first = rows.q[k][h + 2 * part];
+        std::uint32_t& second = rows.q[k + chunks][h + 2 * part];
+        float2 low = unpack_pair<T>(first), high = unpack_pair<T>(second);
+        if (by.q_norm != nullptr) {
+          weigh_pair(low, by.q_norm + at, scale);
+          weigh_pair(high, by.q_norm + Dim / 2 + at, scale);
+        }
+        turn_pair(low, high, angles, at);
+        first = pack_pair<T>(low.x, low.y);
+        second = pack_pair<T>(high.x, high.y);
+      }
+  }
+}
+
+/// k and v of a row: a lane has two elements of each half of k, the first Dim / 8 lanes a chunk of
+/// v.
+template <class T, int Dim>
+struct own_row {
+  static constexpr int k_lanes = Dim / 4;
+  static constexpr int v_lanes = Dim / 8;
+
+  std::uint32_t low;
+  std::uint32_t high;
+  uint4 value;
+
+  __device__ own_row(const rope_store_args& by, const row_angles& angles, std::int64_t row,
+                     int kv_head) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const auto* const from = static_cast<const T*>(by.qkv) + row * by.qkv_stride;
+    const auto* const key = from + (by.heads + kv_head) * Dim;
+    const auto* const other = from + (by.heads + by.cache.kv_heads + kv_head) * Dim;
+    // Lanes without a part of k go along with the first.
+    const int column = (lane < k_lanes ? lane : 0) * 2;
+    float2 l = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key + column));
+    float2 h = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key + Dim / 2 + column));
+    value = *reinterpret_cast<const uint4*>(other + (lane < v_lanes ? lane : 0) * 8);
+    if (by.k_norm != nullptr) {
+      const float squares = warp_sum(lane < k_lanes ? square(l) + square(h) : 0.0F);
+      const float scale = 1.0F / sqrtf(squares / static_cast<float>(Dim) + by.eps);
+      weigh_pair(l, by.k_norm + column, scale);
+      weigh_pair(h, by.k_norm + Dim / 2 + column, scale);
+    }
+    turn_pair(l, h, angles, column);
+    low = pack_pair<T>(l.x, l.y);
+    high = pack_pair<T>(h.x, h.y);
+  }
+
+  __device__ void store(const kv_cache& cache, std::int64_t slot, int kv_head) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const std::int64_t at =
+        ((slot / cache.block_size * cache.kv_heads + kv_head) * cache.block_size +
+         slot % cache.block_size) *
+        Dim;
+    if (lane < k_lanes) {
+      auto* const to = reinterpret_cast<std::uint32_t*>(static_cast<T*>(cache.k) + at);
+      to[lane] = low;
+      to[lane + k_lanes] = high;
+    }
+    if (lane < v_lanes)
+      reinterpret_cast<uint4*>(static_cast<T*>(cache.v) + at)[lane] = value;
+  }
+
+  /// @param position  in the tile
+  __device__ void put_key(std::uint32_t tile_begin, int position) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if (lane < k_lanes) {
+      const auto put = [&](int chunk, std::uint32_t x) {
+        asm volatile("st.shared.b32 [%0], %1;" ::"r"(
+                         paged_chunks<Dim>::at(tile_begin, position, chunk) + lane % 4 * 4),
+                     "r"(x)
+                     : "memory");
+      };
+      put(lane / 4, low);
+      put(lane / 4 + Dim / 16, high);
+    }
+    __syncwarp();
+  }
+  __device__ void put_value(std::uint32_t tile_begin, int position) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if (lane < v_lanes)
+      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(
+                       paged_chunks<Dim>::at(tile_begin, position, lane)),
+                   "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+                   : "memory");
+    __syncwarp();
+  }
+};
+
+/// The warp of a pair that multiplies.
+template <class T, int Dim>
+struct turned_multiplier {
+  using rows_type = typename multiplier<T, Dim>::rows_type;
+
+  const attention_args& args;
+  const rope_store_args& by;
+  multiplier<T, Dim> with;
+  int pair;
+
+  /// @param rings  where those of all pairs begin: what they have copied is read in the end
+  __device__ void walk(int number, unsigned char* rings) {
+    static_assert(rows_type::total_floats * 32 * sizeof(float) <= ring_shape<Dim>::data);
+    const decode_work<Dim> work{args, number};
+    const std::int64_t row = work.view.sequence.row_begin;
+    const int position = work.view.sequence.first_position;
+    const row_angles angles{by.cos + std::int64_t{position} * (Dim / 2),
+                            by.sin + std::int64_t{position} * (Dim / 2)};
+    const std::int64_t slot = args.batch[row].slot;
+    // Of all parts of the sequence one has its own position, and of its tiles one.
+    const int own_tile = work.first + (position - work.first) / tile * tile;
+    const bool has_own = position < work.end && (position - work.first) / tile % pairs == pair;
+    wait_for_before();
+    rows_type rows;
+    rows.load(work.view, 0);
+    turn_query<T, Dim>(rows, by, angles);
+    if (has_own) {
+      const own_row<T, Dim> own{by, angles, row, work.view.kv_head};
+      if (slot >= 0)
+        own.store(args.cache, slot, work.view.kv_head);
+      walk_tiles(rows, work, [&](int start, bool value) {
+        if (start != own_tile)
+          return;
+        if (value)
+          own.put_value(with.from.tile(), position - start);
+        else
+          own.put_key(with.from.tile(), position - start);
+      });
+    } else {
+      walk_tiles(rows, work, [](int, bool) {});
+    }
+    const auto total_of = [&](int one) {
+      return reinterpret_cast<float*>(rings + one * ring_shape<Dim>::data) + with.lane;
+    };
+    if (pair > 0)
+      rows.put_total(total_of(pair));
+    asm volatile("bar.sync 1, %0;" ::"n"(32 * pairs) : "memory");
+    if (pair > 0)
+      return;
+#pragma unroll 1
+    for (int other = 1; other < pairs; ++other)
+      rows.join_to(total_of(other));
+    with.store(rows, work);
+  }
+
+  template <class Mend>
+  __device__ void walk_tiles(rows_type& rows, const decode_work<Dim>& work, Mend mend) {
+    with.walk_split(rows, work.view, work.first + pair * tile, work.end, pairs * tile, mend);
+  }
+};
+
+template <class T, int Dim>
+__global__ void __launch_bounds__(64 * pairs)
+    turned_kernel(const __grid_constant__ attention_args args,
+                  const __grid_constant__ rope_store_args by, const __grid_constant__ CUtensorMap k,
+                  const __grid_constant__ CUtensorMap v) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  let_next_begin();
+  const int number = static_cast<int>(blockIdx.x);
+  if (number >= *args.decode_count * args.cache.kv_heads) {
+    if (blockIdx.x == 0)
+      wait_for_before();
+    return;
+  }
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int pair = warp % pairs;
+  const std::uint32_t begin = (shared_address(memory) + 1023) / 1024 * 1024;
+  const ring<Dim> mine{begin, pair};
+  if (warp < pairs && lane == 0) {
+    mine.init();
+    show_barriers();
+  } else if (lane == 0) {
+    fetch_description(k);
+    fetch_description(v);
+  }
+  __syncthreads();
+  if (warp < pairs)
+    turned_multiplier<T, Dim>{args, by, {args, mine, lane}, pair}.walk(
+        number, memory + (begin - shared_address(memory)));
+  else
+    // Earlier steps have stored what is read: this step's row is put in its place later.
+    bringer<Dim>{args, k, v, mine, lane}.walk(number, pair, pairs, false);
+}
+
+template <class T, int Dim>
+result<void> launch(const attention_args& args, const rope_store_args& by, cudaStream_t stream) {
+  const auto k = describe_pages(args.cache, args.cache.k);
+  if (!k)
+    return fail(k.error());
+  const auto v = describe_pages(args.cache, args.cache.v);
+  if (!v)
+    return fail(v.error());
+  constexpr std::uint32_t bytes = ring_shape<Dim>::block;
+  cudaFuncSetAttribute(turned_kernel<T, Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                       static_cast<int>(bytes));
+  launch_early(turned_kernel<T, Dim>,
+               {dim3(static_cast<unsigned>(count_multiprocessors())), 64 * pairs, bytes, stream},
+               args, by, *k, *v);
+  return launched("turned_attention");
+}
+
+} // namespace
+
+bool turns_in_attention(const kv_cache& cache, std::int64_t decode_items) noexcept {
+  return attends_by_items(cache) && decode_items > 0 &&
+         decode_items * cache.kv_heads <= count_multiprocessors();
+}
+
+result<void> turned_attention(attention_args args, const rope_store_args& by, stream_ref stream) {
+  const auto width = (args.heads + 2 * args.cache.kv_heads) * args.cache.dim;
+  if (!attends_by_items(args.cache) || by.heads != args.heads ||
+      by.cache.kv_heads != args.cache.kv_heads || by.qkv_stride < width || by.qkv_stride % 8 != 0 ||
+      args.out_stride % 2 != 0 || args.heads % args.cache.kv_heads != 0 ||
+      args.cache.block_size % 16 != 0)
+    return fail(errc::bad_shape, "turned_attention: heads of 64 or 128 of 16 bits, and strides of "
+                                 "whole vectors");
+  args.q = by.qkv;
+  args.q_stride = by.qkv_stride;
+  const auto items = with_16_bits(args.cache.type, [&](auto element) {
+    using T = decltype(element);
+    return args.cache.dim == 64 ? launch<T, 64>(args, by, stream)
+                                : launch<T, 128>(args, by, stream);
+  });
+  return items ? attention_joins(args, stream) : items;
+}
+
+} // namespace troupe::kernels::cuda
