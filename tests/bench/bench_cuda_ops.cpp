@@ -53,7 +53,7 @@ public:
   /// `pass` enqueues the operation `count` times; `bytes` are those of one.
   double run(std::string_view name, std::int64_t rows, int count, double bytes,
              const std::function<result<void>()>& pass) {
-    const std::pair<std::uint32_t, bool> key{++key_, false};
+    const engine::cuda::graph_key key{.rows = ++key_};
     std::vector<double> times;
     for (int i = 0; i < 9; ++i) {
       const double all = device_seconds(on(), [&] { must(graphs_.run(key, pass, on())); });
