@@ -400,7 +400,7 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
       {0}, {5, 63}, {64, 15}, {16, 130}, {255, 256, 257}, {500}, {1100, 3}, {2600, 511, 512}};
   for (const auto& lengths : pasts)
     for (const std::int32_t dim : {64, 128})
-      for (const std::int32_t group : {1, 2, 5})
+      for (const std::int32_t group : {1, 2, 5, 20})
         for (const int shape : {0, 1, 2, 3}) {
           const bool norms = shape % 2 == 1, splits = shape >= 2;
           CAPTURE(lengths, dim, group, norms, splits);

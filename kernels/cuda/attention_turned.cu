@@ -8,68 +8,104 @@
 #include "kernels/cuda/attention_pairs.cuh"
 #include "kernels/cuda/attention_rows.cuh"
 
+#include <utility>
+
 namespace troupe::kernels::cuda {
 
 namespace {
 
-/// cos and sin of one position.
-struct row_angles {
-  const float* cos;
-  const float* sin;
-};
-
-/// Turns the pair of numbers `low` and its partner in the other half, from `column` on.
-__device__ __forceinline__ void turn_pair(float2& low, float2& high, const row_angles& by,
-                                          int column) {
-  const float2 c = *reinterpret_cast<const float2*>(by.cos + column);
-  const float2 s = *reinterpret_cast<const float2*>(by.sin + column);
-  const float2 l = low, h = high;
-  low = {l.x * c.x - h.x * s.x, l.y * c.y - h.y * s.y};
-  high = {h.x * c.x + l.x * s.x, h.y * c.y + l.y * s.y};
+__device__ __forceinline__ float2 pair_at(const float* from, int column) {
+  return *reinterpret_cast<const float2*>(from + column);
 }
+
+/// What two adjacent numbers of a head and their partners in its other half are weighed and turned
+/// by.
+struct pair_factors {
+  float2 cos;
+  float2 sin;
+  float2 low;
+  float2 high;
+
+  /// @param weight  of the norm, or null
+  __device__ pair_factors(const rope_store_args& by, const float* weight, int position,
+                          int column) {
+    const int half = by.cache.dim / 2;
+    cos = pair_at(by.cos + std::int64_t{position} * half, column);
+    sin = pair_at(by.sin + std::int64_t{position} * half, column);
+    low = weight == nullptr ? float2{1, 1} : pair_at(weight, column);
+    high = weight == nullptr ? float2{1, 1} : pair_at(weight + half, column);
+  }
+
+  /// @param scale  of the norm; 1 where there is none
+  __device__ void turn(float2& l, float2& h, float scale) const {
+    l = {l.x * (scale * low.x), l.y * (scale * low.y)};
+    h = {h.x * (scale * high.x), h.y * (scale * high.y)};
+    const float2 x = l, y = h;
+    l = {x.x * cos.x - y.x * sin.x, x.y * cos.y - y.y * sin.y};
+    h = {y.x * cos.x + x.x * sin.x, y.y * cos.y + x.y * sin.y};
+  }
+};
 
 __device__ __forceinline__ float square(const float2& x) { return fmaf(x.x, x.x, x.y * x.y); }
 
-__device__ __forceinline__ void weigh_pair(float2& x, const float* weight, float scale) {
-  const float2 w = *reinterpret_cast<const float2*>(weight);
-  x = {x.x * (scale * w.x), x.y * (scale * w.y)};
+__device__ __forceinline__ float norm_scale(float squares, int dim, float eps) {
+  return 1.0F / sqrtf(squares / static_cast<float>(dim) + eps);
 }
 
-/// Norms and turns the rows of q that a warp has loaded as they came from the product.
-template <class T, int Dim, class Rows>
-__device__ void turn_query(Rows& rows, const rope_store_args& by, const row_angles& angles) {
-  constexpr int chunks = Dim / 32;
-  const int column = static_cast<int>(threadIdx.x) % 4 * 2;
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    float scale = 1;
-    if (by.q_norm != nullptr) {
-      float squares = 0;
-#pragma unroll
-      for (int k = 0; k < Dim / 16; ++k)
-        squares += square(unpack_pair<T>(rows.q[k][h])) + square(unpack_pair<T>(rows.q[k][h + 2]));
-      squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 1);
-      squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 2);
-      scale = 1.0F / sqrtf(squares / static_cast<float>(Dim) + by.eps);
-    }
-#pragma unroll
-    for (int k = 0; k < chunks; ++k)
-#pragma unroll
-      for (int part = 0; part < 2; ++part) {
-        const int at = k * 16 + part * 8 + column;
-        std::uint32_t& first = rows.q[k][h + 2 * part];
-        std::uint32_t& second = rows.q[k + chunks][h + 2 * part];
-        float2 low = unpack_pair<T>(first), high = unpack_pair<T>(second);
-        if (by.q_norm != nullptr) {
-          weigh_pair(low, by.q_norm + at, scale);
-          weigh_pair(high, by.q_norm + Dim / 2 + at, scale);
-        }
-        turn_pair(low, high, angles, at);
-        first = pack_pair<T>(low.x, low.y);
-        second = pack_pair<T>(high.x, high.y);
-      }
+/// Norms and turns the rows of q that a warp has loaded as they came from the product. Made before
+/// these are there, for all that it reads has to come from L2.
+template <class T, int Dim>
+struct query_turn {
+  static constexpr int chunks = Dim / 32;
+
+  bool norms;
+  float eps;
+  pair_factors by[chunks][2];
+
+  __device__ static int column(int chunk, int part) {
+    return chunk * 16 + part * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
   }
-}
+
+  template <std::size_t... I>
+  __device__ query_turn(const rope_store_args& args, int position, std::index_sequence<I...>)
+      : norms{args.q_norm != nullptr}, eps{args.eps},
+        by{{{args, args.q_norm, position, column(I, 0)},
+            {args, args.q_norm, position, column(I, 1)}}...} {}
+  __device__ query_turn(const rope_store_args& args, int position)
+      : query_turn{args, position, std::make_index_sequence<chunks>{}} {}
+
+  /// @param upper  whether there is anything in rows 8 to 15
+  template <class Rows>
+  __device__ void turn(Rows& rows, bool upper) const {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (h == 1 && !upper)
+        break;
+      float scale = 1;
+      if (norms) {
+        float squares = 0;
+#pragma unroll
+        for (int k = 0; k < Dim / 16; ++k)
+          squares +=
+              square(unpack_pair<T>(rows.q[k][h])) + square(unpack_pair<T>(rows.q[k][h + 2]));
+        squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 1);
+        squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 2);
+        scale = norm_scale(squares, Dim, eps);
+      }
+#pragma unroll
+      for (int k = 0; k < chunks; ++k)
+#pragma unroll
+        for (int part = 0; part < 2; ++part) {
+          std::uint32_t& first = rows.q[k][h + 2 * part];
+          std::uint32_t& second = rows.q[k + chunks][h + 2 * part];
+          float2 low = unpack_pair<T>(first), high = unpack_pair<T>(second);
+          by[k][part].turn(low, high, scale);
+          first = pack_pair<T>(low.x, low.y);
+          second = pack_pair<T>(high.x, high.y);
+        }
+    }
+  }
+};
 
 /// k and v of a row: a lane has two elements of each half of k, the first Dim / 8 lanes a chunk of
 /// v.
@@ -82,24 +118,25 @@ struct own_row {
   std::uint32_t high;
   uint4 value;
 
-  __device__ own_row(const rope_store_args& by, const row_angles& angles, std::int64_t row,
+  /// Lanes without a part of k go along with the first.
+  __device__ static int column() {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    return (lane < k_lanes ? lane : 0) * 2;
+  }
+
+  __device__ own_row(const rope_store_args& by, const pair_factors& factors, std::int64_t row,
                      int kv_head) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const auto* const from = static_cast<const T*>(by.qkv) + row * by.qkv_stride;
-    const auto* const key = from + (by.heads + kv_head) * Dim;
+    const auto* const key = from + (by.heads + kv_head) * Dim + column();
     const auto* const other = from + (by.heads + by.cache.kv_heads + kv_head) * Dim;
-    // Lanes without a part of k go along with the first.
-    const int column = (lane < k_lanes ? lane : 0) * 2;
-    float2 l = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key + column));
-    float2 h = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key + Dim / 2 + column));
+    float2 l = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key));
+    float2 h = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key + Dim / 2));
     value = *reinterpret_cast<const uint4*>(other + (lane < v_lanes ? lane : 0) * 8);
-    if (by.k_norm != nullptr) {
-      const float squares = warp_sum(lane < k_lanes ? square(l) + square(h) : 0.0F);
-      const float scale = 1.0F / sqrtf(squares / static_cast<float>(Dim) + by.eps);
-      weigh_pair(l, by.k_norm + column, scale);
-      weigh_pair(h, by.k_norm + Dim / 2 + column, scale);
-    }
-    turn_pair(l, h, angles, column);
+    float scale = 1;
+    if (by.k_norm != nullptr)
+      scale = norm_scale(warp_sum(lane < k_lanes ? square(l) + square(h) : 0.0F), Dim, by.eps);
+    factors.turn(l, h, scale);
     low = pack_pair<T>(l.x, l.y);
     high = pack_pair<T>(h.x, h.y);
   }
@@ -161,18 +198,19 @@ struct turned_multiplier {
     const decode_work<Dim> work{args, number};
     const std::int64_t row = work.view.sequence.row_begin;
     const int position = work.view.sequence.first_position;
-    const row_angles angles{by.cos + std::int64_t{position} * (Dim / 2),
-                            by.sin + std::int64_t{position} * (Dim / 2)};
     const std::int64_t slot = args.batch[row].slot;
     // Of all parts of the sequence one has its own position, and of its tiles one.
     const int own_tile = work.first + (position - work.first) / tile * tile;
     const bool has_own = position < work.end && (position - work.first) / tile % pairs == pair;
+    const bool upper = work.view.rows - work.view.tile_begin > decode_tile_rows / 2;
+    const query_turn<T, Dim> query{by, position};
+    const pair_factors key{by, by.k_norm, position, own_row<T, Dim>::column()};
     wait_for_before();
     rows_type rows;
     rows.load(work.view, 0);
-    turn_query<T, Dim>(rows, by, angles);
+    query.turn(rows, upper);
     if (has_own) {
-      const own_row<T, Dim> own{by, angles, row, work.view.kv_head};
+      const own_row<T, Dim> own{by, key, row, work.view.kv_head};
       if (slot >= 0)
         own.store(args.cache, slot, work.view.kv_head);
       walk_tiles(rows, work, [&](int start, bool value) {
