@@ -230,14 +230,6 @@ void scheduler::impl::preempt(sequence& victim) {
   ++counters.preemptions;
 }
 
-/// Where a sequence stands in the queue. Who is saved keeps the order in which places were given
-/// up.
-scheduler::impl::turn scheduler::impl::turn_of(const sequence& seq) const {
-  if (config.policy == scheduling_policy::priority)
-    return {seq.request.priority, seq.arrival};
-  return {0, seq.saved.places.empty() ? seq.arrival : seq.saved.order};
-}
-
 void scheduler::impl::waiting_pass(step_plan& plan, time_point now) {
   while (std::min(plan.budget, plan.prompt_budget) > 0 && running.size() < config.max_num_seqs &&
          !waiting.empty()) {

@@ -88,6 +88,7 @@ struct scheduler::impl {
 
   // submit.cpp: requests come in and are looked up.
   [[nodiscard]] result<void> check(const submission& request) const;
+  [[nodiscard]] turn turn_of(const sequence& seq) const;
   void enter(submission request, time_point now);
   void extend_hashes(sequence& seq) const;
   void ask(sequence& seq);
@@ -130,7 +131,6 @@ struct scheduler::impl {
   [[nodiscard]] sequence* pick_victim() const;
   void set_aside(step_plan& plan, sequence& victim);
   void preempt(sequence& victim);
-  [[nodiscard]] turn turn_of(const sequence& seq) const;
   [[nodiscard]] step_batch emit(step_plan& plan);
   void count_anew(sequence& seq, const planned_row& row);
 

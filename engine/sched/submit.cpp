@@ -74,6 +74,14 @@ result<void> scheduler::impl::check(const submission& request) const {
   return {};
 }
 
+/// Where a sequence stands in the queue. Who is saved keeps the order in which places were given
+/// up.
+scheduler::impl::turn scheduler::impl::turn_of(const sequence& seq) const {
+  if (config.policy == scheduling_policy::priority)
+    return {seq.request.priority, seq.arrival};
+  return {0, seq.saved.places.empty() ? seq.arrival : seq.saved.order};
+}
+
 void scheduler::impl::enter(submission request, time_point now) {
   auto owned = std::make_unique<sequence>();
   auto& seq = *owned;

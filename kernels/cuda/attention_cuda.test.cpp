@@ -70,6 +70,8 @@ struct items {
   std::vector<cuda::attention_item> prefill, decode, join;
   std::int32_t partials = 0;
   std::int32_t prefill_rows = cuda::prefill_tile_rows;
+  /// What makes q of the rows first, in the same kernel.
+  const cuda::rope_store_args* turn = nullptr;
 
   items(const paged_batch& b, bool prompts, bool splits,
         std::int32_t tile_rows = cuda::prefill_tile_rows)
@@ -110,9 +112,8 @@ cuda::kv_cache cache_of(const paged_batch& b, const mirror& k, const mirror& v) 
           .dim = b.dim};
 }
 
-/// @param turn  what makes q of the rows first, in the same kernel
 matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirror& v,
-              const items& by, const cuda::rope_store_args* turn = nullptr) {
+              const items& by) {
   const std::int64_t rows = static_cast<std::int64_t>(b.batch.size());
   const std::int64_t width = std::int64_t{b.heads} * b.dim;
   matrix out{b.type, rows, width, width + 8};
@@ -124,7 +125,7 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
   const mirror c{counts};
   const mirror partials{static_cast<std::size_t>(by.partials + 1) *
                         static_cast<std::size_t>(b.kv_heads * cuda::partial_floats(b.dim)) * 4};
-  const cuda::attention_args args{.q = turn == nullptr ? q.as<void>() : nullptr,
+  const cuda::attention_args args{.q = by.turn == nullptr ? q.as<void>() : nullptr,
                                   .q_stride = width + 8,
                                   .heads = b.heads,
                                   .cache = cache_of(b, k, v),
@@ -146,8 +147,8 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
                                   .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
                                   .out = o.as<void>(),
                                   .out_stride = width + 8};
-  fine(turn == nullptr ? cuda::attention(args, nullptr)
-                       : cuda::turned_attention(args, *turn, nullptr));
+  fine(by.turn == nullptr ? cuda::attention(args, nullptr)
+                          : cuda::turned_attention(args, *by.turn, nullptr));
   o.fetch(out.bytes.data());
   // Nothing is written between the rows.
   const auto bytes_of = [&](std::int64_t elements) {
@@ -421,7 +422,7 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
           const auto sin = random_values(random, 2601 * half, 1);
           const mirror dx{qkv}, dq{q}, c{cos}, s{sin}, qn{q_norm}, kn{k_norm}, batch{b.batch};
           const mirror dk{k}, dv{v}, other_k{k}, other_v{v};
-          const items by{b, false, splits};
+          items by{b, false, splits};
           cuda::rope_store_args rope{.qkv = dx.as<void>(),
                                      .qkv_stride = all + 8,
                                      .heads = b.heads,
@@ -439,7 +440,8 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
           const matrix wanted = attend(b, dq, dk, dv, by);
           REQUIRE(
               cuda::turns_in_attention(rope.cache, static_cast<std::int64_t>(by.decode.size())));
-          const matrix got = attend(b, dq, other_k, other_v, by, &rope);
+          by.turn = &rope;
+          const matrix got = attend(b, dq, other_k, other_v, by);
           CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
           // The row's own k and v are in the cache, and nothing else of it has changed.
           matrix k_got = k, v_got = v;

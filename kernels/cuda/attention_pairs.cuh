@@ -232,6 +232,13 @@ struct split_total {
   }
 };
 
+/// The tiles of a walk, by their first positions.
+struct tile_range {
+  int first;
+  int end;
+  int step;
+};
+
 /// The warp that multiplies.
 template <class T, int Dim>
 struct multiplier {
@@ -261,17 +268,16 @@ struct multiplier {
     __syncwarp();
   }
 
-  /// @param step  from a tile to the next
   /// @param mend  is told of each tile, of K and of V, before it is used: where it lies, and
   /// whether
   ///              it is of V
   template <class Mend>
-  __device__ void walk_split(rows_type& rows, const item_view<Dim>& view, int first, int end,
-                             int step, Mend mend) {
+  __device__ void walk_split(rows_type& rows, const item_view<Dim>& view, const tile_range& of,
+                             Mend mend) {
     const float scale_log2 = args.scale * 1.44269504F;
     const bool upper = view.rows - view.tile_begin > decode_tile_rows / 2;
     rows.reset();
-    for (int start = first; start < end; start += step) {
+    for (int start = of.first; start < of.end; start += of.step) {
       float s[8][4];
       from.await_full();
       mend(start, false);
@@ -297,7 +303,7 @@ struct multiplier {
     split_total<Dim> total;
 #pragma unroll 1
     for (int first = work.first; first < work.end; first += split_positions) {
-      walk_split(rows, work.view, first, min(first + split_positions, work.end), tile,
+      walk_split(rows, work.view, {first, min(first + split_positions, work.end), tile},
                  [](int, bool) {});
       if (first == work.first)
         total.begin(rows);

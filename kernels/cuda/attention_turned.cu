@@ -240,7 +240,7 @@ struct turned_multiplier {
 
   template <class Mend>
   __device__ void walk_tiles(rows_type& rows, const decode_work<Dim>& work, Mend mend) {
-    with.walk_split(rows, work.view, work.first + pair * tile, work.end, pairs * tile, mend);
+    with.walk_split(rows, work.view, {work.first + pair * tile, work.end, pairs * tile}, mend);
   }
 };
 

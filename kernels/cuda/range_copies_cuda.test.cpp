@@ -31,7 +31,7 @@ TEST_CASE("cuda range copies bring ranges and nothing else") {
     for (std::size_t i = 0; i < std::size(args.ranges); ++i) {
       const std::size_t begin = ends[2 * i], end = ends[2 * i + 1];
       args.ranges[std::size(args.ranges) - 1 - i] = {static_cast<std::int64_t>(begin),
-                                                 static_cast<std::int64_t>(end - begin)};
+                                                     static_cast<std::int64_t>(end - begin)};
       std::copy_n(given.data() + begin, end - begin, wanted.data() + begin);
     }
     fine(cuda::copy_ranges(args, nullptr));

@@ -1,6 +1,6 @@
 // Where a process spends the GPU's time, without a profiler on the machine: CUDA loads this library
-// into any program (CUDA_INJECTION64_PATH), and it asks CUPTI for every kernel, copies and slow calls.
-// At the end it prints, for each CUDA graph that was replayed often and for the last kernels
+// into any program (CUDA_INJECTION64_PATH), and it asks CUPTI for every kernel, copies and slow
+// calls. At the end it prints, for each CUDA graph that was replayed often and for the last kernels
 // outside of graphs, what each kind of kernel took and what passed between the kernel before it and
 // its begin.
 //   g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include cuda_profile.cpp -o profile.so
