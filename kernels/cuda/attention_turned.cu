@@ -4,7 +4,7 @@
 // comes before the kernel in front is done; then each pair turns q in its registers, and the one
 // whose tile has the row's own position turns k, puts k and v there and in the cache.
 // Roofline: none; few KiB on each SM. It is bound by what a tile takes from begin to end, and
-// spares a kernel and the way of K and V to shared memory, some 4 microseconds of 9.
+// spares a kernel and the way of K and V to shared memory: 1.3 to 2 microseconds a layer of an 8B.
 #include "kernels/cuda/attention_pairs.cuh"
 #include "kernels/cuda/attention_rows.cuh"
 
