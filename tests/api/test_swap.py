@@ -1,7 +1,9 @@
 """Requests that give their KV blocks to others, and get them back from host memory."""
 
+import collections
 import concurrent.futures
 import re
+import threading
 
 import httpx
 
@@ -45,6 +47,41 @@ def test_a_preempted_request_goes_on_where_it_was(tmp_path):
         assert swapping.metric("vllm:num_requests_swapped") == 0
         assert swapping.metric("vllm:cpu_cache_usage_perc") == 0
         assert 'num_cpu_blocks="0"' not in swapping.get("/metrics").text
+
+
+def test_a_preempted_stream_is_not_silent_until_others_end(tmp_path):
+    # Room for two of three whole answers: without turns the third would wait for some 160 tokens of the others.
+    tight = {"max_model_len": 512, "num_gpu_blocks_override": 64, "max_num_seqs": 3, "enable_prefix_caching": False,
+             "swap_space": 0.25, "override_generation_config": {"max_new_tokens": 490}}
+    told, lock = [], threading.Lock()
+
+    def read(i):
+        body = {"model": "bard", "prompt": f"ACT {i}.", "max_tokens": 490, "ignore_eos": True, "temperature": 0, "stream": True}
+        with httpx.stream("POST", cluster.url + "/v1/completions", json=body, timeout=PATIENCE_S) as answer:
+            assert answer.status_code == 200, answer.read()
+            for line in answer.iter_lines():
+                if '"text":' in line:
+                    with lock:
+                        told.append(i)
+
+    with Cluster(tmp_path, models={"bard": tight}) as cluster:
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            list(pool.map(read, range(3)))
+        eventually(lambda: cluster.metric("vllm:generation_tokens_total") == 3 * 490, "all tokens in the metrics")
+        assert cluster.metric("vllm:num_preemptions_total") > 0
+        assert cluster.metric("troupe:recomputed_tokens_total") == 0
+    silent = 0
+    for mine in range(3):
+        # What each of the others was told since this one was told something.
+        since = collections.Counter()
+        for i in told[: len(told) - told[::-1].index(mine)]:
+            if i == mine:
+                since.clear()
+            else:
+                since[i] += 1
+                silent = max(silent, since[i])
+    assert all(told.count(i) > 400 for i in range(3))
+    assert 80 < silent < 130, silent
 
 
 def test_ranks_swap_together_in_one_process_and_in_two(tmp_path):
