@@ -84,17 +84,17 @@ TEST_CASE("the device samples as the CPU does") {
     const device_buffer scratch = on_device(std::vector<sampling_scratch>(rows));
     const device_buffer sampled = on_device(std::vector<std::int32_t>(rows, -7));
     const device_buffer outcome = on_device(std::vector<std::int32_t>(rows, -7));
-    const auto done = sample_rows({.logits = device_logits.as<float>(),
-                                   .stride = vocabulary,
-                                   .rows = static_cast<std::int64_t>(rows),
-                                   .vocabulary = vocabulary,
-                                   .how = device_how.as<sampling_row>(),
-                                   .scratch = scratch.as<sampling_scratch>(),
-                                   .any_random = true,
-                                   .any_bounded = true,
-                                   .sampled = sampled.as<std::int32_t>(),
-                                   .outcome = outcome.as<std::int32_t>()},
-                                  nullptr);
+    const sampling_args args{.logits = device_logits.as<float>(),
+                             .stride = vocabulary,
+                             .rows = static_cast<std::int64_t>(rows),
+                             .vocabulary = vocabulary,
+                             .how = device_how.as<sampling_row>(),
+                             .scratch = scratch.as<sampling_scratch>(),
+                             .any_random = true,
+                             .any_bounded = true,
+                             .sampled = sampled.as<std::int32_t>(),
+                             .outcome = outcome.as<std::int32_t>()};
+    const auto done = sample_rows(args, nullptr);
     REQUIRE(done);
     std::vector<std::int32_t> chosen(rows), kept(rows);
     REQUIRE(download(chosen.data(), outcome.data(), rows * 4, nullptr));
@@ -102,6 +102,19 @@ TEST_CASE("the device samples as the CPU does") {
     const auto ran = wait(stream_ref{nullptr});
     CAPTURE(ran ? "" : ran.error().note);
     REQUIRE(ran);
+    // A row alone is shared by more blocks.
+    for (std::size_t r = 0; r < rows; r += 5) {
+      auto alone = args;
+      alone.rows = 1;
+      alone.logits += r * width;
+      alone.how += r;
+      std::int32_t found = -7;
+      REQUIRE(sample_rows(alone, nullptr));
+      REQUIRE(download(&found, outcome.data(), sizeof found, nullptr));
+      REQUIRE(wait(stream_ref{nullptr}));
+      CAPTURE(vocabulary, r);
+      CHECK(found == chosen[r]);
+    }
     sampler judge;
     for (std::size_t r = 0; r < rows; ++r) {
       const auto& p = params[r];
