@@ -31,14 +31,7 @@ __global__ void __launch_bounds__(64 * pairs)
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int pair = warp % pairs;
   const ring<Dim> mine{(shared_address(memory) + 1023) / 1024 * 1024, pair};
-  if (warp < pairs && lane == 0) {
-    mine.init();
-    show_barriers();
-  } else if (lane == 0) {
-    fetch_description(k);
-    fetch_description(v);
-  }
-  __syncthreads();
+  open_ring(mine, warp, k, v);
   if (warp < pairs) {
     multiplier<T, Dim>{args, mine, lane}.run();
   } else {
@@ -113,19 +106,17 @@ __global__ void __launch_bounds__(128) join_kernel(const __grid_constant__ atten
 template <class T, int Dim>
 result<void> launch(const attention_args& args, cudaStream_t stream) {
   if (args.decode_items_max > 0) {
-    const auto k = describe_pages(args.cache, args.cache.k);
-    if (!k)
-      return fail(k.error());
-    const auto v = describe_pages(args.cache, args.cache.v);
-    if (!v)
-      return fail(v.error());
+    const auto maps = describe_cache(args.cache);
+    if (!maps)
+      return fail(maps.error());
     constexpr std::uint32_t bytes = ring_shape<Dim>::block;
     cudaFuncSetAttribute(decode_kernel<T, Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(bytes));
     const std::int64_t blocks = std::min<std::int64_t>(args.decode_items_max * args.cache.kv_heads,
                                                        count_multiprocessors());
     launch_early(decode_kernel<T, Dim>,
-                 {dim3(static_cast<unsigned>(blocks)), 64 * pairs, bytes, stream}, args, *k, *v);
+                 {dim3(static_cast<unsigned>(blocks)), 64 * pairs, bytes, stream}, args, maps->k,
+                 maps->v);
   }
   return launched("attention");
 }

@@ -108,6 +108,21 @@ private:
   std::uint32_t post_parity_ = 0;
 };
 
+/// Makes the barriers of all rings of a block, each pair those of its own. All threads call it.
+template <int Dim>
+__device__ __forceinline__ void open_ring(const ring<Dim>& mine, int warp, const CUtensorMap& k,
+                                          const CUtensorMap& v) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (warp < pairs && lane == 0) {
+    mine.init();
+    show_barriers();
+  } else if (lane == 0) {
+    fetch_description(k);
+    fetch_description(v);
+  }
+  __syncthreads();
+}
+
 /// An item of one KV head, and the positions that it covers.
 template <int Dim>
 struct decode_work {
@@ -268,9 +283,8 @@ struct multiplier {
     __syncwarp();
   }
 
-  /// @param mend  is told of each tile, of K and of V, before it is used: where it lies, and
-  /// whether
-  ///              it is of V
+  /// @param mend  is called for each tile before it is used, with its first position and whether it
+  ///              is of V
   template <class Mend>
   __device__ void walk_split(rows_type& rows, const item_view<Dim>& view, const tile_range& of,
                              Mend mend) {

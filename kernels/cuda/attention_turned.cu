@@ -262,14 +262,7 @@ __global__ void __launch_bounds__(64 * pairs)
   const int pair = warp % pairs;
   const std::uint32_t begin = (shared_address(memory) + 1023) / 1024 * 1024;
   const ring<Dim> mine{begin, pair};
-  if (warp < pairs && lane == 0) {
-    mine.init();
-    show_barriers();
-  } else if (lane == 0) {
-    fetch_description(k);
-    fetch_description(v);
-  }
-  __syncthreads();
+  open_ring(mine, warp, k, v);
   if (warp < pairs)
     turned_multiplier<T, Dim>{args, by, {args, mine, lane}, pair}.walk(
         number, memory + (begin - shared_address(memory)));
@@ -280,18 +273,15 @@ __global__ void __launch_bounds__(64 * pairs)
 
 template <class T, int Dim>
 result<void> launch(const attention_args& args, const rope_store_args& by, cudaStream_t stream) {
-  const auto k = describe_pages(args.cache, args.cache.k);
-  if (!k)
-    return fail(k.error());
-  const auto v = describe_pages(args.cache, args.cache.v);
-  if (!v)
-    return fail(v.error());
+  const auto maps = describe_cache(args.cache);
+  if (!maps)
+    return fail(maps.error());
   constexpr std::uint32_t bytes = ring_shape<Dim>::block;
   cudaFuncSetAttribute(turned_kernel<T, Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                        static_cast<int>(bytes));
   launch_early(turned_kernel<T, Dim>,
                {dim3(static_cast<unsigned>(count_multiprocessors())), 64 * pairs, bytes, stream},
-               args, by, *k, *v);
+               args, by, maps->k, maps->v);
   return launched("turned_attention");
 }
 

@@ -47,11 +47,6 @@ constexpr float slack = 8;
 constexpr int turns = 1;
 constexpr int own_barriers = turns + warpgroups;
 
-struct cache_maps {
-  CUtensorMap k;
-  CUtensorMap v;
-};
-
 /// What the warpgroups know of a piece of work.
 struct work_info {
   int row_begin;
@@ -563,18 +558,15 @@ __global__ void __launch_bounds__(threads, 1)
 
 result<void> attention_warpgroups(const attention_args& args, stream_ref stream) {
   constexpr unsigned bytes = block_memory::bytes + 1024;
-  const auto k = describe_pages(args.cache, args.cache.k);
-  if (!k)
-    return fail(k.error());
-  const auto v = describe_pages(args.cache, args.cache.v);
-  if (!v)
-    return fail(v.error());
+  const auto maps = describe_cache(args.cache);
+  if (!maps)
+    return fail(maps.error());
   const std::int64_t work = args.prefill_items * args.cache.kv_heads;
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(work, count_multiprocessors()));
   with_16_bits(args.cache.type, [&](auto element) {
     const auto kernel = attention_warpgroups_kernel<decltype(element)>;
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    launch_early(kernel, {dim3(blocks), threads, bytes, stream}, args, cache_maps{*k, *v});
+    launch_early(kernel, {dim3(blocks), threads, bytes, stream}, args, *maps);
   });
   return launched("attention of prompts");
 }

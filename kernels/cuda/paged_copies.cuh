@@ -35,6 +35,23 @@ inline constexpr std::uint32_t page_panel_bytes = 1024;
                            CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
 }
 
+/// K and V of a cache, as the memory unit is told of them.
+struct cache_maps {
+  CUtensorMap k;
+  CUtensorMap v;
+};
+
+/// Describes both, as describe_pages() does.
+[[nodiscard]] inline result<cache_maps> describe_cache(const kv_cache& cache) {
+  const auto k = describe_pages(cache, cache.k);
+  if (!k)
+    return fail(k.error());
+  const auto v = describe_pages(cache, cache.v);
+  if (!v)
+    return fail(v.error());
+  return cache_maps{*k, *v};
+}
+
 /// Starts the copy of the page whose first position is number `position` of all positions of all
 /// blocks and KV heads; its bytes arrive at `barrier`. Behind the last one there are zeros.
 __device__ __forceinline__ void copy_page(const CUtensorMap& map, int position, std::uint32_t to,
