@@ -51,6 +51,8 @@ struct shortcuts {
   bool rope_in_attention = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
+  /// Products of very few rows norm them, and add to the residual.
+  bool norm_in_product = true;
   /// The last layer computes of rows that do not sample K and V alone.
   bool narrow_last = true;
   /// Products never tuned go through our kernels where those take them. For tests.
@@ -322,7 +324,7 @@ struct ordered_matmul_args {
   dtype type = dtype::f32;
   /// Of out: `type` or f32.
   dtype out_type = dtype::f32;
-  /// Adds to what is in out. By halved_matmul() and wide_matmul() alone.
+  /// Adds to what is in out, an f32. Not by ordered_matmul() and skinny_matmul().
   bool add = false;
 };
 
@@ -375,6 +377,39 @@ inline constexpr std::int64_t max_streamed_rows = 64;
 /// @cost   reads w once; the host takes some microseconds
 [[nodiscard]] result<void> streamed_gated_matmul(const ordered_matmul_args& args,
                                                  stream_ref stream);
+
+/// Where the rows of a come from in products that norm them: as rms_norm() makes them of the
+/// residual, without a delta.
+struct normed_source {
+  /// [m, k]
+  const float* residual = nullptr;
+  std::int64_t stride = 0;
+  /// [k]
+  const float* weight = nullptr;
+  float eps = 0;
+};
+
+/// Whether streamed_normed_matmul() takes a product: m k at most 4,096, m at most 8, k a multiple
+/// of 512; args.a is not read.
+[[nodiscard]] bool takes_normed(const ordered_matmul_args& args,
+                                const normed_source& from) noexcept;
+
+/// out = norm(residual) w^T: the bits of streamed_matmul() behind rms_norm(), but for the order of
+/// the sum of squares.
+/// @shape  residual [m, k]; w [n, k] and out [m, n] in `type`
+/// @errors unsupported: what takes_normed() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   reads w once, and the residual from L2 once an SM; the host takes some microseconds
+[[nodiscard]] result<void> streamed_normed_matmul(const ordered_matmul_args& args,
+                                                  const normed_source& from, stream_ref stream);
+
+/// streamed_gated_matmul() in that way.
+/// @errors unsupported: what takes_normed() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   as streamed_normed_matmul()
+[[nodiscard]] result<void> streamed_normed_gated_matmul(const ordered_matmul_args& args,
+                                                        const normed_source& from,
+                                                        stream_ref stream);
 
 /// Rows of a that halved_matmul() takes at most.
 inline constexpr std::int64_t max_halved_rows = 512;

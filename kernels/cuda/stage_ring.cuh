@@ -6,14 +6,15 @@ namespace troupe::kernels::cuda {
 
 /// A place in a ring of stages in shared memory, which a thread fills with parts of two matrices
 /// and others multiply: stage after stage, with a barrier for its arrival and one for its release.
-/// Shape says how many there are (`stages`), what one takes (`stage_bytes`) and where in it the
-/// rows of w and of a begin (`w_begin`, `a_begin`).
+/// Shape says how many there are at most (`stages`), what one takes (`stage_bytes`) and where in it
+/// the rows of w and of a begin (`w_begin`, `a_begin`).
 template <class Shape>
 struct stage_ring {
   std::uint32_t memory;
   /// The first of the barriers.
   std::uint32_t full;
   std::uint32_t empty;
+  std::uint32_t stages = Shape::stages;
   std::uint32_t at = 0;
   std::uint32_t phase = 0;
 
@@ -23,10 +24,10 @@ struct stage_ring {
   __device__ std::uint32_t emptied() const { return empty + at * 8; }
   /// That of the stage before, which is let go when its products are done.
   __device__ std::uint32_t emptied_before() const {
-    return empty + (at == 0 ? Shape::stages - 1 : at - 1) * 8;
+    return empty + (at == 0 ? stages - 1 : at - 1) * 8;
   }
   __device__ void next() {
-    if (++at == Shape::stages) {
+    if (++at == stages) {
       at = 0;
       phase ^= 1U;
     }

@@ -198,6 +198,48 @@ TEST_CASE("a last layer of the rows that sample alone gives the same logits") {
   CHECK(worst < (dtype == "bfloat16" ? 0.1 : 0.0125));
 }
 
+TEST_CASE("steps of few answers give logits near the ordered ones") {
+  const test::temporary_folder folder;
+  folder.write("config.json", test::norming_model);
+  // Products that norm, and rope in attention: one answer, some, more than one KV head's
+  // multiprocessors.
+  const std::uint32_t answers = GENERATE(1, 3, 8, 70);
+  const std::string_view dtype = GENERATE("bfloat16", "float16");
+  CAPTURE(answers, dtype);
+  std::array<std::vector<float>, 2> logits;
+  for (const bool deterministic : {true, false}) {
+    executor_options options = test::random_options(folder, dtype);
+    options.deterministic = deterministic;
+    options.max_num_seqs = 128;
+    options.max_model_len = options.max_num_batched_tokens.emplace(512);
+    options.num_blocks = 600;
+    const auto run = test::load_cuda(options);
+    test::step_driver drive{*run};
+    const auto length_of = [](std::uint32_t i) { return 2 + i * 37 % 100; };
+    for (std::uint32_t i = 0; i < answers; ++i) {
+      drive.add(request_id{i + 1}, test::prompt_of(length_of(i), i), test::sampling_at(),
+                test::blocks_for(length_of(i), 16, i * 7));
+      drive.row(request_id{i + 1}, 0, length_of(i) - 1, false);
+      if (i % 4 == 3 || i + 1 == answers)
+        REQUIRE(drive.run());
+    }
+    // The last token of each, alone.
+    for (std::uint32_t i = 0; i < answers; ++i)
+      drive.row(request_id{i + 1}, length_of(i) - 1, 1, true);
+    REQUIRE(drive.run());
+    for (std::uint32_t i = 0; i < answers; ++i) {
+      const auto got = run->logits(i);
+      logits[deterministic ? 0 : 1].insert(logits[deterministic ? 0 : 1].end(), got.begin(),
+                                           got.end());
+    }
+  }
+  REQUIRE(logits[0].size() == logits[1].size());
+  double worst = 0;
+  for (std::size_t i = 0; i < logits[0].size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(logits[0][i]) - logits[1][i]));
+  CHECK(worst < (dtype == "bfloat16" ? 0.1 : 0.0125));
+}
+
 TEST_CASE("products of the library in 16 bits give logits near the ordered ones") {
   const test::temporary_folder folder;
   folder.write("config.json", test::wide_model);

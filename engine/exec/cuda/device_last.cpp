@@ -94,8 +94,7 @@ result<void> device_model::run_last_layer(const forward_batch& batch,
   all.then([&] { return kernels::cuda::attention(attention_of(batch.sampling, cache), on); });
   all.then([&] { return multiply(products_of(of, picked)[1], picked, on); });
   all.then([&] { return add_ranks(picked, on); });
-  all.then([&] { return norm(of.mlp_norm, delta, picked, nullptr, on); });
-  all.then([&] { return feed(of, picked, on); });
+  all.then([&] { return feed(of, delta, picked, on); });
   return all.state();
 }
 

@@ -229,6 +229,13 @@ result<void> device_model::norm(const device_buffer& weight, const device_buffer
                                  on);
 }
 
+kernels::cuda::normed_source device_model::residual_normed_by(const device_buffer& weight) const {
+  return {.residual = residual_.as<float>(),
+          .stride = config_.hidden_size,
+          .weight = weight.as<float>(),
+          .eps = static_cast<float>(config_.rms_norm_eps)};
+}
+
 kernels::cuda::attention_args
 device_model::attention_of(kernels::cuda::attention_args batch,
                            const kernels::cuda::kv_cache& cache) const {
@@ -262,12 +269,10 @@ device_model::rope_of(const layer& of, const kernels::cuda::attention_args& atte
 
 result<void> device_model::attend(const layer& of, const forward_batch& batch,
                                   const kernels::cuda::kv_cache& cache, stream_ref on) {
-  const std::vector<product> products = products_of(of, batch.rows);
   kernels::cuda::attention_args attention = attention_of(batch.attention, cache);
   attention.rows = batch.rows;
   attention.batch = batch.batch;
   chain all;
-  all.then([&] { return multiply(products[0], batch.rows, on); });
   if (batch.turned) {
     all.then(
         [&] { return kernels::cuda::turned_attention(attention, rope_of(of, attention), on); });
@@ -275,7 +280,7 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
     all.then([&] { return kernels::cuda::rope_store(rope_of(of, attention), on); });
     all.then([&] { return kernels::cuda::attention(attention, on); });
   }
-  all.then([&] { return multiply(products[1], batch.rows, on); });
+  all.then([&] { return multiply(products_of(of, batch.rows)[1], batch.rows, on); });
   all.then([&] { return add_ranks(batch.rows, on); });
   return all.state();
 }
@@ -291,25 +296,42 @@ result<void> device_model::silu(std::int64_t rows, stream_ref on) {
                                  on);
 }
 
-result<void> device_model::gate(const layer& of, std::int64_t rows, stream_ref on) {
+result<void> device_model::project(const layer& of, const device_buffer* delta, std::int64_t rows,
+                                   stream_ref on) {
+  const product qkv = qkv_product(of);
+  if (norms_in_products(rows))
+    return kernels::cuda::streamed_normed_matmul(kernels::cuda::plain(padded_args_of(qkv, rows)),
+                                                 residual_normed_by(of.attention_norm), on);
+  if (auto normed = norm(of.attention_norm, delta, rows, nullptr, on); !normed)
+    return normed;
+  return multiply(qkv, rows, on);
+}
+
+result<void> device_model::gate(const layer& of, const device_buffer* delta, std::int64_t rows,
+                                stream_ref on) {
   const product both = products_of(of, rows)[2];
+  auto args = kernels::cuda::plain(padded_args_of(both, rows));
+  args.out = gated_.data();
+  args.n = args.ldo = config_.intermediate_size;
+  if (norms_in_products(rows))
+    return kernels::cuda::streamed_normed_gated_matmul(args, residual_normed_by(of.mlp_norm), on);
+  chain all;
+  all.then([&] { return norm(of.mlp_norm, delta, rows, nullptr, on); });
   auto* const at_once = !ordered_ && kernels::cuda::shortcuts_taken().gate_in_product
                             ? library_.gated(padded_args_of(both, rows))
                             : nullptr;
   if (at_once != nullptr) {
-    auto args = kernels::cuda::plain(padded_args_of(both, rows));
-    args.out = gated_.data();
-    args.n = args.ldo = config_.intermediate_size;
-    return at_once(args, on);
+    all.then([&] { return at_once(args, on); });
+    return all.state();
   }
-  chain all;
   all.then([&] { return multiply(both, rows, on); });
   all.then([&] { return silu(rows, on); });
   return all.state();
 }
 
-result<void> device_model::feed(const layer& of, std::int64_t rows, stream_ref on) {
-  if (auto gated = gate(of, rows, on); !gated)
+result<void> device_model::feed(const layer& of, const device_buffer* delta, std::int64_t rows,
+                                stream_ref on) {
+  if (auto gated = gate(of, delta, rows, on); !gated)
     return gated;
   if (auto made = multiply(products_of(of, rows)[3], rows, on); !made)
     return made;
@@ -321,12 +343,9 @@ result<void> device_model::run_layer(std::size_t index, const forward_batch& bat
   const layer& of = layers_[index];
   const device_buffer* const delta = sums_in_products(batch.rows) ? nullptr : &delta_;
   chain all;
-  all.then([&] {
-    return norm(of.attention_norm, index == 0 ? nullptr : delta, batch.rows, nullptr, on);
-  });
+  all.then([&] { return project(of, index == 0 ? nullptr : delta, batch.rows, on); });
   all.then([&] { return attend(of, batch, cache, on); });
-  all.then([&] { return norm(of.mlp_norm, delta, batch.rows, nullptr, on); });
-  all.then([&] { return feed(of, batch.rows, on); });
+  all.then([&] { return feed(of, delta, batch.rows, on); });
   return all.state();
 }
 

@@ -127,12 +127,18 @@ private:
   /// @param pick  which rows of the residual; null for the first
   [[nodiscard]] result<void> norm(const device_buffer& weight, const device_buffer* delta,
                                   std::int64_t rows, const std::int32_t* pick, stream_ref on);
+  /// That of no delta, for products that norm.
+  [[nodiscard]] kernels::cuda::normed_source residual_normed_by(const device_buffer& weight) const;
   /// What attention() takes of a layer.
   [[nodiscard]] kernels::cuda::attention_args
   attention_of(kernels::cuda::attention_args batch, const kernels::cuda::kv_cache& cache) const;
   /// What rope_store() takes, of the heads that `attention` has: q, or k and v, may stand alone.
   [[nodiscard]] kernels::cuda::rope_store_args
   rope_of(const layer& of, const kernels::cuda::attention_args& attention) const;
+  /// Makes qkv_ of the residual and what is to be added to it.
+  [[nodiscard]] result<void> project(const layer& of, const device_buffer* delta, std::int64_t rows,
+                                     stream_ref on);
+  /// Makes of qkv_ what a layer's attention gives.
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
                                     const kernels::cuda::kv_cache& cache, stream_ref on);
   [[nodiscard]] result<void> run_layer(std::size_t index, const forward_batch& batch,
@@ -149,9 +155,11 @@ private:
   [[nodiscard]] result<void> gather_residual(const forward_batch& batch, stream_ref on);
   /// Makes gated_ of gate_up_.
   [[nodiscard]] result<void> silu(std::int64_t rows, stream_ref on);
-  /// Makes gated_ of normed_.
-  [[nodiscard]] result<void> gate(const layer& of, std::int64_t rows, stream_ref on);
-  [[nodiscard]] result<void> feed(const layer& of, std::int64_t rows, stream_ref on);
+  /// Makes gated_ of the residual and what is to be added to it.
+  [[nodiscard]] result<void> gate(const layer& of, const device_buffer* delta, std::int64_t rows,
+                                  stream_ref on);
+  [[nodiscard]] result<void> feed(const layer& of, const device_buffer* delta, std::int64_t rows,
+                                  stream_ref on);
   /// Chooses between kernels by what layers take with each, where several are near each other.
   [[nodiscard]] result<void> choose_in_layers(std::int64_t rows, stream_ref on);
   /// Milliseconds of some layers without their attention.
@@ -160,6 +168,9 @@ private:
   [[nodiscard]] std::vector<product> products_of(const layer& of, std::int64_t rows) const;
   /// Whether products of so many rows add to residual_ themselves, and leave nothing in delta_.
   [[nodiscard]] bool sums_in_products(std::int64_t rows) const noexcept;
+  /// Whether the products of residual_ norm it themselves.
+  [[nodiscard]] bool norms_in_products(std::int64_t rows) const noexcept;
+  [[nodiscard]] product qkv_product(const layer& of) const;
   /// q of the merged product alone, and k and v.
   [[nodiscard]] product query_product(const layer& of, const device_buffer& a) const;
   [[nodiscard]] product kv_product(const layer& of) const;

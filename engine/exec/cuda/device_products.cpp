@@ -1,4 +1,5 @@
 // The products of the recipe: their shapes, and which kernels serve them.
+#include "engine/exec/cuda/chain.hpp"
 #include "engine/exec/cuda/device_model.hpp"
 #include "engine/exec/cuda/step_graphs.hpp"
 
@@ -13,21 +14,34 @@ namespace troupe::engine::cuda {
 std::vector<device_model::product> device_model::products_of(const layer& of,
                                                              std::int64_t rows) const {
   const model_config& c = config_;
-  const std::int64_t query = c.heads * c.head_dim;
-  const std::int64_t kv = c.kv_heads * c.head_dim;
-  return {{&normed_, &of.qkv, &qkv_, query + 2 * kv, c.hidden_size, compute_},
-          summed_product(attended_, of.output, query, rows),
+  return {qkv_product(of),
+          summed_product(attended_, of.output, c.heads * c.head_dim, rows),
           {&normed_, &of.gate_up, &gate_up_, 2 * c.intermediate_size, c.hidden_size, compute_},
           summed_product(gated_, of.down, c.intermediate_size, rows),
           head_product()};
 }
 
+device_model::product device_model::qkv_product(const layer& of) const {
+  const std::int64_t cols = (config_.heads + 2 * config_.kv_heads) * config_.head_dim;
+  return {&normed_, &of.qkv, &qkv_, cols, config_.hidden_size, compute_};
+}
+
 bool device_model::sums_in_products(std::int64_t rows) const noexcept {
-  // `streamed` only stores, and up to 48 rows it is the fastest; up to 64 where there are too few
-  // outputs for all blocks of `halved`.
+  // Up to 48 rows `streamed` is the fastest, and storing; up to 64 where there are too few outputs
+  // for all blocks of `halved`.
   const bool wide_enough = config_.hidden_size >= 2048;
-  return kernels::cuda::shortcuts_taken().sum_in_product && !ordered_ && link_ == nullptr &&
-         rows > (wide_enough ? 48 : kernels::cuda::max_streamed_rows);
+  return norms_in_products(rows) ||
+         (kernels::cuda::shortcuts_taken().sum_in_product && !ordered_ && link_ == nullptr &&
+          rows > (wide_enough ? 48 : kernels::cuda::max_streamed_rows));
+}
+
+bool device_model::norms_in_products(std::int64_t rows) const noexcept {
+  const kernels::cuda::shortcuts& taken = kernels::cuda::shortcuts_taken();
+  const layer& first = layers_.front();
+  return taken.norm_in_product && taken.gate_in_product && taken.streamed && !ordered_ &&
+         link_ == nullptr &&
+         kernels::cuda::takes_normed(kernels::cuda::plain(padded_args_of(qkv_product(first), rows)),
+                                     residual_normed_by(first.attention_norm));
 }
 
 kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
@@ -76,6 +90,8 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
   if (ordered_)
     return {};
   for (std::size_t i = 0; i < (with_head ? 5 : 4); ++i) {
+    if (i % 2 == 0 && i < 4 && norms_in_products(rows))
+      continue;
     std::vector<const void*> weights;
     for (const layer& one : layers_)
       weights.push_back(products_of(one, rows)[i].w->data());
@@ -98,20 +114,17 @@ result<float> device_model::time_layers(std::int64_t rows, stream_ref on) {
   if (!begin || !end)
     return fail(begin ? end.error() : begin.error());
   const auto small = [&] { return norm(last_norm_, &delta_, rows, nullptr, on); };
-  const auto pass = [&](const layer& of) -> result<void> {
+  const device_buffer* const delta = sums_in_products(rows) ? nullptr : &delta_;
+  const auto pass = [&](const layer& of) {
     const std::vector<product> products = products_of(of, rows);
-    // The second norm stands for rope and attention.
-    for (std::size_t i = 0; i < 2; ++i) {
-      if (auto made = small(); !made)
-        return made;
-      if (auto made = multiply(products[i], rows, on); !made)
-        return made;
-    }
-    if (auto made = small(); !made)
-      return made;
-    if (auto made = gate(of, rows, on); !made)
-      return made;
-    return multiply(products[3], rows, on);
+    chain all;
+    all.then([&] { return project(of, delta, rows, on); });
+    // For rope and attention.
+    all.then([&] { return norm(last_norm_, delta, rows, nullptr, on); });
+    all.then([&] { return multiply(products[1], rows, on); });
+    all.then([&] { return gate(of, delta, rows, on); });
+    all.then([&] { return multiply(products[3], rows, on); });
+    return all.state();
   };
   // The host takes longer to enqueue small layers than the device to run them.
   if (auto stalled = kernels::cuda::stall(1000, on); !stalled)
@@ -132,6 +145,8 @@ result<void> device_model::choose_in_layers(std::int64_t rows, stream_ref on) {
   const std::vector<product> products = products_of(layers_.front(), rows);
   // The largest first.
   for (const std::size_t i : std::array<std::size_t, 4>{2, 3, 0, 1}) {
+    if (i % 2 == 0 && norms_in_products(rows))
+      continue;
     const auto args = args_of(products[i], rows);
     auto names = library_.own_kernels_of(args);
     // With fewer rows one of ours always wins, with more tune() does well.
@@ -164,8 +179,10 @@ result<void> device_model::warm(std::int64_t rows, stream_ref on) {
     return {};
   const std::vector<product> products = products_of(layers_.front(), rows);
   for (std::size_t i = 0; i < (rows <= limits_.picked ? 5 : 4); ++i) {
-    // The product of gate and up may be another kernel than one that is not gated.
-    const auto made = i == 2 ? gate(layers_.front(), rows, on) : multiply(products[i], rows, on);
+    // Those behind a norm may be kernels with it, and that of gate and up one that is gated.
+    const auto made = i == 0   ? project(layers_.front(), nullptr, rows, on)
+                      : i == 2 ? gate(layers_.front(), nullptr, rows, on)
+                               : multiply(products[i], rows, on);
     if (!made)
       return made;
   }
@@ -189,7 +206,9 @@ std::string device_model::kernels_of(std::int64_t rows) const {
   std::string text;
   for (std::size_t i = 0; i < names.size(); ++i)
     text += fmt::format("{}{} {}", i == 0 ? "" : ", ", names[i],
-                        library_.kernel_of(args_of(products[i], rows)));
+                        i % 2 == 0 && i < 4 && norms_in_products(rows)
+                            ? "streamed with norm"
+                            : library_.kernel_of(args_of(products[i], rows)));
   return text;
 }
 
