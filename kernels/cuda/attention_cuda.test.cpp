@@ -70,8 +70,9 @@ struct items {
   std::vector<cuda::attention_item> prefill, decode, join;
   std::int32_t partials = 0;
   std::int32_t prefill_rows = cuda::prefill_tile_rows;
-  /// What makes q of the rows first, in the same kernel.
+  /// What makes q of the rows first, in the same kernel, and how many warps share an item there.
   const cuda::rope_store_args* turn = nullptr;
+  int team = 1;
 
   items(const paged_batch& b, bool prompts, bool splits,
         std::int32_t tile_rows = cuda::prefill_tile_rows)
@@ -148,8 +149,10 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
                                   .out = o.as<void>(),
                                   .out_stride = width + 8};
   fine(by.turn == nullptr ? cuda::attention(args, nullptr)
-                          : cuda::turned_attention(args, *by.turn, nullptr));
+                          : cuda::turned_attention(args, *by.turn, by.team, nullptr));
   o.fetch(out.bytes.data());
+  c.fetch(counts.data());
+  CHECK(counts[2] == 0);
   // Nothing is written between the rows.
   const auto bytes_of = [&](std::int64_t elements) {
     return static_cast<std::ptrdiff_t>(elements) * static_cast<std::ptrdiff_t>(size_of(b.type));
@@ -389,16 +392,25 @@ TEST_CASE("cuda rope_store norms, turns and stores") {
 TEST_CASE("cuda turned attention is rope_store and attention in one") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{17};
-  // One tile, a part of one, the first position of a block, as many tiles as pairs of warps, whole
-  // splits, and more positions than a warp reads block tables for at a time.
-  const std::vector<std::vector<std::int32_t>> pasts{
-      {0}, {5, 63}, {64, 15}, {16, 130}, {255, 256, 257}, {500}, {1100, 3}, {2600, 511, 512}};
+  // One page, a part of one, the first position of a block, a page for each warp, more than a warp
+  // has slots, whole splits, and more positions than warps read block tables for at a time.
+  std::vector<std::vector<std::int32_t>> pasts{
+      {0}, {5, 63}, {64, 15}, {16, 130}, {255, 256, 257}, {500}, {1100, 3}, {4400, 511, 512}};
+  // As many items as teams of four, two and one warps find, and more than there are warps.
+  for (const std::size_t count : {80, 150, 300, 600}) {
+    std::vector<std::int32_t> lengths{1023, 769, 512};
+    while (lengths.size() < count)
+      lengths.push_back(static_cast<std::int32_t>(random.below(70)));
+    pasts.push_back(lengths);
+  }
   for (const auto& lengths : pasts)
     for (const std::int32_t dim : {64, 128})
       for (const std::int32_t group : {1, 2, 5, 20})
         for (const int shape : {0, 1, 2, 3}) {
           const bool norms = shape % 2 == 1, splits = shape >= 2;
           CAPTURE(lengths, dim, group, norms, splits);
+          if (lengths.size() > 50 && (group != 5 || norms != splits))
+            continue;
           paged_batch b{type, 2 * group, 2, dim, group == 2 ? 32 : 16, {}, {}, {}, {}};
           for (const std::int32_t past : lengths)
             b.members.push_back({past, 1});
@@ -412,8 +424,8 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
           k.fill(random, 1);
           v.fill(random, 1);
           const auto q_norm = random_values(random, dim, 1), k_norm = random_values(random, dim, 1);
-          const auto cos = random_values(random, 2601 * half, 1);
-          const auto sin = random_values(random, 2601 * half, 1);
+          const auto cos = random_values(random, 4401 * half, 1);
+          const auto sin = random_values(random, 4401 * half, 1);
           const mirror dx{qkv}, dq{q}, c{cos}, s{sin}, qn{q_norm}, kn{k_norm}, batch{b.batch};
           const mirror dk{k}, dv{v}, other_k{k}, other_v{v};
           items by{b, false, splits};
@@ -432,11 +444,13 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
                                      .q_stride = width + 8};
           fine(cuda::rope_store(rope, nullptr));
           const matrix wanted = attend(b, dq, dk, dv, by);
-          REQUIRE(
-              cuda::turns_in_attention(rope.cache, static_cast<std::int64_t>(by.decode.size())));
           by.turn = &rope;
-          const matrix got = attend(b, dq, other_k, other_v, by);
-          CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
+          for (by.team = cuda::turned_team(rope.cache, static_cast<std::int64_t>(by.decode.size()));
+               by.team > 0; by.team /= 2) {
+            CAPTURE(by.team);
+            const matrix got = attend(b, dq, other_k, other_v, by);
+            CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
+          }
           // The row's own k and v are in the cache, and nothing else of it has changed.
           matrix k_got = k, v_got = v;
           dk.fetch(k.bytes.data());

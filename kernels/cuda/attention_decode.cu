@@ -42,46 +42,6 @@ __global__ void __launch_bounds__(64 * pairs)
   }
 }
 
-/// The result of one row, as far as four of its columns go.
-struct part_of_row {
-  row_total at;
-  float acc[4];
-
-  __device__ void join(const part_of_row& next) {
-    const join_scales scales = join_totals(at, next.at);
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      acc[i] = joined(acc[i], next.acc[i], scales);
-  }
-};
-
-/// Joins partial results, `step` floats apart, in their order.
-/// @param  place  of the first column in a partial result
-template <int Dim>
-__device__ part_of_row join_parts_of(const float* parts, std::int64_t step, int count, int place) {
-  /// Parts that are under way together.
-  constexpr int ahead = 8;
-  part_of_row total{};
-  for (int begin = 0; begin < count; begin += ahead) {
-    part_of_row next[ahead];
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) {
-      const float* const from = parts + min(begin + i, count - 1) * step;
-      const float4 x = *reinterpret_cast<const float4*>(from + place);
-      const float* const row = from + decode_tile_rows * Dim + place / Dim;
-      next[i] = {{row[0], row[decode_tile_rows]}, {x.x, x.y, x.z, x.w}};
-    }
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) {
-      if (begin + i == 0)
-        total = next[i];
-      else if (begin + i < count)
-        total.join(next[i]);
-    }
-  }
-  return total;
-}
-
 /// Joins the splits of one tile and KV head; a thread has four columns of a row.
 template <class T, int Dim>
 __global__ void __launch_bounds__(128) join_kernel(const __grid_constant__ attention_args args) {
@@ -95,11 +55,8 @@ __global__ void __launch_bounds__(128) join_kernel(const __grid_constant__ atten
   const float* const parts = args.partials + item.partial * step + view.kv_head * partial_size<Dim>;
   const int live = min(decode_tile_rows, view.rows - view.tile_begin);
   for (int i = static_cast<int>(threadIdx.x) * 4; i < live * Dim; i += 128 * 4) {
-    const part_of_row total = join_parts_of<Dim>(parts, step, item.split, i);
-    auto* const out = reinterpret_cast<std::uint32_t*>(
-        static_cast<T*>(args.out) + view.place(i / Dim, args.out_stride) + i % Dim);
-    out[0] = pack_pair<T>(total.acc[0] / total.at.sum, total.acc[1] / total.at.sum);
-    out[1] = pack_pair<T>(total.acc[2] / total.at.sum, total.acc[3] / total.at.sum);
+    join_parts_of<Dim>(parts, step, item.split, i)
+        .store(static_cast<T*>(args.out) + view.place(i / Dim, args.out_stride) + i % Dim);
   }
 }
 

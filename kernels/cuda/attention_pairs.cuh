@@ -132,8 +132,9 @@ struct decode_work {
   int end;
 
   __device__ decode_work(const attention_args& args, int work)
-      : item{args.decode[work / args.cache.kv_heads]}, view{args, item, work % args.cache.kv_heads},
-        first{max(item.split, 0) * split_positions} {
+      : decode_work{args, args.decode[work / args.cache.kv_heads], work % args.cache.kv_heads} {}
+  __device__ decode_work(const attention_args& args, const attention_item& of, int kv_head)
+      : item{of}, view{args, item, kv_head}, first{max(item.split, 0) * split_positions} {
     const int seen = view.position(decode_tile_rows - 1) + 1;
     end = item.split < 0 ? seen : min(first + split_positions, seen);
   }

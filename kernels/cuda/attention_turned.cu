@@ -1,298 +1,257 @@
-// rope_store() and attention() in one kernel, for few sequences of one row each. A block has one
-// item of one KV head and shares it among its four pairs of warps (attention_pairs.cuh), every
-// fourth tile to one, which join what they have in shared memory. What was stored before this step
-// comes before the kernel in front is done; then each pair turns q in its registers, and the one
-// whose tile has the row's own position turns k, puts k and v there and in the cache.
-// Roofline: none; few KiB on each SM. It is bound by what a tile takes from begin to end, and
-// spares a kernel and the way of K and V to shared memory: 1.3 to 2 microseconds a layer of an 8B.
-#include "kernels/cuda/attention_pairs.cuh"
+// rope_store() and attention() in one kernel, for sequences of one row each. Warps take items of
+// one KV head, one after the other, and bring the pages of their items themselves; where items are
+// few, two, four or eight warps share one, a page to each in turns, and join what they have in
+// shared memory. What was stored before this step comes before the kernel in front is done; then a
+// warp turns q in its registers, and the one whose page has the row's own position turns k, and
+// puts k and v there and in the cache. The arithmetic of a page is that of attention_warps.cuh.
+// Roofline: K and V are read once. Few items are bound by what a page takes from begin to end. A
+// kernel is spared, and the way of q and of the row's k and v to memory and back.
 #include "kernels/cuda/attention_rows.cuh"
-
-#include <utility>
+#include "kernels/cuda/page_lines.cuh"
+#include "kernels/cuda/row_turns.cuh"
 
 namespace troupe::kernels::cuda {
 
 namespace {
 
-__device__ __forceinline__ float2 pair_at(const float* from, int column) {
-  return *reinterpret_cast<const float2*>(from + column);
-}
+constexpr int warps = 8;
 
-/// What two adjacent numbers of a head and their partners in its other half are weighed and turned
-/// by.
-struct pair_factors {
-  float2 cos;
-  float2 sin;
-  float2 low;
-  float2 high;
+/// Registers of a thread. Of few items a block takes little enough to find room beside one of a
+/// small product in front, and to begin while that multiplies.
+template <int Size>
+inline constexpr int turned_registers = Size == warps ? 176 : 248;
 
-  /// @param weight  of the norm, or null
-  __device__ pair_factors(const rope_store_args& by, const float* weight, int position,
-                          int column) {
-    const int half = by.cache.dim / 2;
-    cos = pair_at(by.cos + std::int64_t{position} * half, column);
-    sin = pair_at(by.sin + std::int64_t{position} * half, column);
-    low = weight == nullptr ? float2{1, 1} : pair_at(weight, column);
-    high = weight == nullptr ? float2{1, 1} : pair_at(weight + half, column);
-  }
-
-  /// @param scale  of the norm; 1 where there is none
-  __device__ void turn(float2& l, float2& h, float scale) const {
-    l = {l.x * (scale * low.x), l.y * (scale * low.y)};
-    h = {h.x * (scale * high.x), h.y * (scale * high.y)};
-    const float2 x = l, y = h;
-    l = {x.x * cos.x - y.x * sin.x, x.y * cos.y - y.y * sin.y};
-    h = {y.x * cos.x + x.x * sin.x, y.y * cos.y + x.y * sin.y};
-  }
+/// What a block of teams of `Size` warps takes.
+template <int Dim, int Size>
+struct turned_shape {
+  /// Pages of K and V that a warp has on their way.
+  static constexpr int slots = (Size == 1 ? 3 : 2) * 128 / Dim;
+  static constexpr std::uint32_t page = page_positions * Dim * 2;
+  /// Of shared memory, of a warp.
+  static constexpr std::uint32_t line = slots * 2 * page;
+  /// With what it takes to begin on a multiple of 1,024.
+  static constexpr std::uint32_t block = warps * line + 1024;
 };
 
-__device__ __forceinline__ float square(const float2& x) { return fmaf(x.x, x.x, x.y * x.y); }
+__device__ __forceinline__ int own_warp() { return static_cast<int>(threadIdx.x) / 32; }
 
-__device__ __forceinline__ float norm_scale(float squares, int dim, float eps) {
-  return 1.0F / sqrtf(squares / static_cast<float>(dim) + eps);
-}
-
-/// Norms and turns the rows of q that a warp has loaded as they came from the product. Made before
-/// these are there, for all that it reads has to come from L2.
-template <class T, int Dim>
-struct query_turn {
-  static constexpr int chunks = Dim / 32;
-
-  bool norms;
-  float eps;
-  pair_factors by[chunks][2];
-
-  __device__ static int column(int chunk, int part) {
-    return chunk * 16 + part * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
+/// The warps of a block that share an item, one behind the other.
+template <int Size>
+struct warp_team {
+  __device__ static int member() { return own_warp() % Size; }
+  /// The team's of all. Few items go to as many SMs.
+  __device__ static int number() {
+    return own_warp() / Size * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
   }
-
-  template <std::size_t... I>
-  __device__ query_turn(const rope_store_args& args, int position, std::index_sequence<I...>)
-      : norms{args.q_norm != nullptr}, eps{args.eps},
-        by{{{args, args.q_norm, position, column(I, 0)},
-            {args, args.q_norm, position, column(I, 1)}}...} {}
-  __device__ query_turn(const rope_store_args& args, int position)
-      : query_turn{args, position, std::make_index_sequence<chunks>{}} {}
-
-  /// @param upper  whether there is anything in rows 8 to 15
-  template <class Rows>
-  __device__ void turn(Rows& rows, bool upper) const {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      if (h == 1 && !upper)
-        break;
-      float scale = 1;
-      if (norms) {
-        float squares = 0;
-#pragma unroll
-        for (int k = 0; k < Dim / 16; ++k)
-          squares +=
-              square(unpack_pair<T>(rows.q[k][h])) + square(unpack_pair<T>(rows.q[k][h + 2]));
-        squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 1);
-        squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 2);
-        scale = norm_scale(squares, Dim, eps);
-      }
-#pragma unroll
-      for (int k = 0; k < chunks; ++k)
-#pragma unroll
-        for (int part = 0; part < 2; ++part) {
-          std::uint32_t& first = rows.q[k][h + 2 * part];
-          std::uint32_t& second = rows.q[k + chunks][h + 2 * part];
-          float2 low = unpack_pair<T>(first), high = unpack_pair<T>(second);
-          by[k][part].turn(low, high, scale);
-          first = pack_pair<T>(low.x, low.y);
-          second = pack_pair<T>(high.x, high.y);
-        }
-    }
-  }
+  __device__ static void meet() { kernels::cuda::meet<32 * Size>(1 + own_warp() / Size); }
 };
 
-/// k and v of a row: a lane has two elements of each half of k, the first Dim / 8 lanes a chunk of
-/// v.
-template <class T, int Dim>
-struct own_row {
-  static constexpr int k_lanes = Dim / 4;
-  static constexpr int v_lanes = Dim / 8;
-
-  std::uint32_t low;
-  std::uint32_t high;
-  uint4 value;
-
-  /// Lanes without a part of k go along with the first.
-  __device__ static int column() {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    return (lane < k_lanes ? lane : 0) * 2;
-  }
-
-  __device__ own_row(const rope_store_args& by, const pair_factors& factors, std::int64_t row,
-                     int kv_head) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const auto* const from = static_cast<const T*>(by.qkv) + row * by.qkv_stride;
-    const auto* const key = from + (by.heads + kv_head) * Dim + column();
-    const auto* const other = from + (by.heads + by.cache.kv_heads + kv_head) * Dim;
-    float2 l = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key));
-    float2 h = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key + Dim / 2));
-    value = *reinterpret_cast<const uint4*>(other + (lane < v_lanes ? lane : 0) * 8);
-    float scale = 1;
-    if (by.k_norm != nullptr)
-      scale = norm_scale(warp_sum(lane < k_lanes ? square(l) + square(h) : 0.0F), Dim, by.eps);
-    factors.turn(l, h, scale);
-    low = pack_pair<T>(l.x, l.y);
-    high = pack_pair<T>(h.x, h.y);
-  }
-
-  __device__ void store(const kv_cache& cache, std::int64_t slot, int kv_head) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const std::int64_t at =
-        ((slot / cache.block_size * cache.kv_heads + kv_head) * cache.block_size +
-         slot % cache.block_size) *
-        Dim;
-    if (lane < k_lanes) {
-      auto* const to = reinterpret_cast<std::uint32_t*>(static_cast<T*>(cache.k) + at);
-      to[lane] = low;
-      to[lane + k_lanes] = high;
-    }
-    if (lane < v_lanes)
-      reinterpret_cast<uint4*>(static_cast<T*>(cache.v) + at)[lane] = value;
-  }
-
-  /// @param position  in the tile
-  __device__ void put_key(std::uint32_t tile_begin, int position) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    if (lane < k_lanes) {
-      const auto put = [&](int chunk, std::uint32_t x) {
-        asm volatile("st.shared.b32 [%0], %1;" ::"r"(
-                         paged_chunks<Dim>::at(tile_begin, position, chunk) + lane % 4 * 4),
-                     "r"(x)
-                     : "memory");
-      };
-      put(lane / 4, low);
-      put(lane / 4 + Dim / 16, high);
-    }
-    __syncwarp();
-  }
-  __device__ void put_value(std::uint32_t tile_begin, int position) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    if (lane < v_lanes)
-      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(
-                       paged_chunks<Dim>::at(tile_begin, position, lane)),
-                   "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
-                   : "memory");
-    __syncwarp();
-  }
-};
-
-/// The warp of a pair that multiplies.
-template <class T, int Dim>
-struct turned_multiplier {
-  using rows_type = typename multiplier<T, Dim>::rows_type;
+/// A warp that makes what its pages of items give.
+template <class T, int Dim, int Size>
+struct page_walker {
+  using team = warp_team<Size>;
+  using shape = turned_shape<Dim, Size>;
+  using rows_type = warp_rows<T, Dim, paged_chunks<Dim>, page_positions>;
 
   const attention_args& args;
   const rope_store_args& by;
-  multiplier<T, Dim> with;
-  int pair;
+  page_line<shape>& line;
 
-  /// @param rings  where those of all pairs begin: what they have copied is read in the end
-  __device__ void walk(int number, unsigned char* rings) {
-    static_assert(rows_type::total_floats * 32 * sizeof(float) <= ring_shape<Dim>::data);
-    const decode_work<Dim> work{args, number};
-    const std::int64_t row = work.view.sequence.row_begin;
-    const int position = work.view.sequence.first_position;
-    const std::int64_t slot = args.batch[row].slot;
-    // Of all parts of the sequence one has its own position, and of its tiles one.
-    const int own_tile = work.first + (position - work.first) / tile * tile;
-    const bool has_own = position < work.end && (position - work.first) / tile % pairs == pair;
-    const bool upper = work.view.rows - work.view.tile_begin > decode_tile_rows / 2;
-    const query_turn<T, Dim> query{by, position};
-    const pair_factors key{by, by.k_norm, position, own_row<T, Dim>::column()};
-    wait_for_before();
-    rows_type rows;
-    rows.load(work.view, 0);
-    query.turn(rows, upper);
-    if (has_own) {
-      const own_row<T, Dim> own{by, key, row, work.view.kv_head};
-      if (slot >= 0)
-        own.store(args.cache, slot, work.view.kv_head);
-      walk_tiles(rows, work, [&](int start, bool value) {
-        if (start != own_tile)
-          return;
-        if (value)
-          own.put_value(with.from.tile(), position - start);
-        else
-          own.put_key(with.from.tile(), position - start);
-      });
-    } else {
-      walk_tiles(rows, work, [](int, bool) {});
-    }
-    const auto total_of = [&](int one) {
-      return reinterpret_cast<float*>(rings + one * ring_shape<Dim>::data) + with.lane;
-    };
-    if (pair > 0)
-      rows.put_total(total_of(pair));
-    asm volatile("bar.sync 1, %0;" ::"n"(32 * pairs) : "memory");
-    if (pair > 0)
-      return;
-#pragma unroll 1
-    for (int other = 1; other < pairs; ++other)
-      rows.join_to(total_of(other));
-    with.store(rows, work);
+  /// Which item comes next, in the first lane: those behind the first of each team are counted as
+  /// they are taken.
+  __device__ int take(int all) const {
+    if (threadIdx.x % 32 != 0)
+      return 0;
+    const int taken = atomicAdd(args.taken, 1);
+    // As many are counted as there are items: whoever counts the last leaves a zero.
+    if (taken == all - 1)
+      *args.taken = 0;
+    return static_cast<int>(gridDim.x) * warps + taken;
   }
 
-  template <class Mend>
-  __device__ void walk_tiles(rows_type& rows, const decode_work<Dim>& work, Mend mend) {
-    with.walk_split(rows, work.view, {work.first + pair * tile, work.end, pairs * tile}, mend);
+  __device__ page_source pages_of(const decode_work<Dim>& work) const {
+    return {work, team::member(), Size};
+  }
+
+  /// Walks the pages of an item.
+  /// @param opens  they are not yet on their way
+  /// @param all    how many items there are
+  /// @returns     the item that comes next, `all` or more if none; its pages are on their way too
+  __device__ int walk(rows_type& rows, const decode_work<Dim>& work, bool opens, int all) {
+    const std::int64_t row = work.view.sequence.row_begin;
+    // The row's own is the last of all.
+    const int position = work.view.stored() - 1;
+    const std::int64_t slot = args.batch[row].slot;
+    const bool has_own =
+        position < work.end && (position - work.first) / page_positions % Size == team::member();
+    const query_turn<T, Dim> query{by, position};
+    const pair_factors key{by, by.k_norm, position, own_row<T, Dim>::column()};
+    const page_source pages = pages_of(work);
+    if (opens)
+      line.open(pages);
+    wait_for_before();
+    int next = Size == 1 ? take(all) : all;
+    rows.load(work.view, 0);
+    own_row<T, Dim> own;
+    if (has_own) {
+      own.load(by, key, row, work.view.kv_head);
+      if (slot >= 0)
+        own.store(args.cache, slot, work.view.kv_head);
+    }
+    const bool upper = work.view.rows - work.view.tile_begin > decode_tile_rows / 2;
+    query.turn(rows, upper);
+    rows.reset();
+    const float scale_log2 = args.scale * 1.44269504F;
+    for (int start = pages.first; start < pages.end; start += pages.step, line.next()) {
+      const bool ends = position < start + page_positions;
+      line.await_page();
+      if (ends)
+        own.put_key(line.k(), position - start);
+      float s[page_positions / 8][4];
+      rows.score(s, line.k());
+      rows.soften(s, start, scale_log2, upper);
+      if (ends) {
+        clear_page<Dim>(line.v(), position - start);
+        own.put_value(line.v(), position - start);
+        // The memory unit writes there next.
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+      }
+      rows.weigh(s, line.v());
+      if (Size == 1 && start == pages.first) {
+        next = __shfl_sync(0xFFFFFFFFU, next, 0);
+        if (next < all)
+          line.follow(pages_of({args, next}));
+      }
+    }
+    rows.end_split();
+    return next;
+  }
+
+  __device__ float* partial_of(const decode_work<Dim>& work) const {
+    return args.partials +
+           (std::int64_t{work.item.partial} * args.cache.kv_heads + work.view.kv_head) *
+               partial_size<Dim>;
+  }
+
+  /// Stores what a warp has of an item that it does not share.
+  __device__ void store(const rows_type& rows, const decode_work<Dim>& work) const {
+    if (work.item.split < 0)
+      rows.store(work.view, 0);
+    else
+      rows.store_partial(work.view, partial_of(work));
+  }
+
+  /// Joins what a team has left, `step` floats apart, and stores it.
+  __device__ void join(const decode_work<Dim>& work, const float* parts, int step) const {
+    const int pages = (work.end - work.first + page_positions - 1) / page_positions;
+    const int live = min(decode_tile_rows, work.view.rows - work.view.tile_begin);
+    float* const partial = partial_of(work);
+    const int thread = team::member() * 32 + static_cast<int>(threadIdx.x) % 32;
+    for (int i = thread * 4; i < live * Dim; i += 32 * Size * 4) {
+      const part_of_row total = join_parts_of<Dim>(parts, step, min(pages, Size), i);
+      if (work.item.split < 0) {
+        total.store(static_cast<T*>(args.out) + work.view.place(i / Dim, args.out_stride) +
+                    i % Dim);
+        continue;
+      }
+      *reinterpret_cast<float4*>(partial + i) =
+          make_float4(total.acc[0], total.acc[1], total.acc[2], total.acc[3]);
+      if (i % Dim == 0) {
+        partial[decode_tile_rows * Dim + i / Dim] = total.at.most;
+        partial[decode_tile_rows * (Dim + 1) + i / Dim] = total.at.sum;
+      }
+    }
   }
 };
 
-template <class T, int Dim>
-__global__ void __launch_bounds__(64 * pairs)
+template <class T, int Dim, int Size>
+__global__ void __maxnreg__(turned_registers<Size>)
     turned_kernel(const __grid_constant__ attention_args args,
-                  const __grid_constant__ rope_store_args by, const __grid_constant__ CUtensorMap k,
-                  const __grid_constant__ CUtensorMap v) {
+                  const __grid_constant__ rope_store_args by,
+                  const __grid_constant__ cache_maps maps) {
+  using shape = turned_shape<Dim, Size>;
+  using team = warp_team<Size>;
   extern __shared__ __align__(128) unsigned char memory[];
+  __shared__ __align__(8) std::uint64_t barriers[warps][shape::slots];
   let_next_begin();
-  const int number = static_cast<int>(blockIdx.x);
-  if (number >= *args.decode_count * args.cache.kv_heads) {
+  const int kv_heads = args.cache.kv_heads;
+  int number = team::number();
+  // Asked for with the number of items, not behind it.
+  attention_item item{};
+  if (number / kv_heads < args.decode_items_max)
+    item = args.decode[number / kv_heads];
+  const int all = *args.decode_count * kv_heads;
+  // One block that waits is enough to keep the order; the others would only be in the way.
+  if (number >= all) {
     if (blockIdx.x == 0)
       wait_for_before();
     return;
   }
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int pair = warp % pairs;
-  const std::uint32_t begin = (shared_address(memory) + 1023) / 1024 * 1024;
-  const ring<Dim> mine{begin, pair};
-  open_ring(mine, warp, k, v);
-  if (warp < pairs)
-    turned_multiplier<T, Dim>{args, by, {args, mine, lane}, pair}.walk(
-        number, memory + (begin - shared_address(memory)));
-  else
-    // Earlier steps have stored what is read: this step's row is put in its place later.
-    bringer<Dim>{args, k, v, mine, lane}.walk(number, pair, pairs, false);
+  unsigned char* const lines = memory + (1024 - shared_address(memory) % 1024) % 1024;
+  unsigned char* const mine = lines + own_warp() * shape::line;
+  page_line<shape> line{args, maps, shared_address(mine), shared_address(barriers[own_warp()])};
+  page_walker<T, Dim, Size> walker{args, by, line};
+  typename page_walker<T, Dim, Size>::rows_type rows;
+  for (bool opens = true;; opens = false) {
+    const decode_work<Dim> work{args, item, number % kv_heads};
+    number = walker.walk(rows, work, opens, all);
+    if constexpr (Size > 1) {
+      rows.store_partial(work.view, reinterpret_cast<float*>(mine));
+      team::meet();
+      walker.join(work, reinterpret_cast<const float*>(mine - team::member() * shape::line),
+                  shape::line / 4);
+      return;
+    }
+    walker.store(rows, work);
+    if (number >= all)
+      return;
+    item = args.decode[number / kv_heads];
+  }
 }
 
-template <class T, int Dim>
+template <class T, int Dim, int Size>
 result<void> launch(const attention_args& args, const rope_store_args& by, cudaStream_t stream) {
+  using shape = turned_shape<Dim, Size>;
   const auto maps = describe_cache(args.cache);
   if (!maps)
     return fail(maps.error());
-  constexpr std::uint32_t bytes = ring_shape<Dim>::block;
-  cudaFuncSetAttribute(turned_kernel<T, Dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       static_cast<int>(bytes));
-  launch_early(turned_kernel<T, Dim>,
-               {dim3(static_cast<unsigned>(count_multiprocessors())), 64 * pairs, bytes, stream},
-               args, by, maps->k, maps->v);
+  auto* const kernel = turned_kernel<T, Dim, Size>;
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape::block);
+  launch_early(
+      kernel,
+      {dim3(static_cast<unsigned>(count_multiprocessors())), 32 * warps, shape::block, stream},
+      args, by, *maps);
   return launched("turned_attention");
+}
+
+template <class T, int Dim>
+result<void> launch_team(const attention_args& args, const rope_store_args& by, int team,
+                         cudaStream_t stream) {
+  static_assert(warps == 8);
+  switch (team) {
+  case 8:
+    return launch<T, Dim, 8>(args, by, stream);
+  case 4:
+    return launch<T, Dim, 4>(args, by, stream);
+  case 2:
+    return launch<T, Dim, 2>(args, by, stream);
+  default:
+    return launch<T, Dim, 1>(args, by, stream);
+  }
 }
 
 } // namespace
 
-bool turns_in_attention(const kv_cache& cache, std::int64_t decode_items) noexcept {
-  return attends_by_items(cache) && decode_items > 0 &&
-         decode_items * cache.kv_heads <= count_multiprocessors();
+int turned_team(const kv_cache& cache, std::int64_t decode_items) noexcept {
+  const std::int64_t all = decode_items * cache.kv_heads;
+  int team = warps;
+  while (team > 1 && all * team > std::int64_t{warps} * count_multiprocessors())
+    team /= 2;
+  return team;
 }
 
-result<void> turned_attention(attention_args args, const rope_store_args& by, stream_ref stream) {
+result<void> turned_attention(attention_args args, const rope_store_args& by, int team,
+                              stream_ref stream) {
   const auto width = (args.heads + 2 * args.cache.kv_heads) * args.cache.dim;
   if (!attends_by_items(args.cache) || by.heads != args.heads ||
       by.cache.kv_heads != args.cache.kv_heads || by.qkv_stride < width || by.qkv_stride % 8 != 0 ||
@@ -304,8 +263,8 @@ result<void> turned_attention(attention_args args, const rope_store_args& by, st
   args.q_stride = by.qkv_stride;
   const auto items = with_16_bits(args.cache.type, [&](auto element) {
     using T = decltype(element);
-    return args.cache.dim == 64 ? launch<T, 64>(args, by, stream)
-                                : launch<T, 128>(args, by, stream);
+    return args.cache.dim == 64 ? launch_team<T, 64>(args, by, team, stream)
+                                : launch_team<T, 128>(args, by, team, stream);
   });
   return items ? attention_joins(args, stream) : items;
 }

@@ -35,8 +35,8 @@ template <int Dim>
 inline constexpr std::int64_t partial_size = partial_floats(Dim);
 
 /// What a warp holds of its 16 rows; a thread has parts of rows lane / 4 and lane / 4 + 8. `Places`
-/// tells where the chunks of a tile of K or V lie in shared memory.
-template <class T, int Dim, class Places>
+/// tells where the chunks of a tile of K or V lie in shared memory, of `Span` positions.
+template <class T, int Dim, class Places, int Span = tile>
 struct warp_rows {
   std::uint32_t q[Dim / 16][4];
   float acc[Dim / 8][4];
@@ -68,17 +68,17 @@ struct warp_rows {
     at[0] = at[1] = {-INFINITY, 0};
   }
 
-  /// s = q k^T for the 64 positions of a tile.
-  __device__ void score(float (&s)[8][4], std::uint32_t k) const {
+  /// s = q k^T for the positions of a tile.
+  __device__ void score(float (&s)[Span / 8][4], std::uint32_t k) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-    for (int i = 0; i < 8 * 4; ++i)
+    for (int i = 0; i < Span / 8 * 4; ++i)
       s[i / 4][i % 4] = 0;
     const std::uint32_t mine = Places::at(k, lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
     for (int d = 0; d < Dim / 16; ++d)
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
+      for (int j = 0; j < Span / 16; ++j) {
         std::uint32_t b[4];
         load_matrices(b, Places::beside(mine, j, d));
         mma<T>(s[2 * j], q[d], b[0], b[1]);
@@ -88,25 +88,25 @@ struct warp_rows {
 
   /// Turns scores into probabilities of the running softmax and rescales what is there. Rows 8 to
   /// 15 are left as they are unless `upper`.
-  __device__ void soften(float (&s)[8][4], int start, float scale_log2, bool upper = true) {
+  __device__ void soften(float (&s)[Span / 8][4], int start, float scale_log2, bool upper = true) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (h == 1 && !upper) {
 #pragma unroll
-        for (int i = 0; i < 16; ++i)
+        for (int i = 0; i < Span / 4; ++i)
           s[i / 2][2 + i % 2] = 0;
         break;
       }
-      if (start + tile - 1 > position[h]) {
+      if (start + Span - 1 > position[h]) {
 #pragma unroll
-        for (int i = 0; i < 16; ++i)
+        for (int i = 0; i < Span / 4; ++i)
           if (start + i / 2 * 8 + lane % 4 * 2 + i % 2 > position[h])
             s[i / 2][2 * h + i % 2] = -INFINITY;
       }
       float greatest = -INFINITY;
 #pragma unroll
-      for (int i = 0; i < 16; ++i)
+      for (int i = 0; i < Span / 4; ++i)
         greatest = fmaxf(greatest, s[i / 2][2 * h + i % 2]);
       greatest = fmaxf(greatest, __shfl_xor_sync(0xFFFFFFFFU, greatest, 1));
       greatest = fmaxf(greatest, __shfl_xor_sync(0xFFFFFFFFU, greatest, 2));
@@ -115,7 +115,7 @@ struct warp_rows {
       const float rescale = fast_exp2(at[h].most - shift);
       float sum = 0;
 #pragma unroll
-      for (int i = 0; i < 16; ++i) {
+      for (int i = 0; i < Span / 4; ++i) {
         float& x = s[i / 2][2 * h + i % 2];
         x = fast_exp2(fmaf(x, scale_log2, -shift));
         sum += x;
@@ -129,11 +129,11 @@ struct warp_rows {
   }
 
   /// acc += p v.
-  __device__ void weigh(const float (&p)[8][4], std::uint32_t v) {
+  __device__ void weigh(const float (&p)[Span / 8][4], std::uint32_t v) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const std::uint32_t mine = Places::at(v, lane / 8 % 2 * 8 + lane % 8, lane / 16);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
+    for (int j = 0; j < Span / 16; ++j) {
       const std::uint32_t a[4] = {pack_pair<T>(p[2 * j][0], p[2 * j][1]),
                                   pack_pair<T>(p[2 * j][2], p[2 * j][3]),
                                   pack_pair<T>(p[2 * j + 1][0], p[2 * j + 1][1]),
@@ -202,7 +202,7 @@ struct warp_rows {
     }
   }
 
-  /// Leaves the split's result for join_kernel().
+  /// Leaves the result to be joined with others.
   __device__ void store_partial(const item_view<Dim>& view, float* partial) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
@@ -221,5 +221,52 @@ struct warp_rows {
     }
   }
 };
+
+/// The result of one row, as far as four of its columns go.
+struct part_of_row {
+  row_total at;
+  float acc[4];
+
+  __device__ void join(const part_of_row& next) {
+    const join_scales scales = join_totals(at, next.at);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      acc[i] = joined(acc[i], next.acc[i], scales);
+  }
+
+  template <class T>
+  __device__ void store(T* to) const {
+    auto* const out = reinterpret_cast<std::uint32_t*>(to);
+    out[0] = pack_pair<T>(acc[0] / at.sum, acc[1] / at.sum);
+    out[1] = pack_pair<T>(acc[2] / at.sum, acc[3] / at.sum);
+  }
+};
+
+/// Joins partial results, `step` floats apart, in their order.
+/// @param  place  of the first column in a partial result
+template <int Dim>
+__device__ part_of_row join_parts_of(const float* parts, std::int64_t step, int count, int place) {
+  /// Parts that are under way together.
+  constexpr int ahead = 8;
+  part_of_row total{};
+  for (int begin = 0; begin < count; begin += ahead) {
+    part_of_row next[ahead];
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      const float* const from = parts + min(begin + i, count - 1) * step;
+      const float4 x = *reinterpret_cast<const float4*>(from + place);
+      const float* const row = from + decode_tile_rows * Dim + place / Dim;
+      next[i] = {{row[0], row[decode_tile_rows]}, {x.x, x.y, x.z, x.w}};
+    }
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      if (begin + i == 0)
+        total = next[i];
+      else if (begin + i < count)
+        total.join(next[i]);
+    }
+  }
+  return total;
+}
 
 } // namespace troupe::kernels::cuda

@@ -47,7 +47,7 @@ struct shortcuts {
   bool even_blocks = true;
   /// Attention of prompts by the products of warpgroups, where heads have 128 elements.
   bool warpgroups = true;
-  /// turned_attention() for few decodes.
+  /// turned_attention() for steps of decodes.
   bool rope_in_attention = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
@@ -294,21 +294,23 @@ struct attention_args {
 /// @source Dao et al., "FlashAttention-2" (2023); the splits of "Flash-Decoding" (2023)
 [[nodiscard]] result<void> attention(const attention_args& args, stream_ref stream);
 
-/// Whether turned_attention() takes so many items of such a cache: each KV head of each must find a
-/// multiprocessor of its own.
-[[nodiscard]] bool turns_in_attention(const kv_cache& cache, std::int64_t decode_items) noexcept;
+/// How many warps may share an item in turned_attention() where there are so many of such a cache:
+/// 8, 4 or 2 if each finds a team of its own, else 1.
+[[nodiscard]] int turned_team(const kv_cache& cache, std::int64_t decode_items) noexcept;
 
-/// rope_store() and attention() in one, for batches whose sequences have one row each. Items are
-/// shared by several warps: the order of summation is another than that of attention(), and depends
-/// on nothing but the item.
-/// @param  args  as attention() takes them but for q, which is made of rope.qkv and stored nowhere
-/// @pre    turns_in_attention() of *args.decode_count; what is stored of earlier positions is from
-///         before the pass, which no kernel of it writes
+/// rope_store() and attention() in one, for batches whose sequences have one row each and a cache
+/// of attends_by_items(). The order of summation is another than that of attention(), and depends
+/// on the item and on `team`.
+/// @param  args  as attention() takes them but for q, which is made of rope.qkv and stored nowhere;
+///               args.decode can be read up to decode_items_max
+/// @param  team  turned_team() of *args.decode_count, or less
+/// @pre    what is stored of earlier positions is from before the pass, which no kernel of it
+///         writes
 /// @errors bad_shape
 /// @async  enqueues on `stream`
 /// @cost   as attention()
 [[nodiscard]] result<void> turned_attention(attention_args args, const rope_store_args& rope,
-                                            stream_ref stream);
+                                            int team, stream_ref stream);
 
 struct ordered_matmul_args {
   const void* a = nullptr;

@@ -205,8 +205,8 @@ result<void> cuda_executor::forward(staged_step& staged) {
   if (!decodes)
     return pass();
   batch.rows = batch.picked = bucket;
-  batch.turned = !model_->batch_invariant() && kernels::cuda::shortcuts_taken().rope_in_attention &&
-                 kernels::cuda::turns_in_attention(caches_.front(), inputs.decode_items());
+  if (turns())
+    batch.turned = kernels::cuda::turned_team(caches_.front(), inputs.decode_items());
   // A graph is replayed with other numbers of items: its grids are made for any of them.
   const std::int64_t tiles =
       static_cast<std::int64_t>(bucket) * ((config_.heads / config_.kv_heads + 15) / 16);

@@ -108,6 +108,8 @@ private:
   [[nodiscard]] std::int32_t token_at(const known_sequence& sequence, std::uint32_t position,
                                       std::size_t hint) const;
   [[nodiscard]] result<void> copy_blocks(const staged_step& staged);
+  /// Whether attention turns the rows of steps of decodes alone.
+  [[nodiscard]] bool turns() const noexcept;
   [[nodiscard]] result<void> forward(staged_step& staged);
   [[nodiscard]] result<void> rank(staged_step& staged, std::size_t slot);
   /// Waits until nothing is in work; ends what waits for ranks that are gone.

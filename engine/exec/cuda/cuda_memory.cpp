@@ -14,6 +14,10 @@ namespace troupe::engine::cuda {
 
 namespace {
 
+/// For a sequence this long eight warps take hardly longer than to leave parts and join them by a
+/// kernel more.
+constexpr std::int32_t most_whole_positions = 1024;
+
 std::uint64_t blocks_of(std::uint64_t tokens, std::uint32_t block_size) {
   return (tokens + block_size - 1) / block_size;
 }
@@ -172,6 +176,10 @@ result<void> cuda_executor::make_swap_space() {
   return {};
 }
 
+bool cuda_executor::turns() const noexcept {
+  return !options_.deterministic && kernels::cuda::shortcuts_taken().rope_in_attention;
+}
+
 input_limits cuda_executor::limits_of_inputs(const model_config& shape) const {
   return {.rows = description_.max_num_batched_tokens,
           .sequences = options_.max_num_seqs,
@@ -181,7 +189,8 @@ input_limits cuda_executor::limits_of_inputs(const model_config& shape) const {
           .kv_heads = static_cast<std::int32_t>(shape.kv_heads),
           .dim = static_cast<std::int32_t>(shape.head_dim),
           .prefill_rows = options_.deterministic ? kernels::cuda::prefill_tile_rows
-                                                 : kernels::cuda::wide_tile_rows};
+                                                 : kernels::cuda::wide_tile_rows,
+          .whole_positions = turns() ? most_whole_positions : 0};
 }
 
 std::uint64_t cuda_executor::sampling_bytes() const {

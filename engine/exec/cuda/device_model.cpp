@@ -273,9 +273,10 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
   attention.rows = batch.rows;
   attention.batch = batch.batch;
   chain all;
-  if (batch.turned) {
-    all.then(
-        [&] { return kernels::cuda::turned_attention(attention, rope_of(of, attention), on); });
+  if (batch.turned > 0) {
+    all.then([&] {
+      return kernels::cuda::turned_attention(attention, rope_of(of, attention), batch.turned, on);
+    });
   } else {
     all.then([&] { return kernels::cuda::rope_store(rope_of(of, attention), on); });
     all.then([&] { return kernels::cuda::attention(attention, on); });

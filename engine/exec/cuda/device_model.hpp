@@ -23,8 +23,9 @@ struct forward_batch {
   const std::int32_t* sampled = nullptr;
   /// What attention() takes of the batch; the recipe fills in what belongs to a layer.
   kernels::cuda::attention_args attention;
-  /// All of it goes through turned_attention().
-  bool turned = false;
+  /// Where each row is a sequence's only one and all go through turned_attention(): its `team`;
+  /// else 0.
+  int turned = 0;
   /// The same of the picked rows alone, one behind the other; no rows where it is not told.
   kernels::cuda::attention_args sampling;
 };

@@ -21,8 +21,8 @@ struct graph_key {
   std::uint32_t rows = 0;
   /// Whether splits are joined.
   bool joins = false;
-  /// Whether rope is part of attention.
-  bool turned = false;
+  /// As forward_batch has it.
+  int turned = 0;
 
   auto operator<=>(const graph_key&) const = default;
 };

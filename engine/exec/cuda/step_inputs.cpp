@@ -117,7 +117,9 @@ void host_inputs::deal_decodes() {
   for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequences_); ++i)
     if (!is_prompt(sequences[i], limits_.group))
       order_.push_back(i);
-  deal({sequences, counts(), at<attention_item>(layout_.decode), at<attention_item>(layout_.join)});
+  const bool alone = prefill_items_ == 0 && picked_ == rows_;
+  deal({sequences, counts(), at<attention_item>(layout_.decode), at<attention_item>(layout_.join),
+        alone ? limits_.whole_positions : 0});
   if (picked_ < rows_)
     deal_sampling();
 }
@@ -159,7 +161,7 @@ void host_inputs::deal(const item_lists& to) {
     const std::int32_t splits = (end_of(sequence) + split_positions - 1) / split_positions;
     for (std::int32_t tile = 0; tile < tiles_of_rows(sequence); ++tile) {
       attention_item item{.sequence = sequence, .tile_begin = tile * decode_tile_rows};
-      if (splits == 1 || end_of(sequence) <= share * 3 / 4 ||
+      if (splits == 1 || end_of(sequence) <= std::max<std::int64_t>(share * 3 / 4, to.whole) ||
           partials + splits > static_cast<std::int32_t>(most_partials)) {
         to.decode[to.counts[0]++] = item;
         continue;

@@ -22,6 +22,8 @@ struct input_limits {
   std::int32_t dim = 0;
   /// Rows of a tile of prompts: 64 gives the bits of decode, 128 is faster.
   std::int32_t prefill_rows = kernels::cuda::prefill_tile_rows;
+  /// In a step of decodes alone, sequences of so many positions are not split.
+  std::int32_t whole_positions = 0;
 };
 
 /// Offsets of the arrays: first what every step has, then what grows with rows.
@@ -86,6 +88,8 @@ private:
     std::int32_t* counts;
     kernels::cuda::attention_item* decode;
     kernels::cuda::attention_item* join;
+    /// Sequences of so many positions stay whole.
+    std::int32_t whole = 0;
   };
 
   void deal_sampling();

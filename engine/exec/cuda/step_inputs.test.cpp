@@ -98,6 +98,32 @@ TEST_CASE("decodes are walked whole unless one is much of the step") {
   CHECK(items[13].sequence == 0);
 }
 
+TEST_CASE("short decodes alone in a step are not split where that is said") {
+  const input_limits limits{.rows = 64,
+                            .sequences = 64,
+                            .table_entries = 4096,
+                            .group = 4,
+                            .kv_heads = 8,
+                            .dim = 128,
+                            .whole_positions = 1024};
+  auto inputs = host_inputs::make(limits);
+  REQUIRE(inputs);
+  const auto joins_of = [&](std::int32_t length, bool samples) {
+    inputs->clear();
+    inputs->add({0, 1, length - 1, 0},
+                std::vector<block_id>(static_cast<std::size_t>(length) / 16 + 1));
+    inputs->add_row({.position = length - 1});
+    if (samples)
+      inputs->pick({});
+    inputs->deal_decodes();
+    return inputs->joins();
+  };
+  CHECK(joins_of(257, true) == 0);
+  CHECK(joins_of(1024, true) == 0);
+  CHECK(joins_of(1025, true) == 1);
+  CHECK(joins_of(257, false) == 1);
+}
+
 TEST_CASE("rows that sample beside others have items of their own") {
   const input_limits limits{
       .rows = 1024, .sequences = 4, .table_entries = 1024, .group = 4, .kv_heads = 8, .dim = 128};

@@ -1,0 +1,180 @@
+#pragma once
+
+#include "kernels/cuda/attention_pairs.cuh"
+
+#include <utility>
+
+/// Rope as a part of attention, for sequences of one row: its q is normed and turned in the
+/// registers that multiply it, and its own k and v, which no page that came from the cache has yet,
+/// are put there.
+namespace troupe::kernels::cuda {
+
+__device__ __forceinline__ float2 pair_at(const float* from, int column) {
+  return *reinterpret_cast<const float2*>(from + column);
+}
+
+/// What two adjacent numbers of a head and their partners in its other half are weighed and turned
+/// by.
+struct pair_factors {
+  float2 cos;
+  float2 sin;
+  float2 low;
+  float2 high;
+
+  /// @param weight  of the norm, or null
+  __device__ pair_factors(const rope_store_args& by, const float* weight, int position,
+                          int column) {
+    const int half = by.cache.dim / 2;
+    cos = pair_at(by.cos + std::int64_t{position} * half, column);
+    sin = pair_at(by.sin + std::int64_t{position} * half, column);
+    low = weight == nullptr ? float2{1, 1} : pair_at(weight, column);
+    high = weight == nullptr ? float2{1, 1} : pair_at(weight + half, column);
+  }
+
+  /// @param scale  of the norm; 1 where there is none
+  __device__ void turn(float2& l, float2& h, float scale) const {
+    l = {l.x * (scale * low.x), l.y * (scale * low.y)};
+    h = {h.x * (scale * high.x), h.y * (scale * high.y)};
+    const float2 x = l, y = h;
+    l = {x.x * cos.x - y.x * sin.x, x.y * cos.y - y.y * sin.y};
+    h = {y.x * cos.x + x.x * sin.x, y.y * cos.y + x.y * sin.y};
+  }
+};
+
+__device__ __forceinline__ float square(const float2& x) { return fmaf(x.x, x.x, x.y * x.y); }
+
+__device__ __forceinline__ float norm_scale(float squares, int dim, float eps) {
+  return 1.0F / sqrtf(squares / static_cast<float>(dim) + eps);
+}
+
+/// Norms and turns the rows of q that a warp has loaded as they came from the product. Made before
+/// these are there, for all that it reads has to come from L2.
+template <class T, int Dim>
+struct query_turn {
+  static constexpr int chunks = Dim / 32;
+
+  bool norms;
+  float eps;
+  pair_factors by[chunks][2];
+
+  __device__ static int column(int chunk, int part) {
+    return chunk * 16 + part * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
+  }
+
+  template <std::size_t... I>
+  __device__ query_turn(const rope_store_args& args, int position, std::index_sequence<I...>)
+      : norms{args.q_norm != nullptr}, eps{args.eps},
+        by{{{args, args.q_norm, position, column(I, 0)},
+            {args, args.q_norm, position, column(I, 1)}}...} {}
+  __device__ query_turn(const rope_store_args& args, int position)
+      : query_turn{args, position, std::make_index_sequence<chunks>{}} {}
+
+  /// @param upper  whether there is anything in rows 8 to 15
+  template <class Rows>
+  __device__ void turn(Rows& rows, bool upper) const {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (h == 1 && !upper)
+        break;
+      float scale = 1;
+      if (norms) {
+        float squares = 0;
+#pragma unroll
+        for (int k = 0; k < Dim / 16; ++k)
+          squares +=
+              square(unpack_pair<T>(rows.q[k][h])) + square(unpack_pair<T>(rows.q[k][h + 2]));
+        squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 1);
+        squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 2);
+        scale = norm_scale(squares, Dim, eps);
+      }
+#pragma unroll
+      for (int k = 0; k < chunks; ++k)
+#pragma unroll
+        for (int part = 0; part < 2; ++part) {
+          std::uint32_t& first = rows.q[k][h + 2 * part];
+          std::uint32_t& second = rows.q[k + chunks][h + 2 * part];
+          float2 low = unpack_pair<T>(first), high = unpack_pair<T>(second);
+          by[k][part].turn(low, high, scale);
+          first = pack_pair<T>(low.x, low.y);
+          second = pack_pair<T>(high.x, high.y);
+        }
+    }
+  }
+};
+
+/// k and v of a row: a lane has two elements of each half of k, the first Dim / 8 lanes a chunk of
+/// v.
+template <class T, int Dim>
+struct own_row {
+  static constexpr int k_lanes = Dim / 4;
+  static constexpr int v_lanes = Dim / 8;
+
+  std::uint32_t low;
+  std::uint32_t high;
+  uint4 value;
+
+  /// Lanes without a part of k go along with the first.
+  __device__ static int column() {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    return (lane < k_lanes ? lane : 0) * 2;
+  }
+
+  __device__ void load(const rope_store_args& by, const pair_factors& factors, std::int64_t row,
+                       int kv_head) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const auto* const from = static_cast<const T*>(by.qkv) + row * by.qkv_stride;
+    const auto* const key = from + (by.heads + kv_head) * Dim + column();
+    const auto* const other = from + (by.heads + by.cache.kv_heads + kv_head) * Dim;
+    float2 l = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key));
+    float2 h = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key + Dim / 2));
+    value = *reinterpret_cast<const uint4*>(other + (lane < v_lanes ? lane : 0) * 8);
+    float scale = 1;
+    if (by.k_norm != nullptr)
+      scale = norm_scale(warp_sum(lane < k_lanes ? square(l) + square(h) : 0.0F), Dim, by.eps);
+    factors.turn(l, h, scale);
+    low = pack_pair<T>(l.x, l.y);
+    high = pack_pair<T>(h.x, h.y);
+  }
+
+  __device__ void store(const kv_cache& cache, std::int64_t slot, int kv_head) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const std::int64_t at =
+        ((slot / cache.block_size * cache.kv_heads + kv_head) * cache.block_size +
+         slot % cache.block_size) *
+        Dim;
+    if (lane < k_lanes) {
+      auto* const to = reinterpret_cast<std::uint32_t*>(static_cast<T*>(cache.k) + at);
+      to[lane] = low;
+      to[lane + k_lanes] = high;
+    }
+    if (lane < v_lanes)
+      reinterpret_cast<uint4*>(static_cast<T*>(cache.v) + at)[lane] = value;
+  }
+
+  /// @param position  in the tile
+  __device__ void put_key(std::uint32_t tile_begin, int position) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if (lane < k_lanes) {
+      const auto put = [&](int chunk, std::uint32_t x) {
+        asm volatile("st.shared.b32 [%0], %1;" ::"r"(
+                         paged_chunks<Dim>::at(tile_begin, position, chunk) + lane % 4 * 4),
+                     "r"(x)
+                     : "memory");
+      };
+      put(lane / 4, low);
+      put(lane / 4 + Dim / 16, high);
+    }
+    __syncwarp();
+  }
+  __device__ void put_value(std::uint32_t tile_begin, int position) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if (lane < v_lanes)
+      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(
+                       paged_chunks<Dim>::at(tile_begin, position, lane)),
+                   "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+                   : "memory");
+    __syncwarp();
+  }
+};
+
+} // namespace troupe::kernels::cuda
