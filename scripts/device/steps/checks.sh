@@ -2,7 +2,7 @@
 # Correctness of kernels and of the executor, and errors as sentences.
 # Sourced by run.sh.
 
-step_kernels() { one kernels 90 "$from/bin/kernels_cuda_test" -d yes; }
+step_kernels() { one kernels 120 "$from/bin/kernels_cuda_test" -d yes; }
 step_sampling() { one sampling 30 "$from/bin/engine_exec_cuda_test" -d yes "the device samples*"; }
 step_executor() { one executor 60 "$from/bin/engine_exec_cuda_test" -d yes "~the device samples*" "~cuda logits*" "~[ranks]"; }
 step_golden() { one golden 40 "$from/bin/engine_exec_cuda_test" -d yes "cuda logits*,cuda greedy tokens*"; }
