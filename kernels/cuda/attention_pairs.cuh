@@ -28,21 +28,6 @@ struct ring_shape {
   static constexpr std::uint32_t block = pairs * (data + control) + 1024;
 };
 
-/// Where the chunks of a tile lie that was copied page by page.
-template <int Dim>
-struct paged_chunks {
-  static __device__ __forceinline__ std::uint32_t at(std::uint32_t base, int position, int chunk) {
-    return base + static_cast<std::uint32_t>(position / 8 * (8 * Dim * 2) + chunk / 8 * 1024 +
-                                             position % 8 * 128 + ((chunk ^ position) & 7) * 16);
-  }
-  /// From a place in the first 16 positions and two chunks to that 16 `group` positions and two
-  /// `pair` chunks further.
-  static __device__ __forceinline__ std::uint32_t beside(std::uint32_t place, int group, int pair) {
-    return (place ^ static_cast<std::uint32_t>(pair % 4 * 32)) +
-           static_cast<std::uint32_t>(group * (16 * Dim * 2) + pair / 4 * 1024);
-  }
-};
-
 /// One warp's place in the ring of its pair.
 template <int Dim>
 class ring {
@@ -123,23 +108,6 @@ __device__ __forceinline__ void open_ring(const ring<Dim>& mine, int warp, const
   __syncthreads();
 }
 
-/// An item of one KV head, and the positions that it covers.
-template <int Dim>
-struct decode_work {
-  attention_item item;
-  item_view<Dim> view;
-  int first;
-  int end;
-
-  __device__ decode_work(const attention_args& args, int work)
-      : decode_work{args, args.decode[work / args.cache.kv_heads], work % args.cache.kv_heads} {}
-  __device__ decode_work(const attention_args& args, const attention_item& of, int kv_head)
-      : item{of}, view{args, item, kv_head}, first{max(item.split, 0) * split_positions} {
-    const int seen = view.position(decode_tile_rows - 1) + 1;
-    end = item.split < 0 ? seen : min(first + split_positions, seen);
-  }
-};
-
 /// The warp that brings K and V.
 template <int Dim>
 struct bringer {
@@ -167,17 +135,14 @@ struct bringer {
     to.next_tile();
   }
 
-  /// @param part   of so many `parts`, of which each has a tile in its turn
-  /// @param fresh  k and v come from the kernel before this one, and not only what is above them,
-  ///               which comes with the step
-  __device__ void walk(int number, int part, int parts, bool fresh) {
+  /// What is read above k and v comes with the step, they from the kernel before this one.
+  __device__ void walk(int number) {
     constexpr int lanes_positions = 32 * group_positions;
     const decode_work<Dim> work{args, number};
     int known = work.first;
     int block = lane_block(work.view, known);
-    if (fresh)
-      wait_for_before();
-    for (int start = work.first + part * tile; start < work.end; start += parts * tile) {
+    wait_for_before();
+    for (int start = work.first; start < work.end; start += tile) {
       if (start >= known + lanes_positions) {
         known += (start - known) / lanes_positions * lanes_positions;
         block = lane_block(work.view, known);
@@ -198,7 +163,7 @@ struct bringer {
   __device__ void run(int number, int all_pairs, int all) {
     while (number < all) {
       to.post(number, lane);
-      walk(number, 0, 1, true);
+      walk(number);
       int taken = 0;
       if (lane == 0) {
         taken = atomicAdd(args.taken, 1);
@@ -248,13 +213,6 @@ struct split_total {
   }
 };
 
-/// The tiles of a walk, by their first positions.
-struct tile_range {
-  int first;
-  int end;
-  int step;
-};
-
 /// The warp that multiplies.
 template <class T, int Dim>
 struct multiplier {
@@ -271,39 +229,24 @@ struct multiplier {
     from.next_tile();
   }
 
-  /// Makes zeros of a tile from a position on, for what a block held before may be a NaN.
-  __device__ void clear(int position) const {
-    constexpr int chunks = Dim / 8;
-    for (int c = position * chunks + lane; c < tile * chunks; c += 32)
-      asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(
-                       paged_chunks<Dim>::at(from.tile(), c / chunks, c % chunks)),
-                   "r"(0)
-                   : "memory");
-    // The memory unit writes there next.
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncwarp();
-  }
-
-  /// @param mend  is called for each tile before it is used, with its first position and whether it
-  ///              is of V
-  template <class Mend>
-  __device__ void walk_split(rows_type& rows, const item_view<Dim>& view, const tile_range& of,
-                             Mend mend) {
+  /// Walks the tiles from `first` to `end`.
+  __device__ void walk_split(rows_type& rows, const item_view<Dim>& view, int first, int end) {
     const float scale_log2 = args.scale * 1.44269504F;
     const bool upper = view.rows - view.tile_begin > decode_tile_rows / 2;
     rows.reset();
-    for (int start = of.first; start < of.end; start += of.step) {
+    for (int start = first; start < end; start += tile) {
       float s[8][4];
       from.await_full();
-      mend(start, false);
       rows.score(s, from.tile());
       give_back();
       // Scores of positions behind the last stored one are masked, whatever K has there.
       rows.soften(s, start, scale_log2, upper);
       from.await_full();
-      if (start + tile > view.stored())
-        clear(view.stored() - start);
-      mend(start, true);
+      if (start + tile > view.stored()) {
+        clear_from<Dim>(from.tile(), view.stored() - start, tile);
+        end_own_writes();
+        __syncwarp();
+      }
       rows.weigh(s, from.tile());
       give_back();
     }
@@ -318,8 +261,7 @@ struct multiplier {
     split_total<Dim> total;
 #pragma unroll 1
     for (int first = work.first; first < work.end; first += split_positions) {
-      walk_split(rows, work.view, {first, min(first + split_positions, work.end), tile},
-                 [](int, bool) {});
+      walk_split(rows, work.view, first, min(first + split_positions, work.end));
       if (first == work.first)
         total.begin(rows);
       else

@@ -45,6 +45,23 @@ struct item_view {
   }
 };
 
+/// An item of one KV head, and the positions that it covers.
+template <int Dim>
+struct decode_work {
+  attention_item item;
+  item_view<Dim> view;
+  int first;
+  int end;
+
+  __device__ decode_work(const attention_args& args, int work)
+      : decode_work{args, args.decode[work / args.cache.kv_heads], work % args.cache.kv_heads} {}
+  __device__ decode_work(const attention_args& args, const attention_item& of, int kv_head)
+      : item{of}, view{args, item, kv_head}, first{max(item.split, 0) * split_positions} {
+    const int seen = view.position(decode_tile_rows - 1) + 1;
+    end = item.split < 0 ? seen : min(first + split_positions, seen);
+  }
+};
+
 /// One tile of K or V in shared memory: rows of Dim elements, their chunks of 16 bytes permuted so
 /// that eight rows of one column fall into different banks.
 template <int Dim>
@@ -64,5 +81,38 @@ struct tile_chunks {
            static_cast<std::uint32_t>(group * (16 * Dim * 2) + pair / 4 * 128);
   }
 };
+
+/// Where the chunks of a tile lie that was copied page by page.
+template <int Dim>
+struct paged_chunks {
+  static __device__ __forceinline__ std::uint32_t at(std::uint32_t base, int position, int chunk) {
+    return base + static_cast<std::uint32_t>(position / 8 * (8 * Dim * 2) + chunk / 8 * 1024 +
+                                             position % 8 * 128 + ((chunk ^ position) & 7) * 16);
+  }
+  /// From a place in the first 16 positions and two chunks to that 16 `group` positions and two
+  /// `pair` chunks further.
+  static __device__ __forceinline__ std::uint32_t beside(std::uint32_t place, int group, int pair) {
+    return (place ^ static_cast<std::uint32_t>(pair % 4 * 32)) +
+           static_cast<std::uint32_t>(group * (16 * Dim * 2) + pair / 4 * 1024);
+  }
+};
+
+/// Makes zeros of such a tile from a position on, as far as `positions`, for what a block held
+/// before may be a NaN. All lanes of a warp call it, and meet behind it.
+template <int Dim>
+__device__ __forceinline__ void clear_from(std::uint32_t tile_begin, int position, int positions) {
+  constexpr int chunks = Dim / 8;
+  for (int c = position * chunks + static_cast<int>(threadIdx.x) % 32; c < positions * chunks;
+       c += 32)
+    asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(
+                     paged_chunks<Dim>::at(tile_begin, c / chunks, c % chunks)),
+                 "r"(0)
+                 : "memory");
+}
+
+/// Behind what a thread has written to a tile, where the memory unit writes next.
+__device__ __forceinline__ void end_own_writes() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 
 } // namespace troupe::kernels::cuda

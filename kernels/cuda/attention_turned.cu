@@ -7,6 +7,7 @@
 // Roofline: K and V are read once. Few items are bound by what a page takes from begin to end. A
 // kernel is spared, and the way of q and of the row's k and v to memory and back.
 #include "kernels/cuda/attention_rows.cuh"
+#include "kernels/cuda/attention_warps.cuh"
 #include "kernels/cuda/page_lines.cuh"
 #include "kernels/cuda/row_turns.cuh"
 
@@ -111,10 +112,10 @@ struct page_walker {
       rows.score(s, line.k());
       rows.soften(s, start, scale_log2, upper);
       if (ends) {
-        clear_page<Dim>(line.v(), position - start);
+        clear_from<Dim>(line.v(), position - start, page_positions);
+        __syncwarp();
         own.put_value(line.v(), position - start);
-        // The memory unit writes there next.
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+        end_own_writes();
       }
       rows.weigh(s, line.v());
       if (Size == 1 && start == pages.first) {

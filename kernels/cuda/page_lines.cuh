@@ -1,6 +1,8 @@
 #pragma once
 
-#include "kernels/cuda/attention_pairs.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/barriers.cuh"
+#include "kernels/cuda/paged_copies.cuh"
 
 #include <cstdint>
 
@@ -119,18 +121,5 @@ private:
   int slot_ = 0;
   std::uint32_t parity_ = 0;
 };
-
-/// Makes zeros of a page from a position on, for what a block held before may be a NaN.
-template <int Dim>
-__device__ __forceinline__ void clear_page(std::uint32_t page, int position) {
-  constexpr int chunks = Dim / 8;
-  for (int c = position * chunks + static_cast<int>(threadIdx.x) % 32; c < page_positions * chunks;
-       c += 32)
-    asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(
-                     paged_chunks<Dim>::at(page, c / chunks, c % chunks)),
-                 "r"(0)
-                 : "memory");
-  __syncwarp();
-}
 
 } // namespace troupe::kernels::cuda

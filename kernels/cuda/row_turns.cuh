@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/attention_pairs.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
 
 #include <utility>
 
