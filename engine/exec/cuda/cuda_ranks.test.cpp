@@ -80,14 +80,6 @@ std::vector<float> logits_behind(test::rank_group& group, std::size_t rank) {
   return kept;
 }
 
-double worst_between(const std::vector<float>& a, const std::vector<float>& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
-  return worst;
-}
-
 void begin_alone(test::step_driver& drive) {
   drive.add(request_id{1}, {1, 2, 3}, test::sampling_at(), test::blocks_for(8, 16));
   drive.row(request_id{1}, 0, 3, true);
@@ -125,7 +117,7 @@ TEST_CASE("greedy tokens of two GPUs in float32 are those of one", "[.][ranks]")
     const auto group = make_group(2, options);
     CHECK(run_batch(*group, 20) == run_batch(*whole, 20));
     const auto wanted = logits_behind(*whole, 0);
-    CHECK(worst_between(logits_behind(*group, 0), wanted) < 1e-4);
+    CHECK(test::worst_between(logits_behind(*group, 0), wanted) < 1e-4);
     // All ranks have all logits, bit for bit.
     CHECK(logits_behind(*group, 1) == logits_behind(*group, 0));
     CHECK(group->describe().weight_bytes < whole->describe().weight_bytes);
@@ -155,7 +147,8 @@ TEST_CASE("two GPUs in 16 bits are near one", "[.][ranks]") {
     const auto whole = make_group(1, options);
     const auto group = make_group(2, options);
     const auto wanted = logits_behind(*whole, 0);
-    CHECK(worst_between(logits_behind(*group, 0), wanted) < (dtype == "bfloat16" ? 0.1 : 0.0125));
+    CHECK(test::worst_between(logits_behind(*group, 0), wanted) <
+          (dtype == "bfloat16" ? 0.1 : 0.0125));
     CHECK(logits_behind(*group, 1) == logits_behind(*group, 0));
     // Graphs with sums in them, step after step.
     CHECK(run_batch(*group, 20) == run_batch(*group, 20));

@@ -7,6 +7,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -54,6 +56,15 @@ inline std::unique_ptr<cuda::cuda_executor> load_cuda(const executor_options& op
   CAPTURE(loaded ? "" : loaded.error().note);
   REQUIRE(loaded);
   return run;
+}
+
+/// How far two sets of logits are from each other at most.
+inline double worst_between(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+  return worst;
 }
 
 /// Launches each step before the one ahead of it is collected. Sequences are 1, 2, ...
