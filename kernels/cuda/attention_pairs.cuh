@@ -165,12 +165,8 @@ struct bringer {
       to.post(number, lane);
       walk(number);
       int taken = 0;
-      if (lane == 0) {
-        taken = atomicAdd(args.taken, 1);
-        // As many are counted as there are items: whoever counts the last leaves a zero.
-        if (taken == all - 1)
-          *args.taken = 0;
-      }
+      if (lane == 0)
+        taken = count_taken(args.taken, all);
       number = all_pairs + __shfl_sync(0xFFFFFFFFU, taken, 0);
     }
     to.post(-1, lane);
@@ -268,17 +264,7 @@ struct multiplier {
         total.join(rows);
     }
     total.put(rows);
-    store(rows, work);
-  }
-
-  __device__ void store(const rows_type& rows, const decode_work<Dim>& work) const {
-    if (work.item.split < 0)
-      rows.store(work.view, 0);
-    else
-      rows.store_partial(work.view,
-                         args.partials + (std::int64_t{work.item.partial} * args.cache.kv_heads +
-                                          work.view.kv_head) *
-                                             partial_size<Dim>);
+    store_item(rows, work);
   }
 
   __device__ void run() {

@@ -63,11 +63,7 @@ struct page_walker {
   __device__ int take(int all) const {
     if (threadIdx.x % 32 != 0)
       return 0;
-    const int taken = atomicAdd(args.taken, 1);
-    // As many are counted as there are items: whoever counts the last leaves a zero.
-    if (taken == all - 1)
-      *args.taken = 0;
-    return static_cast<int>(gridDim.x) * warps + taken;
+    return static_cast<int>(gridDim.x) * warps + count_taken(args.taken, all);
   }
 
   __device__ page_source pages_of(const decode_work<Dim>& work) const {
@@ -126,20 +122,6 @@ struct page_walker {
     }
     rows.end_split();
     return next;
-  }
-
-  __device__ float* partial_of(const decode_work<Dim>& work) const {
-    return args.partials +
-           (std::int64_t{work.item.partial} * args.cache.kv_heads + work.view.kv_head) *
-               partial_size<Dim>;
-  }
-
-  /// Stores what a warp has of an item that it does not share.
-  __device__ void store(const rows_type& rows, const decode_work<Dim>& work) const {
-    if (work.item.split < 0)
-      rows.store(work.view, 0);
-    else
-      rows.store_partial(work.view, partial_of(work));
   }
 
   /// Joins what a team has left, `step` floats apart, and stores it.
@@ -203,7 +185,7 @@ __global__ void __maxnreg__(turned_registers<Size>)
                   shape::line / 4);
       return;
     }
-    walker.store(rows, work);
+    store_item(rows, work);
     if (number >= all)
       return;
     item = args.decode[number / kv_heads];

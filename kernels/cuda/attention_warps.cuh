@@ -222,6 +222,33 @@ struct warp_rows {
   }
 };
 
+/// Where the result of a split is left.
+template <int Dim>
+__device__ __forceinline__ float* partial_of(const decode_work<Dim>& work) {
+  const attention_args& args = work.view.args;
+  return args.partials +
+         (std::int64_t{work.item.partial} * args.cache.kv_heads + work.view.kv_head) *
+             partial_size<Dim>;
+}
+
+/// Stores what one warp has of all of an item.
+template <class Rows, int Dim>
+__device__ __forceinline__ void store_item(const Rows& rows, const decode_work<Dim>& work) {
+  if (work.item.split < 0)
+    rows.store(work.view, 0);
+  else
+    rows.store_partial(work.view, partial_of(work));
+}
+
+/// Counts an item as taken: so many were before. As many are counted as there are items: whoever
+/// counts the last leaves a zero.
+__device__ __forceinline__ int count_taken(std::int32_t* counter, int all) {
+  const int taken = atomicAdd(counter, 1);
+  if (taken == all - 1)
+    *counter = 0;
+  return taken;
+}
+
 /// The result of one row, as far as four of its columns go.
 struct part_of_row {
   row_total at;

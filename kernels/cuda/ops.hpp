@@ -391,8 +391,11 @@ struct normed_source {
   float eps = 0;
 };
 
-/// Whether streamed_normed_matmul() takes a product: m k at most 4,096, m at most 8, k a multiple
-/// of 512; args.a is not read.
+/// Rows that streamed_normed_matmul() takes at most.
+inline constexpr std::int64_t max_normed_rows = 8;
+
+/// Whether streamed_normed_matmul() takes a product: m k at most 4,096, k a multiple of 512; args.a
+/// is not read.
 [[nodiscard]] bool takes_normed(const ordered_matmul_args& args,
                                 const normed_source& from) noexcept;
 

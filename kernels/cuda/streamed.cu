@@ -142,8 +142,19 @@ result<void> launch_even(const ordered_matmul_args& args, cudaStream_t stream) {
                                     : launch_rows<Element, Output, 2, false>(args, stream);
 }
 
-constexpr const char* normed_needs =
-    "streamed_normed_matmul: takes 1 to 8 rows of 16 bits and 4,096 elements, k a multiple of 512";
+template <bool Gated>
+result<void> launch_normed(const ordered_matmul_args& args, const normed_source& from,
+                           cudaStream_t stream) {
+  if (!takes_normed(args, from))
+    return fail(errc::unsupported, "streamed_normed_matmul: takes 1 to 8 rows of 16 bits and 4,096 "
+                                   "elements, k a multiple of 512");
+  return with_16_bits(args.type, [&](auto element) {
+    using T = decltype(element);
+    return takes_half_tiles(args, Gated ? 16 : 32)
+               ? launch<stream_shape<T, T, 1, 1, Gated, true>>(args, stream, from)
+               : launch<stream_shape<T, T, 2, 1, Gated, true>>(args, stream, from);
+  });
+}
 
 } // namespace
 
@@ -182,7 +193,7 @@ bool takes_normed(const ordered_matmul_args& args, const normed_source& from) no
   ordered_matmul_args with = args;
   with.a = args.w;
   with.lda = args.k;
-  return takes_streamed(with) && args.out_type == args.type && args.m <= 8 &&
+  return takes_streamed(with) && args.out_type == args.type && args.m <= max_normed_rows &&
          args.m * args.k <= most_normed_elements && args.k % normed_at_once == 0 &&
          from.stride >= args.k && aligned(from.residual, from.stride * 4, 16) &&
          aligned(from.weight, 0, 16);
@@ -190,26 +201,12 @@ bool takes_normed(const ordered_matmul_args& args, const normed_source& from) no
 
 result<void> streamed_normed_matmul(const ordered_matmul_args& args, const normed_source& from,
                                     stream_ref stream) {
-  if (!takes_normed(args, from))
-    return fail(errc::unsupported, normed_needs);
-  return with_16_bits(args.type, [&](auto element) {
-    using T = decltype(element);
-    return takes_half_tiles(args, 32)
-               ? launch<stream_shape<T, T, 1, 1, false, true>>(args, stream, from)
-               : launch<stream_shape<T, T, 2, 1, false, true>>(args, stream, from);
-  });
+  return launch_normed<false>(args, from, stream);
 }
 
 result<void> streamed_normed_gated_matmul(const ordered_matmul_args& args,
                                           const normed_source& from, stream_ref stream) {
-  if (!takes_normed(args, from))
-    return fail(errc::unsupported, normed_needs);
-  return with_16_bits(args.type, [&](auto element) {
-    using T = decltype(element);
-    return takes_half_tiles(args, 16)
-               ? launch<stream_shape<T, T, 1, 1, true, true>>(args, stream, from)
-               : launch<stream_shape<T, T, 2, 1, true, true>>(args, stream, from);
-  });
+  return launch_normed<true>(args, from, stream);
 }
 
 } // namespace troupe::kernels::cuda

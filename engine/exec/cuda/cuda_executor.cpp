@@ -191,8 +191,8 @@ result<void> cuda_executor::forward(staged_step& staged) {
   host_inputs& inputs = staged.inputs;
   const std::uint32_t rows = inputs.rows();
   const bool with_graphs = !link_ || kernels::cuda::shortcuts_taken().graphs_of_ranks;
-  const bool decodes = with_graphs && inputs.prefill_items() == 0 && rows == inputs.picked() &&
-                       kernels::cuda::attends_by_items(caches_.front());
+  const bool decodes =
+      with_graphs && inputs.decodes_alone() && kernels::cuda::attends_by_items(caches_.front());
   const std::uint32_t most =
       std::min(description_.max_num_seqs, description_.max_num_batched_tokens);
   const std::uint32_t bucket = decodes ? step_graphs::bucket_of(rows, most) : rows;

@@ -171,6 +171,8 @@ private:
   [[nodiscard]] bool sums_in_products(std::int64_t rows) const noexcept;
   /// Whether the products of residual_ norm it themselves.
   [[nodiscard]] bool norms_in_products(std::int64_t rows) const noexcept;
+  /// Whether that of products_of() with this number does.
+  [[nodiscard]] bool norms_itself(std::size_t index, std::int64_t rows) const noexcept;
   [[nodiscard]] product qkv_product(const layer& of) const;
   /// q of the merged product alone, and k and v.
   [[nodiscard]] product query_product(const layer& of, const device_buffer& a) const;

@@ -38,10 +38,14 @@ bool device_model::sums_in_products(std::int64_t rows) const noexcept {
 bool device_model::norms_in_products(std::int64_t rows) const noexcept {
   const kernels::cuda::shortcuts& taken = kernels::cuda::shortcuts_taken();
   const layer& first = layers_.front();
-  return taken.norm_in_product && taken.gate_in_product && taken.streamed && !ordered_ &&
-         link_ == nullptr &&
+  return rows <= kernels::cuda::max_normed_rows && taken.norm_in_product && taken.gate_in_product &&
+         taken.streamed && !ordered_ && link_ == nullptr &&
          kernels::cuda::takes_normed(kernels::cuda::plain(padded_args_of(qkv_product(first), rows)),
                                      residual_normed_by(first.attention_norm));
+}
+
+bool device_model::norms_itself(std::size_t index, std::int64_t rows) const noexcept {
+  return (index == 0 || index == 2) && norms_in_products(rows);
 }
 
 kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t rows) const {
@@ -90,7 +94,7 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
   if (ordered_)
     return {};
   for (std::size_t i = 0; i < (with_head ? 5 : 4); ++i) {
-    if (i % 2 == 0 && i < 4 && norms_in_products(rows))
+    if (norms_itself(i, rows))
       continue;
     std::vector<const void*> weights;
     for (const layer& one : layers_)
@@ -113,7 +117,6 @@ result<float> device_model::time_layers(std::int64_t rows, stream_ref on) {
   auto end = make_event(true);
   if (!begin || !end)
     return fail(begin ? end.error() : begin.error());
-  const auto small = [&] { return norm(last_norm_, &delta_, rows, nullptr, on); };
   const device_buffer* const delta = sums_in_products(rows) ? nullptr : &delta_;
   const auto pass = [&](const layer& of) {
     const std::vector<product> products = products_of(of, rows);
@@ -145,7 +148,7 @@ result<void> device_model::choose_in_layers(std::int64_t rows, stream_ref on) {
   const std::vector<product> products = products_of(layers_.front(), rows);
   // The largest first.
   for (const std::size_t i : std::array<std::size_t, 4>{2, 3, 0, 1}) {
-    if (i % 2 == 0 && norms_in_products(rows))
+    if (norms_itself(i, rows))
       continue;
     const auto args = args_of(products[i], rows);
     auto names = library_.own_kernels_of(args);
@@ -206,9 +209,8 @@ std::string device_model::kernels_of(std::int64_t rows) const {
   std::string text;
   for (std::size_t i = 0; i < names.size(); ++i)
     text += fmt::format("{}{} {}", i == 0 ? "" : ", ", names[i],
-                        i % 2 == 0 && i < 4 && norms_in_products(rows)
-                            ? "streamed with norm"
-                            : library_.kernel_of(args_of(products[i], rows)));
+                        norms_itself(i, rows) ? "streamed with norm"
+                                              : library_.kernel_of(args_of(products[i], rows)));
   return text;
 }
 

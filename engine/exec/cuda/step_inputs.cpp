@@ -117,9 +117,8 @@ void host_inputs::deal_decodes() {
   for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequences_); ++i)
     if (!is_prompt(sequences[i], limits_.group))
       order_.push_back(i);
-  const bool alone = prefill_items_ == 0 && picked_ == rows_;
   deal({sequences, counts(), at<attention_item>(layout_.decode), at<attention_item>(layout_.join),
-        alone ? limits_.whole_positions : 0});
+        decodes_alone() ? limits_.whole_positions : 0});
   if (picked_ < rows_)
     deal_sampling();
 }

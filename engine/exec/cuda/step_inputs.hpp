@@ -72,6 +72,10 @@ public:
   [[nodiscard]] std::uint32_t picked() const noexcept { return picked_; }
   [[nodiscard]] std::uint32_t sequences() const noexcept { return sequences_; }
   [[nodiscard]] std::uint32_t prefill_items() const noexcept { return prefill_items_; }
+  /// Every row is a sequence's last, and none is a prompt's.
+  [[nodiscard]] bool decodes_alone() const noexcept {
+    return prefill_items_ == 0 && picked_ == rows_;
+  }
   [[nodiscard]] std::int32_t decode_items() const noexcept { return counts()[0]; }
   [[nodiscard]] std::int32_t joins() const noexcept { return counts()[1]; }
   [[nodiscard]] bool any_random() const noexcept { return any_random_; }
