@@ -114,6 +114,9 @@ result<void> check(const attention_args& args) {
                                      std::to_string(cache.kv_heads) +
                                      " KV heads, or strides "
                                      "below the heads");
+  if (args.raw.q != nullptr && args.prefill_items > 0 && !turns_prompts(args))
+    return fail(errc::unsupported, "attention: turns q of heads of 128 of 16 bits in tiles of 128 "
+                                   "rows alone");
   return {};
 }
 
@@ -125,6 +128,12 @@ result<void> attention_by_rows(const attention_args& args, stream_ref stream) {
     attention_rows_kernel<decltype(element)><<<grid, threads, 0, stream>>>(args);
   });
   return launched("attention");
+}
+
+bool turns_prompts(const attention_args& args) noexcept {
+  const shortcuts& taken = shortcuts_taken();
+  return taken.warpgroups && taken.rope_in_prompts && size_of(args.cache.type) == 2 &&
+         args.cache.dim == 128 && args.prefill_rows == wide_tile_rows;
 }
 
 result<void> attention(const attention_args& args, stream_ref stream) {

@@ -73,6 +73,8 @@ struct items {
   /// What makes q of the rows first, in the same kernel, and how many warps share an item there.
   const cuda::rope_store_args* turn = nullptr;
   int team = 1;
+  /// q of prompts, where they are turned in attention.
+  cuda::raw_queries raw;
 
   items(const paged_batch& b, bool prompts, bool splits,
         std::int32_t tile_rows = cuda::prefill_tile_rows)
@@ -145,6 +147,7 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
                                   .join_items_max = static_cast<std::int64_t>(by.join.size()),
                                   .partials = partials.as<float>(),
                                   .taken = c.as<std::int32_t>() + 2,
+                                  .raw = by.raw,
                                   .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
                                   .out = o.as<void>(),
                                   .out_stride = width + 8};
@@ -460,4 +463,78 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
           CHECK(cpu::testing::worst_error(k_got, k.doubles(), 1) < tolerance(type));
           CHECK(v_got.bytes == v.bytes);
         }
+}
+
+TEST_CASE("cuda attention turns q of prompts as rope_store does") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  splitmix64 random{18};
+  // Decodes before, behind and between prompts; tiles that begin within a position's heads.
+  const std::vector<std::vector<paged_batch::member>> batches{
+      {{0, 300}},
+      {{255, 1}, {0, 128}, {1009, 31}, {40, 1}, {0, 70}, {512, 33}},
+      {{0, 111}, {700, 1}, {63, 1}}};
+  for (const auto& members : batches)
+    for (const std::int32_t group : {1, 3, 4, 7, 20})
+      for (const bool norms : {false, true}) {
+        CAPTURE(members.size(), group, norms);
+        paged_batch b{type, 2 * group, 2, 128, 16, members, {}, {}, {}};
+        b.plan(random);
+        const auto rows = static_cast<std::int64_t>(b.batch.size());
+        const std::int64_t width = std::int64_t{b.heads} * b.dim, all = width + 4 * b.dim;
+        matrix qkv{type, rows, all, all + 8}, q{type, rows, width, width + 8};
+        qkv.fill(random, 1);
+        std::fill(q.bytes.begin(), q.bytes.end(), std::byte{0xFF});
+        matrix k{type, 1, b.cache_elements(), b.cache_elements()}, v = k;
+        k.fill(random, 1);
+        v.fill(random, 1);
+        const auto q_norm = random_values(random, b.dim, 1),
+                   k_norm = random_values(random, b.dim, 1);
+        const auto cos = random_values(random, 1100 * b.dim / 2, 1);
+        const auto sin = random_values(random, 1100 * b.dim / 2, 1);
+        const mirror dx{qkv}, dq{q}, some{q}, c{cos}, s{sin}, qn{q_norm}, kn{k_norm};
+        const mirror batch{b.batch}, dk{k}, dv{v}, other_k{k}, other_v{v};
+        cuda::rope_store_args rope{.qkv = dx.as<void>(),
+                                   .qkv_stride = all + 8,
+                                   .heads = b.heads,
+                                   .cache = cache_of(b, dk, dv),
+                                   .batch = batch.as<cuda::batch_row>(),
+                                   .rows = rows,
+                                   .q_norm = norms ? qn.as<float>() : nullptr,
+                                   .k_norm = norms ? kn.as<float>() : nullptr,
+                                   .eps = 1e-6F,
+                                   .cos = c.as<float>(),
+                                   .sin = s.as<float>(),
+                                   .q = dq.as<void>(),
+                                   .q_stride = width + 8};
+        items by{b, true, true, cuda::wide_tile_rows};
+        fine(cuda::rope_store(rope, nullptr));
+        const matrix wanted = attend(b, dq, dk, dv, by);
+        // What is left out stays NaN, and must not be read.
+        rope.q = some.as<void>();
+        rope.cache = cache_of(b, other_k, other_v);
+        rope.query_begin = rope.query_end = 0;
+        for (const cuda::sequence_rows& one : b.sequences) {
+          if (one.rows * group > cuda::decode_tile_rows)
+            continue;
+          if (rope.query_end == 0)
+            rope.query_begin = one.row_begin;
+          rope.query_end = one.row_begin + one.rows;
+        }
+        fine(cuda::rope_store(rope, nullptr));
+        by.raw = {.q = rope.qkv,
+                  .stride = rope.qkv_stride,
+                  .norm = rope.q_norm,
+                  .eps = rope.eps,
+                  .cos = rope.cos,
+                  .sin = rope.sin};
+        const matrix got = attend(b, some, other_k, other_v, by);
+        CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
+        dk.fetch(k.bytes.data());
+        dv.fetch(v.bytes.data());
+        matrix k_got = k, v_got = v;
+        other_k.fetch(k_got.bytes.data());
+        other_v.fetch(v_got.bytes.data());
+        CHECK(k_got.bytes == k.bytes);
+        CHECK(v_got.bytes == v.bytes);
+      }
 }

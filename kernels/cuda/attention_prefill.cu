@@ -205,7 +205,9 @@ result<void> launch(const attention_args& args, cudaStream_t stream) {
 } // namespace
 
 result<void> attention_prefill(const attention_args& args, stream_ref stream) {
-  if (!aligned(args.q, args.q_stride * 2, 16) || !aligned(args.out, args.out_stride * 2, 16))
+  const bool raw = args.raw.q != nullptr;
+  if (!aligned(raw ? args.raw.q : args.q, (raw ? args.raw.stride : args.q_stride) * 2, 16) ||
+      !aligned(args.out, args.out_stride * 2, 16))
     return fail(errc::bad_shape, "attention: rows of q and out must lie on multiples of 16 bytes "
                                  "where tiles have 128 rows");
   if (args.cache.dim == 128 && shortcuts_taken().warpgroups)

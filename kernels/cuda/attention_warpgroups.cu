@@ -1,14 +1,15 @@
 // Attention of prompts with heads of 128, as attention_prefill.cu but by the products of
 // warpgroups. A block has an SM to itself and takes one piece of work after the other. One warp
-// brings tiles of 112 positions page by page, three bring rows of q; two warpgroups multiply for 64
-// rows each. A warpgroup asks for the scores of a tile before it weighs the values of the tile in
-// front, and makes its softmax while those products and the other warpgroup's are under way.
-// Roofline: the tensor cores; 1,792 cycles of products a tile for both warpgroups, and beside them
-// 896 of exponentials.
+// brings tiles of 112 positions page by page, three bring rows of q and turn them where
+// rope_store() did not (query_tile.cuh); two warpgroups multiply for 64 rows each. A warpgroup asks
+// for the scores of a tile before it weighs the values of the tile in front, and makes its softmax
+// while those products and the other warpgroup's are under way. Roofline: the tensor cores; 1,792
+// cycles of products a tile for both warpgroups, and beside them 896 of exponentials.
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/paged_copies.cuh"
+#include "kernels/cuda/query_tile.cuh"
 #include "kernels/cuda/wgmma_wide.cuh"
 
 #include <algorithm>
@@ -18,34 +19,31 @@ namespace troupe::kernels::cuda {
 
 namespace {
 
-constexpr int dim = 128;
+constexpr int dim = query_dim;
+constexpr int group_rows = query_group_rows;
 /// Of a tile; 64 to 176 were measured (tests/bench/figures/gpu_ladders.md).
 constexpr int positions = 112;
 constexpr int pages = positions / page_positions;
-constexpr int warpgroups = 2;
-constexpr int group_rows = wide_tile_rows / warpgroups;
+constexpr int warpgroups = wide_tile_rows / group_rows;
 constexpr int multiplying_warps = 4 * warpgroups;
 /// Before them stand the four warps that bring.
 constexpr int threads = 128 * (1 + warpgroups);
-constexpr int query_warps = 3;
 /// Tiles of K, and of V, that are under way or in use.
 constexpr int stages = 2;
 /// Items whose rows of q are under way or in use.
 constexpr int query_buffers = 2;
 /// 65,536 registers are 128 threads with few of them and 256 with many.
-constexpr int registers_to_bring = 40;
-constexpr int registers_to_multiply = 232;
+constexpr int registers_to_bring = 64;
+constexpr int registers_to_multiply = 224;
 constexpr std::uint32_t tile_bytes = pages * page_bytes;
-/// The rows of a warpgroup in two panels of 64 columns.
-constexpr std::uint32_t query_panel = group_rows * 128;
-constexpr std::uint32_t group_bytes = 2 * query_panel;
-constexpr std::uint32_t query_bytes = warpgroups * group_bytes;
 /// A row's running maximum stays until a score exceeds it by this many powers of two, so that the
 /// values seldom need to be rescaled; 2^8 is far from what f32, bf16 and f16 cannot hold.
 constexpr float slack = 8;
-/// Barriers of the block: the turn of the first warpgroup and of the second, and their own ones.
+/// Barriers of the block: the turn of the first warpgroup and of the second, their own ones, and
+/// that of the warps that bring q.
 constexpr int turns = 1;
 constexpr int own_barriers = turns + warpgroups;
+constexpr int query_barrier = own_barriers + warpgroups;
 
 /// What the warpgroups know of a piece of work.
 struct work_info {
@@ -195,36 +193,24 @@ __device__ void bring_tiles(const block_memory& memory, const attention_args& ar
   }
 }
 
+template <class T>
 __device__ void bring_queries(const block_memory& memory, const attention_args& args) {
-  const int warp = static_cast<int>(threadIdx.x) / 32 - 1;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int chunk = lane % 16;
-  const auto* const from = static_cast<const std::uint16_t*>(args.q);
+  const query_carrier<T> carrier{args, static_cast<int>(threadIdx.x) - 32};
   ring_place<query_buffers> q;
   for (block_share share{args}; share.more(); ++share.round) {
     const item_view<dim> view = share.view();
     if (share.round == 0)
       wait_for_before();
     await(memory.queries_free(q.at), q.parity ^ 1U);
-    // Sixteen rows at a time: each lane finds one, half a warp brings one.
-    for (int first = warp * 16; first < wide_tile_rows; first += query_warps * 16) {
-      const int own = first + lane % 16;
-      const std::int64_t own_place = view.live(own) ? view.place(own, args.q_stride) : -1;
-#pragma unroll 4
-      for (int i = 0; i < 8; ++i) {
-        const int row = first + i * 2 + lane / 16;
-        const std::int64_t place = __shfl_sync(0xFFFFFFFFU, own_place, row - first);
-        const int at = row / group_rows * static_cast<int>(group_bytes) +
-                       chunk / 8 * static_cast<int>(query_panel) + row % group_rows * 128 +
-                       (chunk % 8 ^ (row & 7)) * 16;
-        copy_async(memory.queries(q.at) + static_cast<std::uint32_t>(at),
-                   from + (place < 0 ? 0 : place + chunk * 8), place < 0 ? 0 : 16);
-      }
-    }
-    if (warp == 0 && lane == 0)
+    carrier.bring(view, memory.queries(q.at));
+    if (threadIdx.x == 32)
       memory.infos[q.at] = {view.sequence.row_begin, view.rows,    view.sequence.first_position,
                             view.tile_begin,         view.kv_head, tiles_of(view)};
     wait_all_copies();
+    if (args.raw.q != nullptr) {
+      meet<query_warps * 32>(query_barrier);
+      carrier.turn(view, memory.queries(q.at));
+    }
     show_to_products();
     arrive(memory.queries_full(q.at));
     q.next();
@@ -250,7 +236,7 @@ struct thread_rows {
 #pragma unroll
     for (int d = 0; d < dim / 16; ++d) {
       constexpr int apart = static_cast<int>(page_panel_bytes);
-      const int in_q = d / 4 * static_cast<int>(query_panel) + d % 4 * 32;
+      const int in_q = d / 4 * static_cast<int>(query_panel_bytes) + d % 4 * 32;
       const int in_k = d / 4 * apart + d % 4 * 32;
       wgmma_wide<T, positions>(s, q + static_cast<std::uint64_t>(in_q / 16),
                                k + static_cast<std::uint64_t>(in_k / 16), d > 0 ? 1 : 0);
@@ -358,8 +344,8 @@ struct multiplier {
   float scale_log2 = args.scale * 1.44269504F;
   std::uint64_t first_k = panel_operand(memory.k(0), 16, page_group_bytes);
   std::uint64_t first_v = panel_operand(memory.v(0), page_panel_bytes, page_group_bytes);
-  std::uint64_t first_q =
-      panel_operand(memory.queries(0) + static_cast<std::uint32_t>(warpgroup) * group_bytes, 16);
+  std::uint64_t first_q = panel_operand(
+      memory.queries(0) + static_cast<std::uint32_t>(warpgroup) * query_group_bytes, 16);
   ring_place<stages> k{}, v{};
   ring_place<query_buffers> q{};
   work_info work{};
@@ -480,7 +466,7 @@ struct multiplier {
   __device__ __forceinline__ void store(const float (&by)[2]) const {
     const int warp = thread / 32;
     const std::uint32_t gathered = memory.queries(q.at) +
-                                   static_cast<std::uint32_t>(warpgroup) * group_bytes +
+                                   static_cast<std::uint32_t>(warpgroup) * query_group_bytes +
                                    static_cast<std::uint32_t>(warp * 16 * dim * 2);
     const int own = work.tile_begin + warpgroup * group_rows + warp * 16 + lane % 16;
     const std::int64_t own_place = own < work.rows
@@ -550,7 +536,7 @@ __global__ void __launch_bounds__(threads, 1)
     if (warp == 0)
       bring_tiles(block, args, maps);
     else
-      bring_queries(block, args);
+      bring_queries<T>(block, args);
   }
 }
 

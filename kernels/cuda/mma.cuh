@@ -59,6 +59,11 @@ __device__ __forceinline__ uint4 load_vector(std::uint32_t address) {
                : "memory");
   return x;
 }
+__device__ __forceinline__ void store_vector(std::uint32_t address, const uint4& x) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x), "r"(x.y),
+               "r"(x.z), "r"(x.w)
+               : "memory");
+}
 
 /// Starts a copy of 16 bytes to shared memory; the bytes from `size` on become zeros.
 __device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, int size) {

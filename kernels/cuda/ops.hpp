@@ -4,6 +4,7 @@
 #include "troupe/base/error.hpp"
 
 #include <cstdint>
+#include <limits>
 
 struct CUstream_st;
 
@@ -49,6 +50,8 @@ struct shortcuts {
   bool warpgroups = true;
   /// turned_attention() for steps of decodes.
   bool rope_in_attention = true;
+  /// Attention of prompts norms and turns their q (raw_queries).
+  bool rope_in_prompts = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
   /// Products of very few rows norm them, and add to the residual.
@@ -199,6 +202,9 @@ struct rope_store_args {
   /// [rows, heads dim] in cache.type.
   void* q = nullptr;
   std::int64_t q_stride = 0;
+  /// The rows whose q is made, of those that there are; k and v are stored of all rows.
+  std::int64_t query_begin = 0;
+  std::int64_t query_end = std::numeric_limits<std::int64_t>::max();
 };
 
 /// Norms and turns q and k, and writes k and v to the cache, in one pass over qkv.
@@ -206,7 +212,7 @@ struct rope_store_args {
 /// @errors bad_shape, unsupported
 /// @async  enqueues on `stream`
 /// @cost   reads qkv once, writes q and the cache once
-[[nodiscard]] result<void> rope_store(const rope_store_args& args, stream_ref stream);
+[[nodiscard]] result<void> rope_store(rope_store_args args, stream_ref stream);
 
 /// The rows of one sequence in a batch, as the device sees them.
 struct sequence_rows {
@@ -241,6 +247,19 @@ inline constexpr std::int32_t decode_tile_rows = 16;
   return std::int64_t{decode_tile_rows} * (dim + 2);
 }
 
+/// q of prompts as their product gave it, which attention norms and turns: its way to memory and
+/// back is spared.
+struct raw_queries {
+  /// [rows, heads dim] in cache.type; nullptr where rope_store() made q of prompts too.
+  const void* q = nullptr;
+  std::int64_t stride = 0;
+  /// As rope_store() takes them.
+  const float* norm = nullptr;
+  float eps = 1e-6F;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+};
+
 struct attention_args {
   /// [rows, heads dim] in cache.type, after rope.
   const void* q = nullptr;
@@ -269,6 +288,8 @@ struct attention_args {
   float* partials = nullptr;
   /// Counts decode items as they are taken: zero before, and zero again behind.
   std::int32_t* taken = nullptr;
+  /// Of the rows of `prefill`, where turns_prompts(); `q` then need not have them.
+  raw_queries raw;
   /// Usually 1 / sqrt(dim).
   float scale = 0;
   /// [rows, heads dim] in cache.type.
@@ -282,13 +303,17 @@ struct attention_args {
   return size_of(cache.type) == 2 && (cache.dim == 64 || cache.dim == 128);
 }
 
+/// Whether attention() takes raw_queries: its prompts go by 128 rows and heads of 128 elements.
+[[nodiscard]] bool turns_prompts(const attention_args& args) noexcept;
+
 /// Causal attention of each row over its sequence's positions [0, its own]. Online softmax over
 /// tiles of 64 positions counted from 0; every 256 positions (a split) the running result is
 /// joined to the total, in the order of splits, whether one walk makes all splits or each is made
 /// on its own. So prefill, chunk and decode give the same bits; items of 128 rows have no splits
 /// and bits of their own.
-/// @pre    rope_store() of all these rows is ahead on the same stream
-/// @errors bad_shape, unsupported
+/// @pre    rope_store() of all these rows is ahead on the same stream, with raw_queries but for q
+///         of prompts
+/// @errors bad_shape; unsupported: raw_queries where turns_prompts() does not hold
 /// @async  enqueues on `stream`
 /// @cost   4 heads dim positions flops a row; reads the sequence's K and V once per item
 /// @source Dao et al., "FlashAttention-2" (2023); the splits of "Flash-Decoding" (2023)

@@ -3,6 +3,8 @@
 // Roofline: bound by memory. 32 + 2 x 8 heads of 128 in bf16 move 24 KiB a row.
 #include "kernels/cuda/device.cuh"
 
+#include <algorithm>
+
 namespace troupe::kernels::cuda {
 
 namespace {
@@ -83,6 +85,8 @@ __global__ void rope_store_kernel(rope_store_args args) {
     return;
   const int half = cache.dim / 2;
   const bool query = head < args.heads;
+  if (query && (row < args.query_begin || row >= args.query_end))
+    return;
   const bool value = head >= args.heads + cache.kv_heads;
   head_pairs x;
   load(x, static_cast<const T*>(args.qkv) + row * args.qkv_stride + head * cache.dim, half, lane);
@@ -168,19 +172,39 @@ struct wide_pairs {
   }
 };
 
+/// Heads of all rows that are to be made: k and v of all, then q of those of which it is wanted.
+__host__ __device__ std::int64_t heads_of(const rope_store_args& args) {
+  return args.rows * 2 * args.cache.kv_heads + (args.query_end - args.query_begin) * args.heads;
+}
+
+/// Where one of them is.
+struct head_place {
+  std::int64_t row;
+  int head;
+
+  __device__ static head_place of(const rope_store_args& args, std::int64_t number) {
+    const int stored = 2 * args.cache.kv_heads;
+    if (number < args.rows * stored)
+      return {number / stored, args.heads + static_cast<int>(number % stored)};
+    number -= args.rows * stored;
+    return {args.query_begin + number / args.heads, static_cast<int>(number % args.heads)};
+  }
+};
+
 template <class T, int Dim>
 __global__ void __launch_bounds__(32 * warps_per_block)
     rope_store_wide_kernel(const __grid_constant__ rope_store_args args) {
   using pairs = wide_pairs<T, Dim>;
   const kv_cache& cache = args.cache;
-  const int heads = args.heads + 2 * cache.kv_heads;
-  const std::int64_t unit = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / pairs::lanes;
+  const std::int64_t own = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / pairs::lanes;
   const int lane = static_cast<int>(threadIdx.x) % pairs::lanes;
   let_next_begin();
-  // Lanes beyond the last row go along with it and write nothing.
-  const bool live = unit < args.rows * heads;
-  const std::int64_t row = live ? unit / heads : args.rows - 1;
-  const int head = static_cast<int>(unit % heads);
+  // Lanes beyond the last head go along with it and write nothing.
+  const std::int64_t heads = heads_of(args);
+  const bool live = own < heads;
+  const head_place at = head_place::of(args, live ? own : heads - 1);
+  const std::int64_t row = at.row;
+  const int head = at.head;
   const batch_row at_row = args.batch[row];
   const bool query = head < args.heads;
   const bool value = head >= args.heads + cache.kv_heads;
@@ -203,10 +227,11 @@ __global__ void __launch_bounds__(32 * warps_per_block)
   if (slot < 0)
     return;
   const std::int64_t kv_head = head - args.heads - (value ? cache.kv_heads : 0);
-  const std::int64_t at = ((slot / cache.block_size * cache.kv_heads + kv_head) * cache.block_size +
-                           slot % cache.block_size) *
-                          Dim;
-  x.store(static_cast<T*>(value ? cache.v : cache.k) + at, lane);
+  const std::int64_t place =
+      ((slot / cache.block_size * cache.kv_heads + kv_head) * cache.block_size +
+       slot % cache.block_size) *
+      Dim;
+  x.store(static_cast<T*>(value ? cache.v : cache.k) + place, lane);
 }
 
 /// Whether all that a lane moves lies on multiples of what it moves at once.
@@ -220,8 +245,7 @@ bool takes_wide(const rope_store_args& args) {
 
 template <class T, int Dim>
 void launch_wide(const rope_store_args& args, cudaStream_t stream) {
-  const std::int64_t lanes =
-      args.rows * (args.heads + 2 * args.cache.kv_heads) * wide_pairs<T, Dim>::lanes;
+  const std::int64_t lanes = heads_of(args) * wide_pairs<T, Dim>::lanes;
   constexpr unsigned threads = 32 * warps_per_block;
   const auto blocks = static_cast<unsigned>((lanes + threads - 1) / threads);
   launch_early(rope_store_wide_kernel<T, Dim>, {dim3(blocks), threads, 0, stream}, args);
@@ -244,10 +268,12 @@ result<void> check(const rope_store_args& args) {
 
 } // namespace
 
-result<void> rope_store(const rope_store_args& args, stream_ref stream) {
+result<void> rope_store(rope_store_args args, stream_ref stream) {
   if (auto good = check(args); !good)
     return good;
-  if (args.rows == 0)
+  args.query_end = std::clamp<std::int64_t>(args.query_end, 0, args.rows);
+  args.query_begin = std::clamp<std::int64_t>(args.query_begin, 0, args.query_end);
+  if (heads_of(args) == 0)
     return {};
   if (takes_wide(args)) {
     with_16_bits(args.cache.type, [&](auto element) {

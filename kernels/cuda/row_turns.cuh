@@ -169,10 +169,7 @@ struct own_row {
   __device__ void put_value(std::uint32_t tile_begin, int position) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     if (lane < v_lanes)
-      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(
-                       paged_chunks<Dim>::at(tile_begin, position, lane)),
-                   "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
-                   : "memory");
+      store_vector(paged_chunks<Dim>::at(tile_begin, position, lane), value);
     __syncwarp();
   }
 };

@@ -278,7 +278,18 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
       return kernels::cuda::turned_attention(attention, rope_of(of, attention), batch.turned, on);
     });
   } else {
-    all.then([&] { return kernels::cuda::rope_store(rope_of(of, attention), on); });
+    kernels::cuda::rope_store_args rope = rope_of(of, attention);
+    if (attention.prefill_items > 0 && kernels::cuda::turns_prompts(attention)) {
+      rope.query_begin = batch.decodes_begin;
+      rope.query_end = batch.decodes_end;
+      attention.raw = {.q = rope.qkv,
+                       .stride = rope.qkv_stride,
+                       .norm = rope.q_norm,
+                       .eps = rope.eps,
+                       .cos = rope.cos,
+                       .sin = rope.sin};
+    }
+    all.then([&] { return kernels::cuda::rope_store(rope, on); });
     all.then([&] { return kernels::cuda::attention(attention, on); });
   }
   all.then([&] { return multiply(products_of(of, batch.rows)[1], batch.rows, on); });

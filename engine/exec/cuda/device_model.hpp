@@ -23,6 +23,9 @@ struct forward_batch {
   const std::int32_t* sampled = nullptr;
   /// What attention() takes of the batch; the recipe fills in what belongs to a layer.
   kernels::cuda::attention_args attention;
+  /// From the first to behind the last row that is no prompt's.
+  std::int64_t decodes_begin = 0;
+  std::int64_t decodes_end = 0;
   /// Where each row is a sequence's only one and all go through turned_attention(): its `team`;
   /// else 0.
   int turned = 0;

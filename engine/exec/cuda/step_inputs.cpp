@@ -88,6 +88,7 @@ std::int32_t* host_inputs::counts() const noexcept { return at<std::int32_t>(0);
 void host_inputs::clear() noexcept {
   rows_ = picked_ = sequences_ = prefill_items_ = 0;
   table_entries_ = 0;
+  decodes_begin_ = decodes_end_ = 0;
   any_random_ = any_bounded_ = any_logprobs_ = false;
   std::fill_n(counts(), sampling_counts + 3, 0);
 }
@@ -104,8 +105,12 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
   table_entries_ += blocks.size();
   const auto sequence = static_cast<std::int32_t>(sequences_++);
   const std::int32_t tile_rows = rows.rows * limits_.group;
-  if (!is_prompt(rows, limits_.group))
+  if (!is_prompt(rows, limits_.group)) {
+    if (decodes_begin_ == decodes_end_)
+      decodes_begin_ = rows.row_begin;
+    decodes_end_ = rows.row_begin + rows.rows;
     return;
+  }
   for (std::int32_t begin = 0; begin < tile_rows; begin += limits_.prefill_rows)
     at<attention_item>(layout_.prefill)[prefill_items_++] = {.sequence = sequence,
                                                              .tile_begin = begin};
@@ -264,6 +269,8 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   batch.picked = sent.picked_;
   batch.pick = at(layout_.pick, words);
   batch.batch = at(layout_.batch, batch.batch);
+  batch.decodes_begin = sent.decodes_begin_;
+  batch.decodes_end = sent.decodes_end_;
   kernels::cuda::attention_args& attention = batch.attention;
   attention.sequences = at(layout_.sequences, attention.sequences);
   attention.block_tables = at(layout_.tables, words);

@@ -116,6 +116,9 @@ private:
   std::uint32_t sequences_ = 0;
   std::uint32_t prefill_items_ = 0;
   std::uint64_t table_entries_ = 0;
+  /// From the first to behind the last row that is no prompt's.
+  std::int32_t decodes_begin_ = 0;
+  std::int32_t decodes_end_ = 0;
   /// Sequences in the order of their items.
   std::vector<std::int32_t> order_;
   bool any_random_ = false;

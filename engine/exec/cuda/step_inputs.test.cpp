@@ -34,6 +34,8 @@ TEST_CASE("items of prompts that see most come first") {
   }
   inputs->order_prompts();
   REQUIRE(device->send(*inputs, nullptr));
+  CHECK(device->batch_of(*inputs).decodes_begin == 100);
+  CHECK(device->batch_of(*inputs).decodes_end == 101);
   std::vector<kernels::cuda::attention_item> items(inputs->prefill_items());
   REQUIRE(items.size() == 4 + 2 + 3);
   REQUIRE(download(items.data(), device->batch_of(*inputs).attention.prefill,
