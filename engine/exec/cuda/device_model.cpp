@@ -166,52 +166,6 @@ result<device_model> device_model::load(const load_context& from, weight_uploade
   return made;
 }
 
-std::array<device_model::work_part, 11>
-device_model::work_parts(const device_limits& limits) const noexcept {
-  const model_config& c = config_;
-  const std::int64_t query = c.heads * c.head_dim;
-  const std::int64_t kv = c.kv_heads * c.head_dim;
-  const auto size = static_cast<std::int64_t>(kernels::size_of(compute_));
-  using self = device_model;
-  return {{{&self::workspace_, std::int64_t{64} << 20U},
-           {&self::residual_, limits.rows * c.hidden_size * 4},
-           {&self::normed_, limits.rows * c.hidden_size * size},
-           {&self::qkv_, limits.rows * (query + 2 * kv) * size},
-           {&self::query_, limits.rows * query * size},
-           {&self::attended_, limits.rows * query * size},
-           {&self::gate_up_, limits.rows * 2 * c.intermediate_size * size},
-           {&self::gated_, limits.rows * c.intermediate_size * size},
-           {&self::delta_, limits.rows * c.hidden_size * size},
-           {&self::gathered_, gathered_bytes(limits)},
-           // The residual of the rows that sample passes through it too.
-           {&self::logits_, limits.picked * std::max(c.vocab_size, c.hidden_size) * 4}}};
-}
-
-std::uint64_t device_model::work_bytes(const device_limits& limits) const {
-  std::uint64_t bytes = 0;
-  for (const work_part& one : work_parts(limits))
-    bytes += static_cast<std::uint64_t>(one.bytes);
-  return bytes;
-}
-
-result<void> device_model::reserve(const device_limits& limits) {
-  for (const work_part& one : work_parts(limits)) {
-    if (one.bytes == 0)
-      continue;
-    auto memory = device_buffer::make(static_cast<std::size_t>(one.bytes),
-                                      fmt::format("working memory for {} rows", limits.rows));
-    if (!memory)
-      return fail(memory.error());
-    this->*one.to = std::move(*memory);
-  }
-  auto library = kernels::cuda::matmul_library::make(workspace_.data(), workspace_.size());
-  if (!library)
-    return fail(library.error());
-  library_ = std::move(*library);
-  limits_ = limits;
-  return {};
-}
-
 result<void> device_model::norm(const device_buffer& weight, const device_buffer* delta,
                                 std::int64_t rows, const std::int32_t* pick, stream_ref on) {
   return kernels::cuda::rms_norm({.residual = residual_.as<float>(),

@@ -191,12 +191,19 @@ private:
   /// Columns of the logits that a rank has at most.
   [[nodiscard]] std::int64_t part_cols() const noexcept;
   [[nodiscard]] std::int64_t gathered_bytes(const device_limits& limits) const noexcept;
-  /// A part of the working memory.
+  /// Something in the working memory, of which some arenas are used by one after the other.
   struct work_part {
     device_buffer device_model::*to;
     std::int64_t bytes;
+    std::size_t arena = 0;
+    /// Parts of an arena lie beside each other within a phase; no two phases are wanted at once.
+    std::size_t phase = 0;
   };
+  static constexpr std::size_t arena_count = 3;
+  static constexpr std::size_t phase_count = 2;
+  using arena_sizes = std::array<std::array<std::int64_t, phase_count>, arena_count>;
   [[nodiscard]] std::array<work_part, 11> work_parts(const device_limits& limits) const noexcept;
+  [[nodiscard]] arena_sizes sizes_of_arenas(const device_limits& limits) const noexcept;
   [[nodiscard]] const device_buffer& head() const {
     return config_.tie_word_embeddings ? table_ : head_;
   }
@@ -219,6 +226,7 @@ private:
   device_buffer sin_;
   std::vector<layer> layers_;
 
+  std::array<device_buffer, arena_count> arenas_;
   device_buffer workspace_;
   kernels::cuda::matmul_library library_;
   device_buffer residual_;

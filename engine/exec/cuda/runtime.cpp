@@ -70,7 +70,7 @@ result<std::uint64_t> free_bytes() {
 
 template <bool OfHost>
 cuda_memory<OfHost>::~cuda_memory() {
-  if (data_ != nullptr)
+  if (data_ != nullptr && !borrowed_)
     static_cast<void>(OfHost ? cudaFreeHost(data_) : cudaFree(data_));
 }
 

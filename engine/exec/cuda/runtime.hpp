@@ -50,10 +50,12 @@ class cuda_memory {
 public:
   cuda_memory() noexcept = default;
   cuda_memory(cuda_memory&& other) noexcept
-      : data_{std::exchange(other.data_, nullptr)}, bytes_{std::exchange(other.bytes_, 0)} {}
+      : data_{std::exchange(other.data_, nullptr)}, bytes_{std::exchange(other.bytes_, 0)},
+        borrowed_{std::exchange(other.borrowed_, false)} {}
   cuda_memory& operator=(cuda_memory&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(borrowed_, other.borrowed_);
     return *this;
   }
   cuda_memory(const cuda_memory&) = delete;
@@ -62,6 +64,16 @@ public:
 
   /// @errors out_of_memory: says how many bytes were wanted, for what, and how many are free
   [[nodiscard]] static result<cuda_memory> make(std::size_t bytes, std::string_view what);
+
+  /// A part of it, which does not outlive it.
+  /// @pre  offset + bytes <= size()
+  [[nodiscard]] cuda_memory part(std::size_t offset, std::size_t bytes) const noexcept {
+    cuda_memory made;
+    made.data_ = static_cast<std::byte*>(data_) + offset;
+    made.bytes_ = bytes;
+    made.borrowed_ = true;
+    return made;
+  }
 
   [[nodiscard]] void* data() const noexcept { return data_; }
   template <class T>
@@ -73,6 +85,7 @@ public:
 private:
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
+  bool borrowed_ = false;
 };
 
 using device_buffer = cuda_memory<false>;
