@@ -32,9 +32,13 @@ constexpr int threads = 128 * (1 + warpgroups);
 constexpr int stages = 2;
 /// Items whose rows of q are under way or in use.
 constexpr int query_buffers = 2;
-/// 65,536 registers are 128 threads with few of them and 256 with many.
-constexpr int registers_to_bring = 64;
+/// Registers of a thread. The block begins with 168 for each of its 384, and those that multiply
+/// wait for what the others give back.
+constexpr int registers_at_begin = 168;
+constexpr int registers_to_bring = 56;
 constexpr int registers_to_multiply = 224;
+static_assert(registers_to_bring + warpgroups * registers_to_multiply <=
+              (1 + warpgroups) * registers_at_begin);
 constexpr std::uint32_t tile_bytes = pages * page_bytes;
 /// A row's running maximum stays until a score exceeds it by this many powers of two, so that the
 /// values seldom need to be rescaled; 2^8 is far from what f32, bf16 and f16 cannot hold.
