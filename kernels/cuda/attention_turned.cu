@@ -151,7 +151,7 @@ template <class T, int Dim, int Size>
 __global__ void __maxnreg__(turned_registers<Size>)
     turned_kernel(const __grid_constant__ attention_args args,
                   const __grid_constant__ rope_store_args by,
-                  const __grid_constant__ page_maps maps) {
+                  const __grid_constant__ cache_maps maps) {
   using shape = turned_shape<Dim, Size>;
   using team = warp_team<Size>;
   extern __shared__ __align__(128) unsigned char memory[];
@@ -195,7 +195,7 @@ __global__ void __maxnreg__(turned_registers<Size>)
 template <class T, int Dim, int Size>
 result<void> launch(const attention_args& args, const rope_store_args& by, cudaStream_t stream) {
   using shape = turned_shape<Dim, Size>;
-  const auto maps = describe_page_maps(args.cache);
+  const auto maps = describe_cache(args.cache);
   if (!maps)
     return fail(maps.error());
   auto* const kernel = turned_kernel<T, Dim, Size>;

@@ -25,30 +25,13 @@ struct page_source {
         kv_head{work.view.kv_head}, table{work.view.sequence.table_begin} {}
 };
 
-/// K and V of a cache by whole pages, and by the first halves of pages, of which the last of a
-/// sequence may have no more.
-struct page_maps {
-  cache_maps pages;
-  cache_maps halves;
-};
-
-[[nodiscard]] inline result<page_maps> describe_page_maps(const kv_cache& cache) {
-  const auto pages = describe_cache(cache);
-  if (!pages)
-    return fail(pages.error());
-  const auto halves = describe_cache(cache, page_positions / 2);
-  if (!halves)
-    return fail(halves.error());
-  return page_maps{*pages, *halves};
-}
-
 /// The pages that a warp walks, on their way through its slots in shared memory, which it fills
 /// itself. Shape says how many there are (`slots`), and how many bytes a page of K or V has
 /// (`page`).
 template <class Shape>
 class page_line {
 public:
-  __device__ page_line(const attention_args& args, const page_maps& maps, std::uint32_t memory,
+  __device__ page_line(const attention_args& args, const cache_maps& maps, std::uint32_t memory,
                        std::uint32_t barriers)
       : args_{args}, maps_{maps}, memory_{memory}, barriers_{barriers} {
     if (lane() == 0) {
@@ -113,12 +96,9 @@ private:
       const int place = (block * cache.kv_heads + from_.kv_head) * cache.block_size +
                         from_.first % cache.block_size;
       const std::uint32_t to = memory_ + free_ * 2 * bytes, barrier = barriers_ + free_ * 8;
-      // The last position is the row's own, which is not stored yet.
-      const bool half = from_.end - from_.first <= page_positions / 2 + 1;
-      const cache_maps& maps = half ? maps_.halves : maps_.pages;
-      arrive_expecting(barrier, half ? bytes : 2 * bytes);
-      copy_page(maps.k, place, to, barrier);
-      copy_page(maps.v, place, to + bytes, barrier);
+      arrive_expecting(barrier, 2 * bytes);
+      copy_page(maps_.k, place, to, barrier);
+      copy_page(maps_.v, place, to + bytes, barrier);
     }
     ++brought_;
     from_.first += from_.step;
@@ -126,7 +106,7 @@ private:
   }
 
   const attention_args& args_;
-  const page_maps& maps_;
+  const cache_maps& maps_;
   std::uint32_t memory_;
   std::uint32_t barriers_;
   /// What is left to bring of an item, and all of the one behind it.

@@ -21,20 +21,17 @@ inline constexpr std::uint32_t page_panel_bytes = 1024;
 /// Describes K or V of a cache with heads of 64 or 128 elements of 16 bits to the memory unit,
 /// which copies them as they are.
 /// @param  data  on a multiple of 16 bytes
-/// @param  positions  that a copy brings: 16, or the first 8 of a page
 /// @errors internal: the driver is too old or refuses it
-[[nodiscard]] inline result<CUtensorMap> describe_pages(const kv_cache& cache, const void* data,
-                                                        int positions) {
+[[nodiscard]] inline result<CUtensorMap> describe_pages(const kv_cache& cache, const void* data) {
   // Columns of a panel, positions of a group, panels, groups.
   const auto groups =
       static_cast<cuuint64_t>(cache.blocks * cache.kv_heads * (cache.block_size / 8));
   const auto panels = static_cast<cuuint32_t>(cache.dim / 64);
   const cuuint64_t row_bytes = panels * 128;
-  const auto box_groups = static_cast<cuuint32_t>(positions / 8);
   return describe_array<4>({.data = data,
                             .sizes = {64, 8, panels, groups},
                             .strides = {row_bytes, 128, 8 * row_bytes},
-                            .box = {64, 8, panels, box_groups}},
+                            .box = {64, 8, panels, page_positions / 8}},
                            CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
 }
 
@@ -45,20 +42,18 @@ struct cache_maps {
 };
 
 /// Describes both, as describe_pages() does.
-[[nodiscard]] inline result<cache_maps> describe_cache(const kv_cache& cache,
-                                                       int positions = page_positions) {
-  const auto k = describe_pages(cache, cache.k, positions);
+[[nodiscard]] inline result<cache_maps> describe_cache(const kv_cache& cache) {
+  const auto k = describe_pages(cache, cache.k);
   if (!k)
     return fail(k.error());
-  const auto v = describe_pages(cache, cache.v, positions);
+  const auto v = describe_pages(cache, cache.v);
   if (!v)
     return fail(v.error());
   return cache_maps{*k, *v};
 }
 
-/// Starts the copy of the page, or of half of it, whose first position is number `position` of all
-/// positions of all blocks and KV heads; its bytes arrive at `barrier`. Behind the last one there
-/// are zeros.
+/// Starts the copy of the page whose first position is number `position` of all positions of all
+/// blocks and KV heads; its bytes arrive at `barrier`. Behind the last one there are zeros.
 __device__ __forceinline__ void copy_page(const CUtensorMap& map, int position, std::uint32_t to,
                                           std::uint32_t barrier) {
   asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
