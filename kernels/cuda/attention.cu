@@ -114,7 +114,7 @@ result<void> check(const attention_args& args) {
                                      std::to_string(cache.kv_heads) +
                                      " KV heads, or strides "
                                      "below the heads");
-  if (args.raw.q != nullptr && args.prefill_items > 0 && !turns_prompts(args))
+  if (args.raw.q != nullptr && args.prefill_items > 0 && !attends_by_warpgroups(args))
     return fail(errc::unsupported, "attention: turns q of heads of 128 of 16 bits in tiles of 128 "
                                    "rows alone");
   return {};
@@ -130,10 +130,9 @@ result<void> attention_by_rows(const attention_args& args, stream_ref stream) {
   return launched("attention");
 }
 
-bool turns_prompts(const attention_args& args) noexcept {
-  const shortcuts& taken = shortcuts_taken();
-  return taken.warpgroups && taken.rope_in_prompts && size_of(args.cache.type) == 2 &&
-         args.cache.dim == 128 && args.prefill_rows == wide_tile_rows;
+bool attends_by_warpgroups(const attention_args& args) noexcept {
+  return shortcuts_taken().warpgroups && size_of(args.cache.type) == 2 && args.cache.dim == 128 &&
+         args.prefill_rows == wide_tile_rows;
 }
 
 result<void> attention(const attention_args& args, stream_ref stream) {

@@ -210,7 +210,7 @@ result<void> attention_prefill(const attention_args& args, stream_ref stream) {
       !aligned(args.out, args.out_stride * 2, 16))
     return fail(errc::bad_shape, "attention: rows of q and out must lie on multiples of 16 bytes "
                                  "where tiles have 128 rows");
-  if (args.cache.dim == 128 && shortcuts_taken().warpgroups)
+  if (attends_by_warpgroups(args))
     return attention_warpgroups(args, stream);
   return with_16_bits(args.cache.type, [&](auto element) {
     using T = decltype(element);

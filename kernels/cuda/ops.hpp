@@ -52,6 +52,8 @@ struct shortcuts {
   bool rope_in_attention = true;
   /// Attention of prompts norms and turns their q (raw_queries).
   bool rope_in_prompts = true;
+  /// Attention of prompts and of decodes at the same time (attention_args::prompt_blocks).
+  bool prompts_beside_decodes = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
   /// Products of very few rows norm them, and add to the residual.
@@ -247,8 +249,7 @@ inline constexpr std::int32_t decode_tile_rows = 16;
   return std::int64_t{decode_tile_rows} * (dim + 2);
 }
 
-/// q of prompts as their product gave it, which attention norms and turns: its way to memory and
-/// back is spared.
+/// q of prompts as their product gave it, which attention norms and turns.
 struct raw_queries {
   /// [rows, heads dim] in cache.type; nullptr where rope_store() made q of prompts too.
   const void* q = nullptr;
@@ -275,6 +276,8 @@ struct attention_args {
   const attention_item* prefill = nullptr;
   std::int64_t prefill_items = 0;
   std::int32_t prefill_rows = prefill_tile_rows;
+  /// So many blocks take items of prompts while others take decodes; 0 for one after the other.
+  std::int32_t prompt_blocks = 0;
   /// Items of 16 rows; how many is read on the device, so that a graph can be replayed with others.
   const attention_item* decode = nullptr;
   const std::int32_t* decode_count = nullptr;
@@ -288,7 +291,7 @@ struct attention_args {
   float* partials = nullptr;
   /// Counts decode items as they are taken: zero before, and zero again behind.
   std::int32_t* taken = nullptr;
-  /// Of the rows of `prefill`, where turns_prompts(); `q` then need not have them.
+  /// Of the rows of `prefill`, where attends_by_warpgroups(); `q` then need not have them.
   raw_queries raw;
   /// Usually 1 / sqrt(dim).
   float scale = 0;
@@ -303,8 +306,8 @@ struct attention_args {
   return size_of(cache.type) == 2 && (cache.dim == 64 || cache.dim == 128);
 }
 
-/// Whether attention() takes raw_queries: its prompts go by 128 rows and heads of 128 elements.
-[[nodiscard]] bool turns_prompts(const attention_args& args) noexcept;
+/// Whether prompts go by the products of warpgroups, which take raw_queries and prompt_blocks.
+[[nodiscard]] bool attends_by_warpgroups(const attention_args& args) noexcept;
 
 /// Causal attention of each row over its sequence's positions [0, its own]. Online softmax over
 /// tiles of 64 positions counted from 0; every 256 positions (a split) the running result is
@@ -313,7 +316,7 @@ struct attention_args {
 /// and bits of their own.
 /// @pre    rope_store() of all these rows is ahead on the same stream, with raw_queries but for q
 ///         of prompts
-/// @errors bad_shape; unsupported: raw_queries where turns_prompts() does not hold
+/// @errors bad_shape; unsupported: raw_queries without attends_by_warpgroups()
 /// @async  enqueues on `stream`
 /// @cost   4 heads dim positions flops a row; reads the sequence's K and V once per item
 /// @source Dao et al., "FlashAttention-2" (2023); the splits of "Flash-Decoding" (2023)

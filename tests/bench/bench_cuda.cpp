@@ -27,17 +27,16 @@
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
 //              sum_in_product,narrow_last,rope_in_attention,rope_in_prompts,
-//              norm_in_product]
+//              prompts_beside_decodes,norm_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
 //              [--deterministic 1] [--turns narrow_last]
 //
 // --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
 // the first N GPUs. --deterministic measures the batch-invariant mode. --turns measures prompts and
-// full steps of --prefill in turns with and without a shortcut, for a card grows slower as it
-// warms.
-// --ladder measures a decode step at those batches once more for each rung: all shortcuts of
-// kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
-// all, and all but one.
+// full steps of --prefill, and steps of 1,024 and 4,096 rows with the answers of --mixed, in turns
+// with and without a shortcut, for a card grows slower as it warms. --ladder measures a decode step
+// at those batches once more for each rung: all shortcuts of kernels/cuda left out, then one after
+// the other taken, each on a model loaded anew. --each takes all, and all but one.
 namespace {
 
 using namespace troupe;
@@ -102,6 +101,7 @@ const std::vector<rung> rungs{
     {"warpgroups", [](auto& taken) { taken.warpgroups = false; }},
     {"rope_in_attention", [](auto& taken) { taken.rope_in_attention = false; }},
     {"rope_in_prompts", [](auto& taken) { taken.rope_in_prompts = false; }},
+    {"prompts_beside_decodes", [](auto& taken) { taken.prompts_beside_decodes = false; }},
     {"norm_in_product", [](auto& taken) { taken.norm_in_product = false; }},
     {"sum_in_product", [](auto& taken) { taken.sum_in_product = false; }},
     {"narrow_last", [](auto& taken) { taken.narrow_last = false; }}};
@@ -263,11 +263,11 @@ decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
   return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
 }
 
-/// What a shortcut spares long prompts, as the median of six pairs that take turns.
+/// What a shortcut spares long prompts and mixed steps, as the median of pairs that take turns.
 void report_turns(executor& run, const settings& s) {
-  const auto with_and_without = [&](const std::string& what, const auto& measure) {
+  const auto with_and_without = [&](const std::string& what, int pairs, const auto& measure) {
     std::array<std::vector<double>, 2> times;
-    for (int turn = 0; turn < 13; ++turn) {
+    for (int turn = 0; turn <= 2 * pairs; ++turn) {
       kernels::cuda::shortcuts_taken() = {};
       if (turn % 2 == 1)
         leave_out(*rungs_of(s.turns));
@@ -283,11 +283,15 @@ void report_turns(executor& run, const settings& s) {
     std::fflush(stdout);
   };
   for (const std::uint32_t size : s.prefills) {
-    with_and_without(fmt::format("prefill {:5}", size), [&] { return prefill(run, size); });
+    with_and_without(fmt::format("prefill {:5}", size), 6, [&] { return prefill(run, size); });
     if (size >= 2048)
-      with_and_without(fmt::format("full steps of prompts of {}", size),
+      with_and_without(fmt::format("full steps of prompts of {}", size), 6,
                        [&] { return full_prefill(run, size).step; });
   }
+  for (const std::uint32_t answers : s.mixed)
+    for (const std::uint32_t rows : {1024U, 4096U})
+      with_and_without(fmt::format("mixed {:3} answers + {:4} of prompts", answers, rows - answers),
+                       3, [&] { return mixed(run, answers, rows - answers).step; });
 }
 
 settings parse(int argc, char** argv) {
@@ -356,6 +360,9 @@ void report(test::rank_group& run, const settings& s, double floor) {
                s.model, size, t.step * 1e3, 8192 / t.step, t.host * 1e3);
     std::fflush(stdout);
   }
+  // In turns they are measured apart.
+  if (!s.turns.empty())
+    return;
   for (const std::uint32_t answers : s.mixed)
     for (const std::uint32_t rows :
          {256U, 320U, 384U, 448U, 512U, 640U, 768U, 1024U, 2048U, 8192U}) {

@@ -221,6 +221,15 @@ device_model::rope_of(const layer& of, const kernels::cuda::attention_args& atte
           .q_stride = attention.q_stride};
 }
 
+bool device_model::turns_prompts(const layer& of, std::int64_t rows,
+                                 const kernels::cuda::attention_args& attention) const noexcept {
+  // What a block turns first, the products behind wait for: fewer rows gain less than that.
+  constexpr std::int64_t least = 2048;
+  return rows >= least && of.q_norm.data() == nullptr && attention.prefill_items > 0 &&
+         kernels::cuda::shortcuts_taken().rope_in_prompts &&
+         kernels::cuda::attends_by_warpgroups(attention);
+}
+
 result<void> device_model::attend(const layer& of, const forward_batch& batch,
                                   const kernels::cuda::kv_cache& cache, stream_ref on) {
   kernels::cuda::attention_args attention = attention_of(batch.attention, cache);
@@ -233,7 +242,7 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
     });
   } else {
     kernels::cuda::rope_store_args rope = rope_of(of, attention);
-    if (attention.prefill_items > 0 && kernels::cuda::turns_prompts(attention)) {
+    if (turns_prompts(of, batch.rows, attention)) {
       rope.query_begin = batch.decodes_begin;
       rope.query_end = batch.decodes_end;
       attention.raw = {.q = rope.qkv,

@@ -136,6 +136,9 @@ private:
   /// What attention() takes of a layer.
   [[nodiscard]] kernels::cuda::attention_args
   attention_of(kernels::cuda::attention_args batch, const kernels::cuda::kv_cache& cache) const;
+  /// Whether attention turns q of prompts itself.
+  [[nodiscard]] bool turns_prompts(const layer& of, std::int64_t rows,
+                                   const kernels::cuda::attention_args& attention) const noexcept;
   /// What rope_store() takes, of the heads that `attention` has: q, or k and v, may stand alone.
   [[nodiscard]] kernels::cuda::rope_store_args
   rope_of(const layer& of, const kernels::cuda::attention_args& attention) const;
