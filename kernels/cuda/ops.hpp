@@ -292,7 +292,7 @@ struct attention_args {
   /// Counts decode items as they are taken: zero before, and zero again behind.
   std::int32_t* taken = nullptr;
   /// Of the rows of `prefill`, where attends_by_warpgroups(); `q` then need not have them.
-  raw_queries raw;
+  raw_queries raw{};
   /// Usually 1 / sqrt(dim).
   float scale = 0;
   /// [rows, heads dim] in cache.type.
