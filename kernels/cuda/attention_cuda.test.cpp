@@ -75,7 +75,6 @@ struct items {
   int team = 1;
   /// q of prompts, where they are turned in attention.
   cuda::raw_queries raw;
-  std::int32_t prompt_blocks = 0;
 
   items(const paged_batch& b, bool prompts, bool splits,
         std::int32_t tile_rows = cuda::prefill_tile_rows)
@@ -140,7 +139,6 @@ matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirr
                                   .prefill = prefill.as<cuda::attention_item>(),
                                   .prefill_items = static_cast<std::int64_t>(by.prefill.size()),
                                   .prefill_rows = by.prefill_rows,
-                                  .prompt_blocks = by.prompt_blocks,
                                   .decode = decode.as<cuda::attention_item>(),
                                   .decode_count = c.as<std::int32_t>(),
                                   .join = join.as<cuda::attention_item>(),
@@ -219,12 +217,6 @@ void check_attention(paged_batch b, std::uint64_t seed, float steep = 1.5F) {
       cuda::shortcuts_taken().warpgroups = warpgroups;
       const matrix wide = attend(b, dq, dk, dv, {b, true, true, cuda::wide_tile_rows});
       CHECK(cpu::testing::worst_error(wide, truth, 1) < tolerance(b.type));
-      // The same at the same time as decodes.
-      items beside{b, true, true, cuda::wide_tile_rows};
-      for (beside.prompt_blocks = 1; beside.prompt_blocks < 140; beside.prompt_blocks *= 8) {
-        CAPTURE(beside.prompt_blocks);
-        CHECK(attend(b, dq, dk, dv, beside).same_bits(wide, 0, 0, rows));
-      }
     }
     cuda::shortcuts_taken() = {};
   }
@@ -535,7 +527,6 @@ TEST_CASE("cuda attention turns q of prompts as rope_store does") {
                   .eps = rope.eps,
                   .cos = rope.cos,
                   .sin = rope.sin};
-        by.prompt_blocks = norms ? 2 : 0;
         const matrix got = attend(b, some, other_k, other_v, by);
         CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
         dk.fetch(k.bytes.data());

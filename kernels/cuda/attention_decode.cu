@@ -2,8 +2,7 @@
 // block. In each pair a warp brings K and V, page by page through the memory unit, into a ring of
 // tiles in shared memory that runs on over the borders of splits and items; the other multiplies.
 // Pairs take the items one by one, each the next that nobody has. The arithmetic of a row is that
-// of attention_warps.cuh, whichever way the host cuts its items. Beside prompts, whose kernel is in
-// front, blocks begin where that has left room, and wait for it at their end.
+// of attention_warps.cuh, whichever way the host cuts its items.
 // Roofline: K and V are read once, at 0.97 of the bandwidth where items walk all their splits and
 // there are some for each SM. A split that is left for join_kernel() costs a partial result.
 #include "kernels/cuda/attention_pairs.cuh"
@@ -22,9 +21,8 @@ __global__ void __launch_bounds__(64 * pairs)
   extern __shared__ __align__(128) unsigned char memory[];
   let_next_begin();
   const int all = *args.decode_count * args.cache.kv_heads;
-  const bool beside = args.prompt_blocks > 0;
   // One block that waits is enough to keep the order; the others would only be in the way.
-  if (!beside && static_cast<int>(blockIdx.x) >= all) {
+  if (static_cast<int>(blockIdx.x) >= all) {
     if (blockIdx.x == 0)
       wait_for_before();
     return;
@@ -42,8 +40,6 @@ __global__ void __launch_bounds__(64 * pairs)
     bringer<Dim>{args, k, v, mine, lane}.run(pair * blocks + static_cast<int>(blockIdx.x),
                                              pairs * blocks, all);
   }
-  if (beside && blockIdx.x == 0)
-    wait_for_before();
 }
 
 /// Joins the splits of one tile and KV head; a thread has four columns of a row.

@@ -159,11 +159,9 @@ result<void> prefill(const attention_args& args, cudaStream_t stream) {
 
 } // namespace
 
-result<void> attention_by_items(attention_args args, stream_ref stream) {
+result<void> attention_by_items(const attention_args& args, stream_ref stream) {
   if (args.q_stride % 2 != 0 || args.out_stride % 2 != 0)
     return fail(errc::bad_shape, "attention: the strides of rows of 16 bits must be even");
-  if (args.prefill_items == 0 || args.decode_items_max == 0 || !attends_by_warpgroups(args))
-    args.prompt_blocks = 0;
   if (auto done = prefill(args, stream); !done)
     return done;
   return attention_decode(args, stream);

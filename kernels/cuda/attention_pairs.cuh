@@ -108,13 +108,6 @@ __device__ __forceinline__ void open_ring(const ring<Dim>& mine, int warp, const
   __syncthreads();
 }
 
-/// As wait_for_before(), unless decodes run beside prompts: then the kernel of these is in front,
-/// and begins them once all that they read is there.
-__device__ __forceinline__ void wait_unless_beside(const attention_args& args) {
-  if (args.prompt_blocks == 0)
-    wait_for_before();
-}
-
 /// The warp that brings K and V.
 template <int Dim>
 struct bringer {
@@ -148,7 +141,7 @@ struct bringer {
     const decode_work<Dim> work{args, number};
     int known = work.first;
     int block = lane_block(work.view, known);
-    wait_unless_beside(args);
+    wait_for_before();
     for (int start = work.first; start < work.end; start += tile) {
       if (start >= known + lanes_positions) {
         known += (start - known) / lanes_positions * lanes_positions;
@@ -166,20 +159,15 @@ struct bringer {
     }
   }
 
-  /// Counts what this pair takes: so many were before. All count as often as `counts` says.
-  __device__ int take(int counts) const {
-    const int taken = lane == 0 ? count_taken(args.taken, counts) : 0;
-    return __shfl_sync(0xFFFFFFFFU, taken, 0);
-  }
-
-  /// Walks item after item; which is next is counted in args.taken, for pairs differ in speed, and
-  /// beside prompts the first too, for blocks begin one after the other.
-  __device__ void run(int pair, int all_pairs, int all) {
-    const bool beside = args.prompt_blocks > 0;
-    const int first = beside ? 0 : all_pairs, counts = beside ? all + all_pairs : all;
-    for (int number = beside ? take(counts) : pair; number < all; number = first + take(counts)) {
+  /// Walks item after item; which is next is counted in args.taken, for pairs differ in speed.
+  __device__ void run(int number, int all_pairs, int all) {
+    while (number < all) {
       to.post(number, lane);
       walk(number);
+      int taken = 0;
+      if (lane == 0)
+        taken = count_taken(args.taken, all);
+      number = all_pairs + __shfl_sync(0xFFFFFFFFU, taken, 0);
     }
     to.post(-1, lane);
   }
@@ -263,7 +251,7 @@ struct multiplier {
 
   __device__ void walk(int number) {
     const decode_work<Dim> work{args, number};
-    wait_unless_beside(args);
+    wait_for_before();
     rows_type rows;
     rows.load(work.view, 0);
     split_total<Dim> total;

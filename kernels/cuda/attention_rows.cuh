@@ -8,9 +8,9 @@ namespace troupe::kernels::cuda {
 [[nodiscard]] result<void> attention_by_rows(const attention_args& args, stream_ref stream);
 
 /// Attention by items on the tensor cores, for attends_by_items().
-[[nodiscard]] result<void> attention_by_items(attention_args args, stream_ref stream);
+[[nodiscard]] result<void> attention_by_items(const attention_args& args, stream_ref stream);
 
-/// Its decode items, and the joins. With prompt_blocks, attention_warpgroups() is in front.
+/// Its decode items, and the joins.
 [[nodiscard]] result<void> attention_decode(const attention_args& args, stream_ref stream);
 
 /// The joins alone.

@@ -174,13 +174,9 @@ __device__ void bring_tiles(const block_memory& memory, const attention_args& ar
     const page_carrier carrier{view};
     const int tiles = tiles_of(view);
     int next = carrier.page_of(0), page = 0;
-    // What is above comes with the step; q, k and v come from the kernel before this one. Decodes
-    // beside these prompts need no more than that it is done.
-    if (share.round == 0) {
+    // What is above comes with the step; q, k and v come from the kernel before this one.
+    if (share.round == 0)
       wait_for_before();
-      if (args.prompt_blocks > 0)
-        let_next_begin();
-    }
     // V is wanted after the K of the next tile.
     for (int t = 0; t <= tiles; ++t) {
       const int before = page;
@@ -528,8 +524,7 @@ __global__ void __launch_bounds__(threads, 1)
   extern __shared__ unsigned char memory[];
   // Panels lie on multiples of 1,024 bytes.
   const block_memory block{memory + (1024 - shared_address(memory) % 1024) % 1024};
-  if (args.prompt_blocks == 0)
-    let_next_begin();
+  let_next_begin();
   if (threadIdx.x == 0) {
     fetch_description(maps.k);
     fetch_description(maps.v);
@@ -557,8 +552,7 @@ result<void> attention_warpgroups(const attention_args& args, stream_ref stream)
   if (!maps)
     return fail(maps.error());
   const std::int64_t work = args.prefill_items * args.cache.kv_heads;
-  const int most = args.prompt_blocks > 0 ? args.prompt_blocks : count_multiprocessors();
-  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(work, most));
+  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(work, count_multiprocessors()));
   with_16_bits(args.cache.type, [&](auto element) {
     const auto kernel = attention_warpgroups_kernel<decltype(element)>;
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);

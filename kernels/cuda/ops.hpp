@@ -52,8 +52,6 @@ struct shortcuts {
   bool rope_in_attention = true;
   /// Attention of prompts norms and turns their q (raw_queries).
   bool rope_in_prompts = true;
-  /// Attention of prompts and of decodes at the same time (attention_args::prompt_blocks).
-  bool prompts_beside_decodes = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
   /// Products of very few rows norm them, and add to the residual.
@@ -276,8 +274,6 @@ struct attention_args {
   const attention_item* prefill = nullptr;
   std::int64_t prefill_items = 0;
   std::int32_t prefill_rows = prefill_tile_rows;
-  /// So many blocks take items of prompts while others take decodes; 0 for one after the other.
-  std::int32_t prompt_blocks = 0;
   /// Items of 16 rows; how many is read on the device, so that a graph can be replayed with others.
   const attention_item* decode = nullptr;
   const std::int32_t* decode_count = nullptr;
@@ -306,7 +302,7 @@ struct attention_args {
   return size_of(cache.type) == 2 && (cache.dim == 64 || cache.dim == 128);
 }
 
-/// Whether prompts go by the products of warpgroups, which take raw_queries and prompt_blocks.
+/// Whether prompts go by the products of warpgroups, which take raw_queries.
 [[nodiscard]] bool attends_by_warpgroups(const attention_args& args) noexcept;
 
 /// Causal attention of each row over its sequence's positions [0, its own]. Online softmax over

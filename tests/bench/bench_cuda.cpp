@@ -27,7 +27,7 @@
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
 //              sum_in_product,narrow_last,rope_in_attention,rope_in_prompts,
-//              prompts_beside_decodes,norm_in_product]
+//              norm_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
 //              [--deterministic 1] [--turns narrow_last]
 //
@@ -101,7 +101,6 @@ const std::vector<rung> rungs{
     {"warpgroups", [](auto& taken) { taken.warpgroups = false; }},
     {"rope_in_attention", [](auto& taken) { taken.rope_in_attention = false; }},
     {"rope_in_prompts", [](auto& taken) { taken.rope_in_prompts = false; }},
-    {"prompts_beside_decodes", [](auto& taken) { taken.prompts_beside_decodes = false; }},
     {"norm_in_product", [](auto& taken) { taken.norm_in_product = false; }},
     {"sum_in_product", [](auto& taken) { taken.sum_in_product = false; }},
     {"narrow_last", [](auto& taken) { taken.narrow_last = false; }}};

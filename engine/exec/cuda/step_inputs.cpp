@@ -1,5 +1,4 @@
 #include "engine/exec/cuda/step_inputs.hpp"
-#include "engine/exec/cuda/attention_shares.hpp"
 
 #include "troupe/base/check.hpp"
 
@@ -17,6 +16,11 @@ using kernels::cuda::split_positions;
 /// Results of splits that one step may leave; sequences beyond that are walked whole, which gives
 /// the same bits.
 constexpr std::uint64_t most_partials = 2048;
+
+/// What the work of a step is divided by: a warp reads no faster than an SM's share of the
+/// bandwidth, so a sequence that would take a good part of the whole step must be split. All others
+/// are walked whole, for partial results are written and read again.
+constexpr std::int64_t multiprocessors = 132;
 
 /// The word of `counts` where those of the rows that sample begin.
 constexpr std::size_t sampling_counts = 4;
@@ -155,9 +159,6 @@ void host_inputs::deal(const item_lists& to) {
   std::ranges::sort(order_, [&](std::int32_t a, std::int32_t b) {
     return end_of(a) != end_of(b) ? end_of(a) > end_of(b) : a < b;
   });
-  // A warp reads no faster than an SM's share of the bandwidth, so a sequence that would take a
-  // good part of the whole step must be split. All others are walked whole, for partial results are
-  // written and read again.
   const std::int64_t share = positions * limits_.kv_heads / multiprocessors;
   std::int32_t partials = 0;
   for (const std::int32_t sequence : order_) {
@@ -179,32 +180,15 @@ void host_inputs::deal(const item_lists& to) {
   }
 }
 
-std::int32_t host_inputs::prompt_blocks() const {
-  if (prefill_items_ == 0 || limits_.prefill_rows != kernels::cuda::wide_tile_rows)
-    return 0;
-  // Of the kernel that takes them.
-  constexpr std::int64_t tile_positions = 112;
-  attention_work work{.prompt_items = std::int64_t{prefill_items_} * limits_.kv_heads};
-  for (const attention_item& item : std::span{at<attention_item>(layout_.prefill), prefill_items_})
-    work.prompt_tiles += (end_of(item) / tile_positions + 1) * limits_.kv_heads;
-  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout_.sequences);
-  std::int64_t positions = 0;
-  for (const auto& one : std::span{sequences, sequences_})
-    if (!is_prompt(one, limits_.group))
-      positions += one.first_position + one.rows;
-  // K and V of 16 bits.
-  work.decode_bytes = positions * limits_.kv_heads * limits_.dim * 4;
-  return prompt_blocks_for(work);
-}
-
-std::int32_t host_inputs::end_of(const attention_item& item) const {
-  const auto& of = at<kernels::cuda::sequence_rows>(layout_.sequences)[item.sequence];
-  const std::int32_t end =
-      std::min(item.tile_begin + limits_.prefill_rows, of.rows * limits_.group);
-  return of.first_position + (end - 1) / limits_.group;
-}
-
 void host_inputs::order_prompts() {
+  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout_.sequences);
+  // The position that an item's last row sees up to.
+  const auto end_of = [&](const attention_item& item) {
+    const kernels::cuda::sequence_rows& of = sequences[item.sequence];
+    const std::int32_t end =
+        std::min(item.tile_begin + limits_.prefill_rows, of.rows * limits_.group);
+    return of.first_position + (end - 1) / limits_.group;
+  };
   const std::span items{at<attention_item>(layout_.prefill), prefill_items_};
   std::ranges::sort(items, [&](const attention_item& a, const attention_item& b) {
     const std::int32_t end_a = end_of(a), end_b = end_of(b);
@@ -293,8 +277,6 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   attention.prefill = at(layout_.prefill, items);
   attention.prefill_items = sent.prefill_items_;
   attention.prefill_rows = limits_.prefill_rows;
-  if (kernels::cuda::shortcuts_taken().prompts_beside_decodes)
-    attention.prompt_blocks = sent.prompt_blocks();
   attention.decode = at(layout_.decode, items);
   attention.decode_count = at(layout_.counts, words);
   attention.join = at(layout_.join, items);

@@ -96,10 +96,6 @@ private:
     std::int32_t whole = 0;
   };
 
-  /// The last position that an item of a prompt sees.
-  [[nodiscard]] std::int32_t end_of(const kernels::cuda::attention_item& item) const;
-  /// attention_args::prompt_blocks of the step.
-  [[nodiscard]] std::int32_t prompt_blocks() const;
   void deal_sampling();
   /// Makes the items of the sequences that are in `order_`.
   void deal(const item_lists& to);

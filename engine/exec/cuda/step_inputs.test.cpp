@@ -1,6 +1,5 @@
 // How the inputs of a step are laid out for the device. Needs a GPU.
 #include "engine/exec/cuda/step_inputs.hpp"
-#include "engine/exec/cuda/attention_shares.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -37,7 +36,6 @@ TEST_CASE("items of prompts that see most come first") {
   REQUIRE(device->send(*inputs, nullptr));
   CHECK(device->batch_of(*inputs).decodes_begin == 100);
   CHECK(device->batch_of(*inputs).decodes_end == 101);
-  CHECK(device->batch_of(*inputs).attention.prompt_blocks > 0);
   std::vector<kernels::cuda::attention_item> items(inputs->prefill_items());
   REQUIRE(items.size() == 4 + 2 + 3);
   REQUIRE(download(items.data(), device->batch_of(*inputs).attention.prefill,
@@ -189,24 +187,4 @@ TEST_CASE("rows that sample beside others have items of their own") {
   CHECK(fetch(own.taken, 1)[0] == 0);
   // The step's own items are the decode's alone.
   CHECK(batch.attention.decode_items_max == 1);
-}
-
-TEST_CASE("prompts beside decodes get the blocks that they need") {
-  // Nothing to share.
-  CHECK(prompt_blocks_for({}) == 0);
-  CHECK(prompt_blocks_for({.prompt_items = 100, .prompt_tiles = 500}) == 0);
-  CHECK(prompt_blocks_for({.decode_bytes = 100 << 20}) == 0);
-  // The longer prompts take, the more of them, and some are always left.
-  std::int32_t before = 0;
-  for (const std::int64_t items : {1, 100, 1'000, 10'000, 100'000}) {
-    const std::int32_t blocks = prompt_blocks_for(
-        {.prompt_items = items, .prompt_tiles = 10 * items, .decode_bytes = 400 << 20});
-    CAPTURE(items, before);
-    CHECK(blocks > 0);
-    CHECK(blocks < multiprocessors);
-    CHECK(blocks >= before);
-    before = blocks;
-  }
-  // Nearly all where decodes are hardly anything.
-  CHECK(before > multiprocessors * 9 / 10);
 }
