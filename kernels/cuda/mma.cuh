@@ -59,6 +59,9 @@ __device__ __forceinline__ uint4 load_vector(std::uint32_t address) {
                : "memory");
   return x;
 }
+__device__ __forceinline__ void store_floats(std::uint32_t address, float x, float y) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
+}
 __device__ __forceinline__ void store_vector(std::uint32_t address, const uint4& x) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x), "r"(x.y),
                "r"(x.z), "r"(x.w)

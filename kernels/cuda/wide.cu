@@ -2,8 +2,8 @@
 // one after the other. A thread has the memory unit keep a ring of stages full, and two warpgroups
 // multiply 64 rows each out of it. Two blocks of a cluster take tiles one below the other and bring
 // half of their w each, to both. With ending::gate a tile is as many rows of gate as of up, and it
-// becomes silu(gate) * up. Outputs in 16 bits are kept in registers and stored, part by part, while
-// the next tile's products are under way.
+// becomes silu(gate) * up. Outputs in 16 bits are kept in registers and stored or added, part by
+// part, while the next tile's products are under way.
 // Roofline: the tensor cores, 128 cycles for each 64 x 256 x 16. A stage's 48 KiB come from L2, or
 // 32 KiB where w is shared, in 1,024 cycles.
 #include "kernels/cuda/barriers.cuh"
@@ -20,7 +20,8 @@ namespace troupe::kernels::cuda {
 
 namespace {
 
-enum class ending { store, add, gate };
+/// `sum` adds what is rounded to 16 bits, for only so a tile can be kept.
+enum class ending { store, add, sum, gate };
 
 constexpr int groups = 2;
 constexpr int group_rows = 64;
@@ -165,9 +166,6 @@ __device__ __forceinline__ float gated_fast(float gate, float up) {
   return __fdividef(gate, 1.0F + __expf(-gate)) * up;
 }
 
-__device__ __forceinline__ void store_floats(std::uint32_t address, float x, float y) {
-  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
-}
 /// Adds to memory without bringing what is there.
 __device__ __forceinline__ void add_in_memory(float* to, const uint4& x) {
   asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(__uint_as_float(x.x)),
@@ -189,6 +187,26 @@ __device__ __forceinline__ void each_vector(std::uint32_t gathered, Turn turn, F
       row, vector);
   }
   __syncwarp();
+}
+
+/// Where the i-th two of a thread's eight pairs of floats go, of 32 columns of its warp's rows.
+__device__ __forceinline__ void gather_floats(std::uint32_t gathered, int i, const float2& pair) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int row = lane / 4 + i % 2 * 8;
+  const int vector = (i / 2 * 2 + lane % 4 / 2) ^ (row % 4 * 2);
+  store_floats(gathered + static_cast<std::uint32_t>(row * 128 + vector * 16 + lane % 2 * 8),
+               pair.x, pair.y);
+}
+/// Adds 32 columns from `first` on to what is in memory.
+__device__ __forceinline__ void add_gathered(const wide_plan& plan, const tile_place& at, int first,
+                                             std::uint32_t gathered) {
+  float* const out = static_cast<float*>(plan.out) + at.row * plan.ldo + at.column + first;
+  each_vector<8>(
+      gathered, [](int r) { return r % 4 * 2; },
+      [&](const uint4& x, int r, int vector) {
+        if (at.row + r < plan.m && at.column + first + vector * 4 < plan.n)
+          add_in_memory(out + r * plan.ldo + vector * 4, x);
+      });
 }
 
 /// What a thread of a warpgroup has of a tile: of its warp's 16 rows parts of rows lane / 4 and
@@ -245,25 +263,14 @@ struct warp_tile {
 
   /// Adds all columns to what is in memory, 32 at a time.
   __device__ void add(const wide_plan& plan, const tile_place& at, std::uint32_t gathered) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const auto turn = [](int r) { return r % 4 * 2; };
-    float* const out = static_cast<float*>(plan.out) + at.row * plan.ldo + at.column;
 #pragma unroll
     for (int first = 0; first < Shape::columns; first += 32) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        const int j = i / 2;
-        const int row = lane / 4 + i % 2 * 8;
-        const int from = first / 2 + 4 * j + i % 2 * 2;
-        store_floats(gathered +
-                         static_cast<std::uint32_t>(
-                             row * 128 + ((j * 2 + lane % 4 / 2) ^ turn(row)) * 16 + lane % 2 * 8),
-                     d[from], d[from + 1]);
+        const int from = first / 2 + i / 2 * 4 + i % 2 * 2;
+        gather_floats(gathered, i, {d[from], d[from + 1]});
       }
-      each_vector<8>(gathered, turn, [&](const uint4& x, int r, int vector) {
-        if (at.row + r < plan.m && at.column + first + vector * 4 < plan.n)
-          add_in_memory(out + r * plan.ldo + first + vector * 4, x);
-      });
+      add_gathered(plan, at, first, gathered);
     }
   }
 };
@@ -295,9 +302,22 @@ struct kept_tile {
     }
   }
 
-  /// Gathers a part, and stores with the last of each four all of them.
+  /// Gathers a part, and with the last of each two adds them, or stores with that of each four.
   template <int Part>
   __device__ __forceinline__ void finish(const wide_plan& plan, std::uint32_t gathered) const {
+    if constexpr (Shape::end == ending::sum) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        gather_floats(gathered, Part % 2 * 4 + i, unpack_pair<T>(pairs[4 * Part + i]));
+      if constexpr (Part % 2 == 1)
+        add_gathered(plan, at, Part / 2 * 32, gathered);
+    } else {
+      store<Part>(plan, gathered);
+    }
+  }
+
+  template <int Part>
+  __device__ __forceinline__ void store(const wide_plan& plan, std::uint32_t gathered) const {
     constexpr int turned = Part % 4 * 2;
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int row = lane % 16;
@@ -470,6 +490,8 @@ struct wide_form {
   int columns;
   int cluster;
   result<void> (*launch)(const ordered_matmul_args&, int, cudaStream_t);
+  /// The same by ending::sum, for blocks that take several tiles.
+  result<void> (*launch_sum)(const ordered_matmul_args&, int, cudaStream_t) = nullptr;
 };
 
 template <ending Ending, int Columns, int Cluster>
@@ -482,11 +504,17 @@ result<void> launch_type(const ordered_matmul_args& args, int multiprocessors, c
 template <ending Ending, int Columns, int Cluster>
 constexpr wide_form form_of{Columns, Cluster, launch_type<Ending, Columns, Cluster>};
 
+/// In bf16, whose range is that of f32.
+template <int Columns, int Cluster>
+constexpr wide_form adding_form_of{
+    Columns, Cluster, launch_type<ending::add, Columns, Cluster>,
+    launch<wide_shape<__nv_bfloat16, ending::sum, Columns, Cluster>>};
+
 /// Those that were the fastest for some shape, or are for numbers of rows between.
-template <ending Ending>
-constexpr std::array forms{form_of<Ending, 256, 2>, form_of<Ending, 256, 1>,
-                           form_of<Ending, 192, 1>, form_of<Ending, 128, 2>,
-                           form_of<Ending, 96, 2>};
+template <ending>
+constexpr std::array forms{adding_form_of<256, 2>, form_of<ending::add, 256, 1>,
+                           form_of<ending::add, 192, 1>, adding_form_of<128, 2>,
+                           form_of<ending::add, 96, 2>};
 template <>
 constexpr std::array forms<ending::store>{
     form_of<ending::store, 256, 2>, form_of<ending::store, 256, 1>, form_of<ending::store, 192, 1>,
@@ -496,12 +524,18 @@ constexpr std::array forms<ending::gate>{
     form_of<ending::gate, 256, 2>, form_of<ending::gate, 224, 2>, form_of<ending::gate, 256, 1>,
     form_of<ending::gate, 224, 1>, form_of<ending::gate, 128, 1>};
 
+/// How many tiles the clusters of a form take one after the other.
+int turns_of(const wide_form& form, const ordered_matmul_args& args, std::int64_t w_rows,
+             int multiprocessors) {
+  const int tiles = ceil_div(args.m, tile_rows * form.cluster) * ceil_div(w_rows, form.columns);
+  return ceil_div(tiles, multiprocessors / form.cluster);
+}
+
 /// About how many cycles a product takes. On an H100 this finds the fastest form, or one that takes
 /// at most 3 % more, for the products of a layer of Llama 3 8B from 256 to 8,192 rows.
 double cycles_of(const wide_form& form, const ordered_matmul_args& args, std::int64_t w_rows,
                  int multiprocessors) {
-  const int tiles = ceil_div(args.m, tile_rows * form.cluster) * ceil_div(w_rows, form.columns);
-  const int turns = ceil_div(tiles, multiprocessors / form.cluster);
+  const int turns = turns_of(form, args, w_rows, multiprocessors);
   // A stage is multiplied, or comes at about 55 bytes a cycle.
   const double bytes = (tile_rows + form.columns / form.cluster) * static_cast<double>(row_bytes);
   const double stage = std::max(form.columns * depth / 16.0, bytes / 55);
@@ -521,7 +555,10 @@ result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
   const auto& best = *std::min_element(
       forms<Ending>.begin(), forms<Ending>.end(),
       [&](const wide_form& x, const wide_form& y) { return cycles(x) < cycles(y); });
-  if (auto done = best.launch(args, multiprocessors, stream); !done)
+  const bool sums = best.launch_sum != nullptr && args.add && args.type == dtype::bf16 &&
+                    shortcuts_taken().kept_sums &&
+                    turns_of(best, args, w_rows, multiprocessors) > 1;
+  if (auto done = (sums ? best.launch_sum : best.launch)(args, multiprocessors, stream); !done)
     return done;
   return launched("wide_matmul");
 }

@@ -26,7 +26,7 @@
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
-//              sum_in_product,narrow_last,rope_in_attention,rope_in_prompts,
+//              sum_in_product,narrow_last,rope_in_attention,rope_in_prompts,kept_sums,
 //              norm_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
 //              [--deterministic 1] [--turns narrow_last]
@@ -100,6 +100,7 @@ const std::vector<rung> rungs{
     {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
     {"warpgroups", [](auto& taken) { taken.warpgroups = false; }},
     {"rope_in_attention", [](auto& taken) { taken.rope_in_attention = false; }},
+    {"kept_sums", [](auto& taken) { taken.kept_sums = false; }},
     {"rope_in_prompts", [](auto& taken) { taken.rope_in_prompts = false; }},
     {"norm_in_product", [](auto& taken) { taken.norm_in_product = false; }},
     {"sum_in_product", [](auto& taken) { taken.sum_in_product = false; }},
