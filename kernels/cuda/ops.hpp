@@ -54,8 +54,8 @@ struct shortcuts {
   bool rope_in_prompts = true;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
-  /// wide_matmul() adds a tile while it multiplies the next.
-  bool kept_sums = true;
+  /// wide_matmul() adds a tile while it multiplies the next, where blocks take so many or more.
+  std::int64_t kept_sums = 6;
   /// Products of very few rows norm them, and add to the residual.
   bool norm_in_product = true;
   /// The last layer computes of rows that do not sample K and V alone.
@@ -462,8 +462,8 @@ inline constexpr std::int64_t max_halved_rows = 512;
 [[nodiscard]] bool takes_wide(const ordered_matmul_args& args) noexcept;
 
 /// out = a w^T or, with `add`, out += a w^T for many rows, at the rate of the tensor cores. Sums
-/// are in f32, k ascending: a row's bits depend on neither m nor the other rows. But where bf16 has
-/// more tiles than there is room for, each is rounded to it before it is added.
+/// are in f32, k ascending: a row's bits depend on neither m nor the other rows. But what is
+/// added is rounded to bf16 before, where a has that type and some thousand rows.
 /// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it, or f32, which it must be to `add`
 /// @errors unsupported: what takes_wide() refuses; internal
 /// @async  enqueues on `stream`

@@ -490,7 +490,7 @@ struct wide_form {
   int columns;
   int cluster;
   result<void> (*launch)(const ordered_matmul_args&, int, cudaStream_t);
-  /// The same by ending::sum, for blocks that take several tiles.
+  /// The same by ending::sum, for blocks that take many tiles.
   result<void> (*launch_sum)(const ordered_matmul_args&, int, cudaStream_t) = nullptr;
 };
 
@@ -556,8 +556,7 @@ result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
       forms<Ending>.begin(), forms<Ending>.end(),
       [&](const wide_form& x, const wide_form& y) { return cycles(x) < cycles(y); });
   const bool sums = best.launch_sum != nullptr && args.add && args.type == dtype::bf16 &&
-                    shortcuts_taken().kept_sums &&
-                    turns_of(best, args, w_rows, multiprocessors) > 1;
+                    turns_of(best, args, w_rows, multiprocessors) >= shortcuts_taken().kept_sums;
   if (auto done = (sums ? best.launch_sum : best.launch)(args, multiprocessors, stream); !done)
     return done;
   return launched("wide_matmul");

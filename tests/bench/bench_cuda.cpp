@@ -100,7 +100,7 @@ const std::vector<rung> rungs{
     {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
     {"warpgroups", [](auto& taken) { taken.warpgroups = false; }},
     {"rope_in_attention", [](auto& taken) { taken.rope_in_attention = false; }},
-    {"kept_sums", [](auto& taken) { taken.kept_sums = false; }},
+    {"kept_sums", [](auto& taken) { taken.kept_sums = 1 << 20; }},
     {"rope_in_prompts", [](auto& taken) { taken.rope_in_prompts = false; }},
     {"norm_in_product", [](auto& taken) { taken.norm_in_product = false; }},
     {"sum_in_product", [](auto& taken) { taken.sum_in_product = false; }},
