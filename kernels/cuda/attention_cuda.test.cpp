@@ -392,6 +392,59 @@ TEST_CASE("cuda rope_store norms, turns and stores") {
       }
 }
 
+namespace {
+
+/// Random qkv of a batch with all that rope takes, and a cache: what rope_store() and attention()
+/// make of them is what kernels that do both are held to.
+struct rope_inputs {
+  const paged_batch& b;
+  bool norms;
+  std::int64_t rows = static_cast<std::int64_t>(b.batch.size());
+  std::int64_t width = std::int64_t{b.heads} * b.dim;
+  std::int64_t all = width + 2 * std::int64_t{b.kv_heads} * b.dim;
+  matrix qkv{b.type, rows, all, all + 8};
+  /// NaN, to be written.
+  matrix q{b.type, rows, width, width + 8};
+  matrix k{b.type, 1, b.cache_elements(), b.cache_elements()};
+  matrix v = k;
+  mirror dx, batch{b.batch}, q_norm, k_norm, cos, sin;
+
+  rope_inputs(const paged_batch& of, bool with_norms, splitmix64& random)
+      : b{of}, norms{with_norms}, dx{filled(qkv, random)}, q_norm{random_values(random, b.dim, 1)},
+        k_norm{random_values(random, b.dim, 1)}, cos{random_values(random, positions * b.dim / 2,
+                                                                   1)},
+        sin{random_values(random, positions * b.dim / 2, 1)} {
+    std::fill(q.bytes.begin(), q.bytes.end(), std::byte{0xFF});
+    k.fill(random, 1);
+    v.fill(random, 1);
+  }
+
+  cuda::rope_store_args args(const mirror& to_q, const mirror& to_k, const mirror& to_v) const {
+    return {.qkv = dx.as<void>(),
+            .qkv_stride = all + 8,
+            .heads = b.heads,
+            .cache = cache_of(b, to_k, to_v),
+            .batch = batch.as<cuda::batch_row>(),
+            .rows = rows,
+            .q_norm = norms ? q_norm.as<float>() : nullptr,
+            .k_norm = norms ? k_norm.as<float>() : nullptr,
+            .eps = 1e-6F,
+            .cos = cos.as<float>(),
+            .sin = sin.as<float>(),
+            .q = to_q.as<void>(),
+            .q_stride = width + 8};
+  }
+
+private:
+  static constexpr std::int64_t positions = 4401;
+  static matrix& filled(matrix& x, splitmix64& random) {
+    x.fill(random, 1);
+    return x;
+  }
+};
+
+} // namespace
+
 TEST_CASE("cuda turned attention is rope_store and attention in one") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{17};
@@ -418,33 +471,10 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
           for (const std::int32_t past : lengths)
             b.members.push_back({past, 1});
           b.plan(random);
-          const auto rows = static_cast<std::int64_t>(b.batch.size());
-          const std::int64_t half = dim / 2, width = std::int64_t{b.heads} * dim;
-          const std::int64_t all = width + 4 * dim;
-          matrix qkv{type, rows, all, all + 8}, q{type, rows, width, width + 8};
-          qkv.fill(random, 1);
-          matrix k{type, 1, b.cache_elements(), b.cache_elements()}, v = k;
-          k.fill(random, 1);
-          v.fill(random, 1);
-          const auto q_norm = random_values(random, dim, 1), k_norm = random_values(random, dim, 1);
-          const auto cos = random_values(random, 4401 * half, 1);
-          const auto sin = random_values(random, 4401 * half, 1);
-          const mirror dx{qkv}, dq{q}, c{cos}, s{sin}, qn{q_norm}, kn{k_norm}, batch{b.batch};
-          const mirror dk{k}, dv{v}, other_k{k}, other_v{v};
+          const rope_inputs in{b, norms, random};
+          const mirror dq{in.q}, dk{in.k}, dv{in.v}, other_k{in.k}, other_v{in.v};
           items by{b, false, splits};
-          cuda::rope_store_args rope{.qkv = dx.as<void>(),
-                                     .qkv_stride = all + 8,
-                                     .heads = b.heads,
-                                     .cache = cache_of(b, dk, dv),
-                                     .batch = batch.as<cuda::batch_row>(),
-                                     .rows = rows,
-                                     .q_norm = norms ? qn.as<float>() : nullptr,
-                                     .k_norm = norms ? kn.as<float>() : nullptr,
-                                     .eps = 1e-6F,
-                                     .cos = c.as<float>(),
-                                     .sin = s.as<float>(),
-                                     .q = dq.as<void>(),
-                                     .q_stride = width + 8};
+          const cuda::rope_store_args rope = in.args(dq, dk, dv);
           fine(cuda::rope_store(rope, nullptr));
           const matrix wanted = attend(b, dq, dk, dv, by);
           by.turn = &rope;
@@ -455,7 +485,7 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
             CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
           }
           // The row's own k and v are in the cache, and nothing else of it has changed.
-          matrix k_got = k, v_got = v;
+          matrix k = in.k, v = in.v, k_got = k, v_got = v;
           dk.fetch(k.bytes.data());
           dv.fetch(v.bytes.data());
           other_k.fetch(k_got.bytes.data());
@@ -479,39 +509,14 @@ TEST_CASE("cuda attention turns q of prompts as rope_store does") {
         CAPTURE(members.size(), group, norms);
         paged_batch b{type, 2 * group, 2, 128, 16, members, {}, {}, {}};
         b.plan(random);
-        const auto rows = static_cast<std::int64_t>(b.batch.size());
-        const std::int64_t width = std::int64_t{b.heads} * b.dim, all = width + 4 * b.dim;
-        matrix qkv{type, rows, all, all + 8}, q{type, rows, width, width + 8};
-        qkv.fill(random, 1);
-        std::fill(q.bytes.begin(), q.bytes.end(), std::byte{0xFF});
-        matrix k{type, 1, b.cache_elements(), b.cache_elements()}, v = k;
-        k.fill(random, 1);
-        v.fill(random, 1);
-        const auto q_norm = random_values(random, b.dim, 1),
-                   k_norm = random_values(random, b.dim, 1);
-        const auto cos = random_values(random, 1100 * b.dim / 2, 1);
-        const auto sin = random_values(random, 1100 * b.dim / 2, 1);
-        const mirror dx{qkv}, dq{q}, some{q}, c{cos}, s{sin}, qn{q_norm}, kn{k_norm};
-        const mirror batch{b.batch}, dk{k}, dv{v}, other_k{k}, other_v{v};
-        cuda::rope_store_args rope{.qkv = dx.as<void>(),
-                                   .qkv_stride = all + 8,
-                                   .heads = b.heads,
-                                   .cache = cache_of(b, dk, dv),
-                                   .batch = batch.as<cuda::batch_row>(),
-                                   .rows = rows,
-                                   .q_norm = norms ? qn.as<float>() : nullptr,
-                                   .k_norm = norms ? kn.as<float>() : nullptr,
-                                   .eps = 1e-6F,
-                                   .cos = c.as<float>(),
-                                   .sin = s.as<float>(),
-                                   .q = dq.as<void>(),
-                                   .q_stride = width + 8};
+        const rope_inputs in{b, norms, random};
+        const mirror dq{in.q}, some{in.q}, dk{in.k}, dv{in.v}, other_k{in.k}, other_v{in.v};
+        cuda::rope_store_args rope = in.args(dq, dk, dv);
         items by{b, true, true, cuda::wide_tile_rows};
         fine(cuda::rope_store(rope, nullptr));
         const matrix wanted = attend(b, dq, dk, dv, by);
         // What is left out stays NaN, and must not be read.
-        rope.q = some.as<void>();
-        rope.cache = cache_of(b, other_k, other_v);
+        rope = in.args(some, other_k, other_v);
         rope.query_begin = rope.query_end = 0;
         for (const cuda::sequence_rows& one : b.sequences) {
           if (one.rows * group > cuda::decode_tile_rows)
@@ -521,17 +526,12 @@ TEST_CASE("cuda attention turns q of prompts as rope_store does") {
           rope.query_end = one.row_begin + one.rows;
         }
         fine(cuda::rope_store(rope, nullptr));
-        by.raw = {.q = rope.qkv,
-                  .stride = rope.qkv_stride,
-                  .norm = rope.q_norm,
-                  .eps = rope.eps,
-                  .cos = rope.cos,
-                  .sin = rope.sin};
+        by.raw = cuda::raw_queries_of(rope);
         const matrix got = attend(b, some, other_k, other_v, by);
         CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
+        matrix k = in.k, v = in.v, k_got = k, v_got = v;
         dk.fetch(k.bytes.data());
         dv.fetch(v.bytes.data());
-        matrix k_got = k, v_got = v;
         other_k.fetch(k_got.bytes.data());
         other_v.fetch(v_got.bytes.data());
         CHECK(k_got.bytes == k.bytes);

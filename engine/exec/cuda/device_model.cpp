@@ -245,12 +245,7 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
     if (turns_prompts(of, batch.rows, attention)) {
       rope.query_begin = batch.decodes_begin;
       rope.query_end = batch.decodes_end;
-      attention.raw = {.q = rope.qkv,
-                       .stride = rope.qkv_stride,
-                       .norm = rope.q_norm,
-                       .eps = rope.eps,
-                       .cos = rope.cos,
-                       .sin = rope.sin};
+      attention.raw = kernels::cuda::raw_queries_of(rope);
     }
     all.then([&] { return kernels::cuda::rope_store(rope, on); });
     all.then([&] { return kernels::cuda::attention(attention, on); });

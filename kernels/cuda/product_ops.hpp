@@ -1,0 +1,154 @@
+#pragma once
+
+#include "kernels/cpu/tensor.hpp"
+#include "kernels/cuda/shortcuts.hpp"
+#include "troupe/base/error.hpp"
+
+#include <cstdint>
+
+/// Products by kernels of our own, each for some numbers of rows; matmul.hpp chooses among them and
+/// cuBLASLt's.
+namespace troupe::kernels::cuda {
+
+struct ordered_matmul_args {
+  const void* a = nullptr;
+  std::int64_t lda = 0;
+  /// [n, k], contiguous.
+  const void* w = nullptr;
+  void* out = nullptr;
+  std::int64_t ldo = 0;
+  std::int64_t m = 0;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  /// Of a and w.
+  dtype type = dtype::f32;
+  /// Of out: `type` or f32.
+  dtype out_type = dtype::f32;
+  /// Adds to what is in out, an f32. Not by ordered_matmul() and skinny_matmul().
+  bool add = false;
+};
+
+/// out = a w^T with one f32 accumulator per output and k ascending, so that a row's bits do not
+/// depend on m. For correctness, not for speed: it runs on the ordinary multipliers.
+/// @shape  a [m, k], w [n, k] in `type`; out [m, n] in out_type
+/// @errors bad_shape, unsupported
+/// @async  enqueues on `stream`
+[[nodiscard]] result<void> ordered_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// Rows of a that skinny_matmul() takes at most.
+inline constexpr std::int64_t max_skinny_rows = 8;
+
+/// Whether skinny_matmul() takes a product: bf16 or f16, few rows, k and lda multiples of 8 from
+/// addresses that are multiples of 16 bytes.
+[[nodiscard]] bool takes_skinny(const ordered_matmul_args& args) noexcept;
+
+/// out = a w^T for few rows, at the rate at which w can be read. A row's bits depend on neither m
+/// nor the other rows, but are not those of ordered_matmul().
+/// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it or f32
+/// @errors unsupported: what takes_skinny() refuses
+/// @async  enqueues on `stream`
+/// @cost   reads w once
+[[nodiscard]] result<void> skinny_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// out = silu(a gate^T) * (a up^T) where w holds gate and then up: the bits of skinny_matmul() in
+/// `type` with silu_mul() behind it, for half the launches.
+/// @shape  a [m, k], w [2 n, k], out [m, n], all in `type`
+/// @errors unsupported: what takes_skinny() refuses
+/// @async  enqueues on `stream`
+/// @cost   reads w once
+[[nodiscard]] result<void> skinny_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// Rows of a that streamed_matmul() takes at most.
+inline constexpr std::int64_t max_streamed_rows = 64;
+
+/// As takes_skinny(), with k a multiple of 64.
+[[nodiscard]] bool takes_streamed(const ordered_matmul_args& args) noexcept;
+
+/// skinny_matmul() on the tensor cores, for more rows, with w brought far ahead; its bits are its
+/// own, and do not depend on m either.
+/// @errors unsupported: what takes_streamed() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   reads w once; the host takes some microseconds
+[[nodiscard]] result<void> streamed_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// skinny_gated_matmul() in that way: the bits of streamed_matmul() with silu_mul() behind it.
+/// @errors unsupported: what takes_streamed() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   reads w once; the host takes some microseconds
+[[nodiscard]] result<void> streamed_gated_matmul(const ordered_matmul_args& args,
+                                                 stream_ref stream);
+
+/// Where the rows of a come from in products that norm them: as rms_norm() makes them of the
+/// residual, without a delta.
+struct normed_source {
+  /// [m, k]
+  const float* residual = nullptr;
+  std::int64_t stride = 0;
+  /// [k]
+  const float* weight = nullptr;
+  float eps = 0;
+};
+
+/// Rows that streamed_normed_matmul() takes at most.
+inline constexpr std::int64_t max_normed_rows = 8;
+
+/// Whether streamed_normed_matmul() takes a product: m k at most 4,096, k a multiple of 512; args.a
+/// is not read.
+[[nodiscard]] bool takes_normed(const ordered_matmul_args& args,
+                                const normed_source& from) noexcept;
+
+/// out = norm(residual) w^T: the bits of streamed_matmul() behind rms_norm(), but for the order of
+/// the sum of squares.
+/// @shape  residual [m, k]; w [n, k] and out [m, n] in `type`
+/// @errors unsupported: what takes_normed() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   reads w once, and the residual from L2 once an SM; the host takes some microseconds
+[[nodiscard]] result<void> streamed_normed_matmul(const ordered_matmul_args& args,
+                                                  const normed_source& from, stream_ref stream);
+
+/// streamed_gated_matmul() in that way.
+/// @errors unsupported: what takes_normed() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   as streamed_normed_matmul()
+[[nodiscard]] result<void> streamed_normed_gated_matmul(const ordered_matmul_args& args,
+                                                        const normed_source& from,
+                                                        stream_ref stream);
+
+/// Rows of a that halved_matmul() takes at most.
+inline constexpr std::int64_t max_halved_rows = 512;
+
+/// As takes_wide().
+[[nodiscard]] bool takes_halved(const ordered_matmul_args& args) noexcept;
+
+/// out = a w^T or, with `add`, out += a w^T for some hundred rows, which wide_matmul() has too few
+/// tiles for. The sum is that of the first half of k and that of the second, in f32 and each k
+/// ascending: a row's bits depend on neither m nor the other rows, and are not wide_matmul()'s.
+/// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it, or f32, which it must be to `add`
+/// @errors unsupported: what takes_halved() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   2 m n k flops; the host takes some microseconds
+[[nodiscard]] result<void> halved_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// Whether wide_matmul() takes a product: bf16 or f16; out in that, or f32, also to add to; n, k,
+/// lda and ldo multiples of 8, from addresses that are multiples of 16 bytes.
+[[nodiscard]] bool takes_wide(const ordered_matmul_args& args) noexcept;
+
+/// out = a w^T or, with `add`, out += a w^T for many rows, at the rate of the tensor cores. Sums
+/// are in f32, k ascending: a row's bits depend on neither m nor the other rows. But what is
+/// added is rounded to bf16 before, where a has that type and some thousand rows.
+/// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it, or f32, which it must be to `add`
+/// @errors unsupported: what takes_wide() refuses; internal
+/// @async  enqueues on `stream`
+/// @cost   2 m n k flops; f32 is written twice; the host takes some microseconds
+[[nodiscard]] result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+/// out = silu(a gate^T) * (a up^T) where w holds gate and then up: what wide_matmul() with
+/// silu_mul() behind it gives, without the memory between them. Its silu is not exact to the last
+/// bit of f32, so that one in `type` may differ; a row's bits depend on neither m nor the others.
+/// @shape  a [m, k], w [2 n, k], out [m, n], all in `type`
+/// @errors unsupported: what takes_wide() refuses, or `add`; internal
+/// @async  enqueues on `stream`
+/// @cost   4 m n k flops
+[[nodiscard]] result<void> wide_gated_matmul(const ordered_matmul_args& args, stream_ref stream);
+
+} // namespace troupe::kernels::cuda
