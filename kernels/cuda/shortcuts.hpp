@@ -41,8 +41,9 @@ struct shortcuts {
   bool warpgroups = true;
   /// turned_attention() for steps of decodes.
   bool rope_in_attention = true;
-  /// Attention of prompts norms and turns their q (raw_queries).
-  bool rope_in_prompts = true;
+  /// Attention of prompts turns their q (raw_queries), in steps of so many rows or more: what a
+  /// block turns first, all behind it waits for.
+  std::int64_t rope_in_prompts = 2048;
   /// Products of many rows add to the residual themselves.
   bool sum_in_product = true;
   /// wide_matmul() adds a tile while it multiplies the next, where blocks take so many or more.

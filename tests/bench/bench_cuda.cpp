@@ -101,7 +101,7 @@ const std::vector<rung> rungs{
     {"warpgroups", [](auto& taken) { taken.warpgroups = false; }},
     {"rope_in_attention", [](auto& taken) { taken.rope_in_attention = false; }},
     {"kept_sums", [](auto& taken) { taken.kept_sums = 1 << 20; }},
-    {"rope_in_prompts", [](auto& taken) { taken.rope_in_prompts = false; }},
+    {"rope_in_prompts", [](auto& taken) { taken.rope_in_prompts = 1 << 20; }},
     {"norm_in_product", [](auto& taken) { taken.norm_in_product = false; }},
     {"sum_in_product", [](auto& taken) { taken.sum_in_product = false; }},
     {"narrow_last", [](auto& taken) { taken.narrow_last = false; }}};

@@ -11,7 +11,11 @@
 #include <catch2/catch.hpp>
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <chrono>
+#include <memory>
+#include <string_view>
+#include <vector>
 
 using namespace troupe;
 using namespace troupe::engine;
@@ -137,20 +141,25 @@ TEST_CASE("a long decode batch in 16 bits equals each sequence alone when determ
   }
 }
 
-TEST_CASE("a last layer of the rows that sample alone gives the same logits") {
-  const std::string_view dtype = GENERATE("float32", "bfloat16", "float16");
-  const bool deterministic = dtype == "float32" || GENERATE(true, false);
-  CAPTURE(dtype, deterministic);
-  const test::temporary_folder folder;
-  folder.write("config.json", test::wide_model);
+namespace {
+
+/// An executor for steps_of_parts().
+std::unique_ptr<cuda::cuda_executor> for_parts(const test::temporary_folder& folder,
+                                               std::string_view config, std::string_view dtype,
+                                               bool deterministic) {
+  folder.write("config.json", config);
   executor_options options = test::random_options(folder, dtype);
   options.deterministic = deterministic;
   options.max_model_len = options.max_num_batched_tokens.emplace(1024);
   options.num_blocks = 256;
-  const auto run = test::make_cuda(options);
-  REQUIRE(run->load({}));
-  // A prompt in parts, of which the first samples nothing; one beside it; then answers, which see
-  // what the last layer stored of rows that did not sample.
+  return test::load_cuda(options);
+}
+
+/// The logits of all rows that sample of a prompt in parts, of which the first samples nothing; one
+/// beside it; then answers, which see what the layers stored of rows that did not sample. The first
+/// and the third depend on no token that could be chosen otherwise.
+std::vector<std::vector<float>> steps_of_parts(cuda::cuda_executor& run,
+                                               const kernels::cuda::shortcuts& taken) {
   struct row {
     std::uint64_t id;
     std::uint32_t position, tokens;
@@ -160,41 +169,58 @@ TEST_CASE("a last layer of the rows that sample alone gives the same logits") {
                                             {{1, 300, 290, false}, {2, 0, 70, true}},
                                             {{2, 70, 1, true}, {1, 590, 10, true}},
                                             {{1, 600, 1, true}, {2, 71, 1, true}}};
-  const auto play = [&](bool narrow) {
-    kernels::cuda::shortcuts_taken().narrow_last = narrow;
-    run->reset();
-    test::step_driver drive{*run};
-    drive.add(request_id{1}, test::prompt_of(600, 1), test::sampling_at(),
-              test::blocks_for(602, 16));
-    drive.add(request_id{2}, test::prompt_of(70, 2), test::sampling_at(),
-              test::blocks_for(73, 16, 100));
-    std::vector<std::vector<float>> seen;
-    for (const auto& step : steps) {
-      std::size_t sampled = 0;
-      for (const row& one : step) {
-        drive.row(request_id{one.id}, one.position, one.tokens, one.samples);
-        sampled += one.samples ? 1 : 0;
-      }
-      REQUIRE(drive.run());
-      for (std::size_t i = 0; i < sampled; ++i) {
-        const auto logits = run->logits(i);
-        seen.emplace_back(logits.begin(), logits.end());
-      }
+  kernels::cuda::shortcuts_taken() = taken;
+  run.reset();
+  test::step_driver drive{run};
+  drive.add(request_id{1}, test::prompt_of(600, 1), test::sampling_at(), test::blocks_for(602, 16));
+  drive.add(request_id{2}, test::prompt_of(70, 2), test::sampling_at(),
+            test::blocks_for(73, 16, 100));
+  std::vector<std::vector<float>> seen;
+  for (const auto& step : steps) {
+    std::size_t sampled = 0;
+    for (const row& one : step) {
+      drive.row(request_id{one.id}, one.position, one.tokens, one.samples);
+      sampled += one.samples ? 1 : 0;
     }
-    return seen;
-  };
-  const auto narrow = play(true), wide = play(false);
-  kernels::cuda::shortcuts_taken() = {};
-  REQUIRE(narrow.size() == 5);
-  if (deterministic) {
-    CHECK(narrow == wide);
-    return;
+    REQUIRE(drive.run());
+    for (std::size_t i = 0; i < sampled; ++i) {
+      const auto logits = run.logits(i);
+      seen.emplace_back(logits.begin(), logits.end());
+    }
   }
-  // Those that no token depends on which could be chosen otherwise.
-  double worst = 0;
-  for (const std::size_t i : {0, 2})
-    worst = std::max(worst, test::worst_between(narrow[i], wide[i]));
-  CHECK(worst < (dtype == "bfloat16" ? 0.1 : 0.0125));
+  kernels::cuda::shortcuts_taken() = {};
+  REQUIRE(seen.size() == 5);
+  return seen;
+}
+
+double worst_of_parts(const std::vector<std::vector<float>>& a,
+                      const std::vector<std::vector<float>>& b) {
+  return std::max(test::worst_between(a[0], b[0]), test::worst_between(a[2], b[2]));
+}
+
+} // namespace
+
+TEST_CASE("a last layer of the rows that sample alone gives the same logits") {
+  const std::string_view dtype = GENERATE("float32", "bfloat16", "float16");
+  const bool deterministic = dtype == "float32" || GENERATE(true, false);
+  CAPTURE(dtype, deterministic);
+  const test::temporary_folder folder;
+  const auto run = for_parts(folder, test::wide_model, dtype, deterministic);
+  const auto narrow = steps_of_parts(*run, {}), wide = steps_of_parts(*run, {.narrow_last = false});
+  if (deterministic)
+    CHECK(narrow == wide);
+  else
+    CHECK(worst_of_parts(narrow, wide) < (dtype == "bfloat16" ? 0.1 : 0.0125));
+}
+
+TEST_CASE("attention that turns q of prompts gives the same logits") {
+  const std::string_view dtype = GENERATE("bfloat16", "float16");
+  CAPTURE(dtype);
+  const test::temporary_folder folder;
+  const auto run = for_parts(folder, test::wide_llama, dtype, false);
+  const auto turned = steps_of_parts(*run, {.rope_in_prompts = 1}),
+             before = steps_of_parts(*run, {});
+  CHECK(worst_of_parts(turned, before) < (dtype == "bfloat16" ? 0.1 : 0.0125));
 }
 
 TEST_CASE("steps of few answers give logits near the ordered ones") {

@@ -223,10 +223,9 @@ device_model::rope_of(const layer& of, const kernels::cuda::attention_args& atte
 
 bool device_model::turns_prompts(const layer& of, std::int64_t rows,
                                  const kernels::cuda::attention_args& attention) const noexcept {
-  // What a block turns first, the products behind wait for: fewer rows gain less than that.
-  constexpr std::int64_t least = 2048;
-  return rows >= least && of.q_norm.data() == nullptr && attention.prefill_items > 0 &&
-         kernels::cuda::shortcuts_taken().rope_in_prompts &&
+  // Where heads are normed it takes longer than rope_store().
+  return of.q_norm.data() == nullptr && attention.prefill_items > 0 &&
+         rows >= kernels::cuda::shortcuts_taken().rope_in_prompts &&
          kernels::cuda::attends_by_warpgroups(attention);
 }
 

@@ -27,6 +27,11 @@ inline constexpr std::string_view wide_model = R"({"architectures":["Qwen3ForCau
   "hidden_size":256,"intermediate_size":512,"num_hidden_layers":2,"num_attention_heads":8,
   "num_key_value_heads":2,"head_dim":128,"vocab_size":300,"max_position_embeddings":2048})";
 
+/// The same without norms of heads.
+inline constexpr std::string_view wide_llama = R"({"architectures":["LlamaForCausalLM"],
+  "hidden_size":256,"intermediate_size":512,"num_hidden_layers":2,"num_attention_heads":8,
+  "num_key_value_heads":2,"head_dim":128,"vocab_size":300,"max_position_embeddings":2048})";
+
 /// As many columns as products that norm their rows take.
 inline constexpr std::string_view norming_model = R"({"architectures":["Qwen3ForCausalLM"],
   "hidden_size":512,"intermediate_size":640,"num_hidden_layers":3,"num_attention_heads":8,
