@@ -19,7 +19,7 @@ struct replica_facts {
   std::uint32_t num_blocks = 0;
   std::uint32_t num_host_blocks = 0;
   std::uint32_t max_model_len = 0;
-  std::string cache_dtype;
+  std::string cache_dtype{};
   bool enable_prefix_caching = true;
 };
 

@@ -39,10 +39,10 @@ struct simulated_executor::staged_row {
 
 struct simulated_executor::staged_step {
   step_id id{};
-  std::vector<staged_row> rows;
-  std::vector<block_copy> saved, restored;
+  std::vector<staged_row> rows{};
+  std::vector<block_copy> saved{}, restored{};
   /// Sequences removed by this step; rows of earlier steps may still point to them.
-  std::vector<std::unique_ptr<sequence>> retired;
+  std::vector<std::unique_ptr<sequence>> retired{};
   std::uint32_t tokens = 0;
   bool launched = false;
   bool sampled = false;

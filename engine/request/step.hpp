@@ -46,16 +46,16 @@ struct block_copy {
 struct step_batch {
   step_id id{};
   /// Sequences that the executor forgets before this step: finished, cancelled or preempted.
-  std::vector<request_id> removed;
+  std::vector<request_id> removed{};
   /// Sequences that it learns before this step; one of `removed` may come back here.
-  std::vector<new_sequence> added;
+  std::vector<new_sequence> added{};
   /// Blocks that are copied to host memory before anything of this step is written, as the steps
   /// before it left them: of preempted sequences, so that nothing has to be computed anew.
-  std::vector<block_copy> saved;
+  std::vector<block_copy> saved{};
   /// Blocks that are filled from host memory behind that, before any row is computed. The place is
   /// free with the step behind this one.
-  std::vector<block_copy> restored;
-  std::vector<step_row> rows;
+  std::vector<block_copy> restored{};
+  std::vector<step_row> rows{};
 };
 
 /// One sampled token.
@@ -89,10 +89,10 @@ struct step_timings {
 /// What a step brought. `tokens` and `logprobs` are in the order of the rows that sample.
 struct step_result {
   step_id id{};
-  std::vector<sampled_token> tokens;
-  std::vector<row_logprobs> logprobs;
-  std::vector<failed_row> failed;
-  step_timings timings;
+  std::vector<sampled_token> tokens{};
+  std::vector<row_logprobs> logprobs{};
+  std::vector<failed_row> failed{};
+  step_timings timings{};
 };
 
 } // namespace troupe::engine

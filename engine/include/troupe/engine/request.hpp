@@ -108,9 +108,9 @@ struct token_chunk {
   std::uint32_t attempt = 1;
   /// Position in the answer of the first token here; the hub takes only the next one.
   std::uint32_t offset = 0;
-  std::vector<token_id> ids;
+  std::vector<token_id> ids{};
   /// One for each of `ids` where the request asks for them; else none.
-  std::vector<token_logprobs> logprobs;
+  std::vector<token_logprobs> logprobs{};
   finish_reason finish = finish_reason::none;
   /// The token that ended the answer by `stop`, or -1: eos or one of stop_token_ids.
   token_id stop_token = -1;
