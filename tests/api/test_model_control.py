@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import shutil
+import statistics
 import threading
 import time
 
@@ -251,10 +252,11 @@ def metric_lines(served):
 
 
 def assert_flat(megabytes):
-    """Past the first quarter, in which caches fill, nothing grows; a model that stayed would be some MiB a cycle."""
+    """Past the first quarter, in which caches fill, nothing grows; a model that stayed would be some MiB a cycle. Medians: an unload
+    does not wait until all of the model's memory is home, so that a single weight may have one more."""
     quarter = len(megabytes) // 4
     early, late = megabytes[quarter:2 * quarter], megabytes[-quarter:]
-    assert max(late) <= max(early) + 24 + len(megabytes) // 8, megabytes
+    assert statistics.median(late) <= statistics.median(early) + 24 + len(megabytes) // 8, str(megabytes)
 
 
 def test_cycles_under_traffic_lose_nothing_and_leave_nothing(repository, tmp_path):
