@@ -111,14 +111,12 @@ private:
       float2 l = unpack_pair<T>(low[i]), h = unpack_pair<T>(high[i]);
       if (weight != nullptr) {
         const float* const own = weight + thread % 8 * 8 + 2 * i;
-        const float2 of_low = pair_at(own, 0), of_high = pair_at(own, query_dim / 2);
-        l = {l.x * (scale * of_low.x), l.y * (scale * of_low.y)};
-        h = {h.x * (scale * of_high.x), h.y * (scale * of_high.y)};
+        l = weighed(l, scale, pair_at(own, 0));
+        h = weighed(h, scale, pair_at(own, query_dim / 2));
       }
-      low[i] = pack_pair<T>(l.x * cos[2 * i] - h.x * sin[2 * i],
-                            l.y * cos[2 * i + 1] - h.y * sin[2 * i + 1]);
-      high[i] = pack_pair<T>(h.x * cos[2 * i] + l.x * sin[2 * i],
-                             h.y * cos[2 * i + 1] + l.y * sin[2 * i + 1]);
+      turn_pairs(l, h, {cos[2 * i], cos[2 * i + 1]}, {sin[2 * i], sin[2 * i + 1]});
+      low[i] = pack_pair<T>(l.x, l.y);
+      high[i] = pack_pair<T>(h.x, h.y);
     }
     if (!live)
       return;

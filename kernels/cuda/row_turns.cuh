@@ -13,6 +13,18 @@ __device__ __forceinline__ float2 pair_at(const float* from, int column) {
   return *reinterpret_cast<const float2*>(from + column);
 }
 
+__device__ __forceinline__ float2 weighed(const float2& x, float scale, const float2& weight) {
+  return {x.x * (scale * weight.x), x.y * (scale * weight.y)};
+}
+
+/// Turns two adjacent numbers of a head and their partners in its other half.
+__device__ __forceinline__ void turn_pairs(float2& low, float2& high, const float2& cos,
+                                           const float2& sin) {
+  const float2 x = low, y = high;
+  low = {x.x * cos.x - y.x * sin.x, x.y * cos.y - y.y * sin.y};
+  high = {y.x * cos.x + x.x * sin.x, y.y * cos.y + x.y * sin.y};
+}
+
 /// What two adjacent numbers of a head and their partners in its other half are weighed and turned
 /// by.
 struct pair_factors {
@@ -33,11 +45,9 @@ struct pair_factors {
 
   /// @param scale  of the norm; 1 where there is none
   __device__ void turn(float2& l, float2& h, float scale) const {
-    l = {l.x * (scale * low.x), l.y * (scale * low.y)};
-    h = {h.x * (scale * high.x), h.y * (scale * high.y)};
-    const float2 x = l, y = h;
-    l = {x.x * cos.x - y.x * sin.x, x.y * cos.y - y.y * sin.y};
-    h = {y.x * cos.x + x.x * sin.x, y.y * cos.y + x.y * sin.y};
+    l = weighed(l, scale, low);
+    h = weighed(h, scale, high);
+    turn_pairs(l, h, cos, sin);
   }
 };
 
