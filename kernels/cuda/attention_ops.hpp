@@ -104,26 +104,20 @@ inline constexpr std::int32_t decode_tile_rows = 16;
   return std::int64_t{decode_tile_rows} * (dim + 2);
 }
 
-/// q of prompts as their product gave it, which attention norms and turns.
+/// q of prompts as their product gave it, without a norm of heads, which attention turns.
 struct raw_queries {
   /// [rows, heads dim] in cache.type; nullptr where rope_store() made q of prompts too.
   const void* q = nullptr;
   std::int64_t stride = 0;
   /// As rope_store() takes them.
-  const float* norm = nullptr;
-  float eps = 1e-6F;
   const float* cos = nullptr;
   const float* sin = nullptr;
 };
 
 /// Of the rows whose q `rope` does not make.
+/// @pre    rope.q_norm is null
 [[nodiscard]] constexpr raw_queries raw_queries_of(const rope_store_args& rope) noexcept {
-  return {.q = rope.qkv,
-          .stride = rope.qkv_stride,
-          .norm = rope.q_norm,
-          .eps = rope.eps,
-          .cos = rope.cos,
-          .sin = rope.sin};
+  return {.q = rope.qkv, .stride = rope.qkv_stride, .cos = rope.cos, .sin = rope.sin};
 }
 
 struct attention_args {

@@ -53,7 +53,7 @@ struct query_carrier {
     }
   }
 
-  /// Norms and turns the rows of an item, which are there: eight lanes take all heads of a position
+  /// Turns the rows of an item, which are there: eight lanes take all heads of a position
   /// one after the other, each lane eight columns of the first half and their partners.
   __device__ void turn(const item_view<query_dim>& view, std::uint32_t queries) const {
     constexpr int positions = 4;
@@ -94,26 +94,9 @@ private:
     const uint4 seconds = live ? load_vector(at + query_panel_bytes) : uint4{};
     std::uint32_t low[4] = {firsts.x, firsts.y, firsts.z, firsts.w};
     std::uint32_t high[4] = {seconds.x, seconds.y, seconds.z, seconds.w};
-    const float* const weight = args.raw.norm;
-    float scale = 1;
-    if (weight != nullptr) {
-      float squares = 0;
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        squares += square(unpack_pair<T>(low[i])) + square(unpack_pair<T>(high[i]));
-#pragma unroll
-      for (int step = 4; step > 0; step /= 2)
-        squares += __shfl_xor_sync(0xFFFFFFFFU, squares, step);
-      scale = norm_scale(squares, query_dim, args.raw.eps);
-    }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float2 l = unpack_pair<T>(low[i]), h = unpack_pair<T>(high[i]);
-      if (weight != nullptr) {
-        const float* const own = weight + thread % 8 * 8 + 2 * i;
-        l = weighed(l, scale, pair_at(own, 0));
-        h = weighed(h, scale, pair_at(own, query_dim / 2));
-      }
       turn_pairs(l, h, {cos[2 * i], cos[2 * i + 1]}, {sin[2 * i], sin[2 * i + 1]});
       low[i] = pack_pair<T>(l.x, l.y);
       high[i] = pack_pair<T>(h.x, h.y);
