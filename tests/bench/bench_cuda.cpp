@@ -29,14 +29,15 @@
 //              sum_in_product,narrow_last,rope_in_attention,rope_in_prompts,kept_sums,
 //              norm_in_product]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
-//              [--deterministic 1] [--turns narrow_last]
+//              [--deterministic 1] [--turns narrow_last,kept_sums]
 //
 // --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
 // the first N GPUs. --deterministic measures the batch-invariant mode. --turns measures prompts and
 // full steps of --prefill, and steps of 1,024 and 4,096 rows with the answers of --mixed, in turns
-// with and without a shortcut, for a card grows slower as it warms. --ladder measures a decode step
-// at those batches once more for each rung: all shortcuts of kernels/cuda left out, then one after
-// the other taken, each on a model loaded anew. --each takes all, and all but one.
+// with all shortcuts and without each of these, for a card grows slower as it warms. --ladder
+// measures a decode step at those batches once more for each rung: all shortcuts of kernels/cuda
+// left out, then one after the other taken, each on a model loaded anew. --each takes all, and all
+// but one.
 namespace {
 
 using namespace troupe;
@@ -263,23 +264,30 @@ decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
   return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
 }
 
-/// What a shortcut spares long prompts and mixed steps, as the median of pairs that take turns.
+/// What each shortcut spares long prompts and mixed steps, as medians of runs that take turns.
 void report_turns(executor& run, const settings& s) {
-  const auto with_and_without = [&](const std::string& what, int pairs, const auto& measure) {
-    std::array<std::vector<double>, 2> times;
-    for (int turn = 0; turn <= 2 * pairs; ++turn) {
-      kernels::cuda::shortcuts_taken() = {};
-      if (turn % 2 == 1)
-        leave_out(*rungs_of(s.turns));
-      const double time = measure();
-      // The first only warms up.
-      if (turn > 0)
-        times[static_cast<std::size_t>(turn % 2)].push_back(time);
-    }
+  const std::vector<rung> left = *rungs_of(s.turns);
+  const auto with_and_without = [&](const std::string& what, int rounds, const auto& measure) {
+    std::vector<std::vector<double>> times(left.size() + 1);
+    // The first only warms up.
+    measure();
+    for (int round = 0; round < rounds; ++round)
+      for (std::size_t i = 0; i < times.size(); ++i) {
+        // There and back, so that none is always behind the same one.
+        const std::size_t at = round % 2 == 0 ? i : left.size() - i;
+        kernels::cuda::shortcuts_taken() = {};
+        if (at > 0)
+          left[at - 1].leave(kernels::cuda::shortcuts_taken());
+        times[at].push_back(measure());
+      }
     kernels::cuda::shortcuts_taken() = {};
-    const double with = median(times[0]), without = median(times[1]);
-    fmt::print("{} {}: {:.2f} ms, without {} {:.2f} ms, {:.4f}\n", s.model, what, with * 1e3,
-               s.turns, without * 1e3, without / with);
+    const double all = median(times[0]);
+    fmt::print("{} {}: {:.2f} ms", s.model, what, all * 1e3);
+    for (std::size_t i = 0; i < left.size(); ++i) {
+      const double without = median(times[i + 1]);
+      fmt::print(", without {} {:.2f} ({:.4f})", left[i].name, without * 1e3, without / all);
+    }
+    fmt::print("\n");
     std::fflush(stdout);
   };
   for (const std::uint32_t size : s.prefills) {
