@@ -74,24 +74,34 @@ beside() {
 # shellcheck disable=SC2054
 steps_8b=(--decode 1,8,32,64,128,256 --first-token 128,512,2048,8192)
 loads_8b=(--load 128/128:1024 --load 2048/128:256 --load 1000/1000:256)
-# compare NAME MODEL VOCABULARY PEER_SECONDS OUR_SECONDS MEASURES...: the same measures of both, with the same limits.
+# 256 answers of 2,048 are more than the KV cache holds.
+long_8b=(--load 128/2048:256)
+# Prompts alone, in steps full of them: 131,072 tokens each.
+full_8b=(--load 2048/1:64 --load 8192/1:16)
+# A card that has worked for a while is up to a tenth slower than a cool one.
+warmth() { nvidia-smi --query-gpu=temperature.gpu --format=csv,noheader,nounits | head -n 1; }
+# compare NAME MODEL VOCABULARY PEER_SECONDS OUR_SECONDS MEASURES...: the same measures of both, with the same limits. Ours come
+# first: the card cools while vLLM starts, so that both begin alike.
 compare() {
-  local name=$1 model=$2 vocabulary=$3 theirs=$4 mine=$5 begin=$SECONDS
+  local name=$1 model=$2 vocabulary=$3 theirs=$4 mine=$5 begin=$SECONDS warm
   shift 5
-  # Without it ours are measured alone.
-  has_peer && with_peer "$out/$name.vllm.log" "$theirs" python3 "$from"/peer.py "$model" "$@"
+  warm="ours from $(warmth) degrees on"
   python3 "$from"/models.py "/tmp/troupe-$model" "$model" "${limits[@]}"
   one "$name.troupe" "$mine" "$from/bin/troupe" bench "/tmp/troupe-$model/cluster.json" --set 'devices=["cuda:0"]' \
     --vocabulary "$vocabulary" --rounds 2 --json "$@"
   keep_figures "$name"
-  note "$name" "$((SECONDS - begin)) s"
+  # Without it ours are measured alone.
+  if has_peer; then
+    with_peer "$out/$name.vllm.log" "$theirs" python3 "$from"/peer.py "$model" "$@"
+    warm+=", vLLM to $(warmth)"
+  fi
+  note "$name" "$((SECONDS - begin)) s, $warm"
   python3 "$from"/ratios.py "$model" "$out/$name.troupe.log" "$out/$name.vllm.log" | tee -a "$out/ratios.txt"
 }
-step_compare8b() { compare compare8b llama8b 128256 230 150 "${steps_8b[@]}" "${loads_8b[@]}"; }
+step_compare8b() { compare compare8b llama8b 128256 330 210 "${steps_8b[@]}" "${full_8b[@]}" "${loads_8b[@]}" "${long_8b[@]}"; }
 step_steps8b() { compare steps8b llama8b 128256 160 60 "${steps_8b[@]}"; }
 step_loads8b() { compare loads8b llama8b 128256 200 130 "${loads_8b[@]}"; }
-# 256 answers of 2,048 are more than the KV cache holds.
-step_long8b() { compare long8b llama8b 128256 200 100 --load 128/2048:256; }
+step_long8b() { compare long8b llama8b 128256 200 100 "${long_8b[@]}"; }
 step_compare06b() {
   compare compare06b qwen06b 151936 170 70 --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
 }
@@ -106,9 +116,9 @@ defaults() { # NAME MODEL SECONDS "OURS..." MEASURES...
   # shellcheck disable=SC2086
   beside "$name" defaults $ours_of
 }
-step_defaults8b() { defaults defaults8b llama8b 260 "compare8b steps8b loads8b" "${steps_8b[@]}" "${loads_8b[@]}"; }
+step_defaults8b() { defaults defaults8b llama8b 330 "compare8b steps8b loads8b long8b" "${steps_8b[@]}" "${full_8b[@]}" "${loads_8b[@]}" "${long_8b[@]}"; }
 step_defaults_steps8b() { defaults defaults_steps8b llama8b 160 "compare8b steps8b" "${steps_8b[@]}"; }
-step_defaults_long8b() { defaults defaults_long8b llama8b 200 "long8b" --load 128/2048:256; }
+step_defaults_long8b() { defaults defaults_long8b llama8b 200 "compare8b long8b" "${long_8b[@]}"; }
 step_defaults06b() {
   defaults defaults06b qwen06b 170 "compare06b" --decode 1,64,256 --first-token 128,2048 --load 128/128:2048 --load 1000/1000:256
 }
@@ -142,10 +152,10 @@ step_online() {
   local begin=$SECONDS
   python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
   cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
-  has_peer && online_peer online --max-num-seqs 256 --max-num-batched-tokens 8192
   up_file /tmp/troupe-llama8b/cluster.json 150 online_server.troupe 18450 --set 'devices=["cuda:0"]' || { down; note online "FAILED: not ready"; return; }
   one online.troupe 120 "$from/bin/troupe" bench --url http://127.0.0.1:18450 --vocabulary 128256 --json "${online_loads[@]}"
   down
+  has_peer && online_peer online --max-num-seqs 256 --max-num-batched-tokens 8192
   keep_figures online
   note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log"), $((SECONDS - begin)) s in all"
   python3 "$from"/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
