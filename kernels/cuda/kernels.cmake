@@ -2,7 +2,7 @@
 add_library(troupe_kernels_cuda STATIC
   cuda/attention.cu cuda/attention_decode.cu cuda/attention_items.cu cuda/attention_prefill.cu cuda/attention_turned.cu
   cuda/attention_warpgroups.cu
-  cuda/block_copies.cu cuda/fill.cu cuda/halved.cu cuda/matmul.cpp
+  cuda/fill.cu cuda/halved.cu cuda/matmul.cpp
   cuda/ordered.cu cuda/range_copies.cu cuda/rope.cu
   cuda/ranks.cu cuda/rows.cu cuda/skinny.cu cuda/streamed.cu cuda/wide.cu)
 target_include_directories(troupe_kernels_cuda PUBLIC ${PROJECT_SOURCE_DIR})

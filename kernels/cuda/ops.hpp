@@ -139,38 +139,6 @@ struct join_columns_args {
 /// @cost   reads and writes rows cols floats
 [[nodiscard]] result<void> join_columns(const join_columns_args& args, stream_ref stream);
 
-/// A block of the KV cache, and the place in host memory that it goes to or comes from.
-struct block_pair {
-  std::uint32_t block = 0;
-  std::uint32_t host = 0;
-};
-
-struct block_copies_args {
-  /// [parts, blocks, part_bytes]: the caches of all layers, of each the K of all blocks and then
-  /// their V.
-  void* cache = nullptr;
-  std::int64_t blocks = 0;
-  /// Two for each layer.
-  std::int64_t parts = 0;
-  /// Of one block in one part; whole vectors of 16 bytes.
-  std::int64_t part_bytes = 0;
-  /// [places, parts, part_bytes], page-locked memory of the host that the device can reach.
-  void* host = nullptr;
-  /// [count], of the host as well, or of the device.
-  const block_pair* pairs = nullptr;
-  std::int64_t count = 0;
-};
-
-/// Copies blocks of the KV cache to host memory.
-/// @pre    no two pairs have the same place
-/// @errors bad_shape
-/// @async  enqueues on `stream`
-/// @cost   the link to the host carries count * parts * part_bytes
-[[nodiscard]] result<void> save_blocks(const block_copies_args& args, stream_ref stream);
-/// Fills blocks of the KV cache from host memory.
-/// @pre    no two pairs have the same block
-[[nodiscard]] result<void> restore_blocks(const block_copies_args& args, stream_ref stream);
-
 /// Bytes of a piece of memory; whole vectors of 16.
 struct memory_range {
   std::int64_t begin = 0;

@@ -68,8 +68,7 @@ void measure_swap(std::uint32_t count, std::uint64_t gib) {
                                             .cache = cache.data(),
                                             .blocks = blocks,
                                             .parts = parts,
-                                            .part_bytes = part_bytes},
-                                           on.get()));
+                                            .part_bytes = part_bytes}));
   space->begin();
   fmt::print("swap: {} places are there after {:.3f} ms\n", places, 1e3 * seconds_since(begin));
   const auto locked = [&] { return space->locked_bytes() >= places * block_bytes; };
@@ -80,19 +79,19 @@ void measure_swap(std::uint32_t count, std::uint64_t gib) {
   const auto then = clock_type::now();
   print_launches("behind that", on.get(), [&] { return seconds_since(then) > 1; });
 
-  auto list = must(swap_space::list::make(places));
   std::vector<engine::block_copy> copies;
   for (std::uint32_t i = 0; i < count; ++i)
     copies.push_back({block_id{i * 7919U % blocks}, host_block{i * 6271U % places}});
-  list.assign(copies);
   const std::uint64_t bytes = count * block_bytes;
   const auto one_piece = must(pinned_buffer::make(bytes, "one piece"));
-  print_rate(fmt::format("save {} blocks", count), bytes, on.get(),
-             [&] { must(space->save(list, on.get())); });
+  print_rate(fmt::format("save {} blocks", count), bytes, on.get(), [&] {
+    must(space->save(copies, on.get()));
+    must(space->join(on.get()));
+  });
   print_rate("one copy from the GPU", bytes, on.get(),
              [&] { must(download(one_piece.data(), cache.data(), bytes, on.get())); });
   print_rate(fmt::format("restore {} blocks", count), bytes, on.get(),
-             [&] { must(space->restore(list, on.get())); });
+             [&] { must(space->restore(copies, on.get())); });
   print_rate("one copy to the GPU", bytes, on.get(),
              [&] { must(upload(cache.data(), one_piece.data(), bytes, on.get())); });
 }

@@ -107,10 +107,8 @@ result<void> cuda_executor::prepare(const step_batch& step) {
   slot->samplers.clear();
   if (auto applied = table_.apply(step, slot->rows); !applied)
     return give_up(applied.error());
-  if (swap_) {
-    slot->saved.assign(step.saved);
-    slot->restored.assign(step.restored);
-  }
+  slot->saved = step.saved;
+  slot->restored = step.restored;
   turn_ = (turn_ + 1) % most_steps;
   slot->follows = std::exchange(running_, true);
   slot->id = step.id;
@@ -178,7 +176,9 @@ void cuda_executor::gather_inputs(staged_step& staged) {
   staged.inputs.deal_decodes();
 }
 
-/// Ahead of all kernels of the step, and behind those of the step before it.
+/// What is saved was made by steps before this one, which does not write it; what comes back goes
+/// to blocks that nobody has had since a step that was collected, and is there before the kernels
+/// of this step begin.
 result<void> cuda_executor::copy_blocks(const staged_step& staged) {
   if (!swap_)
     return {};
@@ -275,6 +275,10 @@ result<void> cuda_executor::sample(step_id step) {
   }
   if (auto ranked = rank(staged, slot); !ranked)
     return broken(step, ranked.error());
+  // Others may have the blocks that were saved once the step has ended.
+  if (swap_)
+    if (auto joined = swap_->join(stream_.get()); !joined)
+      return broken(step, joined.error());
   if (auto marked = record(staged.done, stream_.get()); !marked)
     return broken(step, marked.error());
   staged.at = phase::sampled;

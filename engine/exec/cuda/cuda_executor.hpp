@@ -62,8 +62,8 @@ private:
     std::vector<sampler_row> samplers;
     std::vector<failed_row> failed;
     host_inputs inputs;
-    swap_space::list saved;
-    swap_space::list restored;
+    std::vector<block_copy> saved;
+    std::vector<block_copy> restored;
     /// [max_num_seqs] tokens that were chosen; the device writes them where the host reads.
     pinned_buffer outcome;
     pinned_buffer likelihoods;

@@ -161,18 +161,10 @@ result<void> cuda_executor::make_swap_space() {
        .cache = kv_.data(),
        .blocks = description_.num_blocks,
        .parts = parts,
-       .part_bytes = static_cast<std::int64_t>(description_.kv_bytes_per_block) / parts},
-      stream_.get());
+       .part_bytes = static_cast<std::int64_t>(description_.kv_bytes_per_block) / parts});
   if (!made)
     return fail(made.error());
   swap_ = std::move(*made);
-  for (staged_step& staged : steps_)
-    for (swap_space::list* const copies : {&staged.saved, &staged.restored}) {
-      auto list = swap_space::list::make(places);
-      if (!list)
-        return fail(list.error());
-      *copies = std::move(*list);
-    }
   return {};
 }
 

@@ -123,6 +123,10 @@ result<void> record(const event& mark, stream_ref on) {
   return check(cudaEventRecord(mark.get(), on), "marking a step");
 }
 
+result<void> follow(const event& mark, stream_ref on) {
+  return check(cudaStreamWaitEvent(on, mark.get()), "waiting for another stream");
+}
+
 bool passed(const event& mark) noexcept {
   if (cudaEventQuery(mark.get()) != cudaErrorNotReady)
     return true;

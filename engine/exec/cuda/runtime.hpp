@@ -104,6 +104,8 @@ using event = std::unique_ptr<CUevent_st, event_closer>;
 /// `timed` events can be asked for the time between them.
 [[nodiscard]] result<event> make_event(bool timed);
 [[nodiscard]] result<void> record(const event& mark, stream_ref on);
+/// What is enqueued from now on waits until the event, as it was last recorded, has passed.
+[[nodiscard]] result<void> follow(const event& mark, stream_ref on);
 /// Whether the stream has passed the event; also when asking fails, so that wait() tells why.
 [[nodiscard]] bool passed(const event& mark) noexcept;
 /// Whether what is enqueued becomes a graph.

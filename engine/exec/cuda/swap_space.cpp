@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <new>
 #include <utility>
 
 #include <sys/resource.h>
@@ -17,8 +16,8 @@ namespace troupe::engine::cuda {
 
 namespace {
 
-/// What is locked at once. The driver starts no step meanwhile: some milliseconds.
-constexpr std::uint64_t slab_bytes = std::uint64_t{16} << 20U;
+/// About what is locked at once. The driver starts no step meanwhile: some milliseconds.
+constexpr std::uint64_t most_slab_bytes = std::uint64_t{16} << 20U;
 constexpr std::uint64_t page_bytes = 4096;
 
 /// Has the system find memory for pages before the driver wants them, which then takes the less.
@@ -27,42 +26,40 @@ void touch(std::byte* begin, std::uint64_t bytes) {
     static_cast<volatile std::byte*>(begin)[at] = std::byte{0};
 }
 
-/// Copies the first vector of the cache there and back: a kernel is loaded when it is first wanted,
-/// which waits for all that the device has to do, and better now than in a step.
-result<void> warm(const swap_space::options& of, stream_ref on) {
-  constexpr std::int64_t vector_bytes = 16;
-  auto memory = pinned_buffer::make(2 * vector_bytes, "lists of KV blocks");
-  if (!memory)
-    return fail(memory.error());
-  auto* const pair = new (memory->as<std::byte>() + vector_bytes) kernels::cuda::block_pair{};
-  const kernels::cuda::block_copies_args args{.cache = of.cache,
-                                              .blocks = 1,
-                                              .parts = 1,
-                                              .part_bytes = vector_bytes,
-                                              .host = memory->data(),
-                                              .pairs = pair,
-                                              .count = 1};
-  if (auto saved = kernels::cuda::save_blocks(args, on); !saved)
-    return saved;
-  if (auto restored = kernels::cuda::restore_blocks(args, on); !restored)
-    return restored;
-  return wait(on);
-}
-
 } // namespace
 
 swap_space::swap_space(const options& of) : of_{of} {}
 
-result<std::unique_ptr<swap_space>> swap_space::make(const options& of, stream_ref on) {
+/// Whole pages, of which none is locked twice.
+std::uint64_t swap_space::bytes_per_place() const noexcept {
+  const auto bytes = static_cast<std::uint64_t>(of_.parts * of_.part_bytes);
+  return (bytes + page_bytes - 1) / page_bytes * page_bytes;
+}
+
+/// Whole places, for no copy may reach from one slab to the next.
+std::uint64_t swap_space::slab_bytes() const noexcept {
+  return std::max<std::uint64_t>(most_slab_bytes / bytes_per_place(), 1) * bytes_per_place();
+}
+
+result<std::unique_ptr<swap_space>> swap_space::make(const options& of) {
   std::unique_ptr<swap_space> made{new swap_space{of}};
-  // Whole pages, of which none is locked twice.
-  auto memory = kernels::buffer::make((made->bytes() + page_bytes - 1) / page_bytes * page_bytes);
+  auto memory = kernels::buffer::make(of.places * made->bytes_per_place());
   if (!memory)
     return fail(errc::out_of_memory,
                 fmt::format("{} host places for KV blocks: {}", of.places, memory.error().note));
   made->memory_ = std::move(*memory);
-  if (auto warmed = warm(of, on); !warmed)
-    return fail(warmed.error());
+  int pitch = 0;
+  if (auto told = check(cudaDeviceGetAttribute(&pitch, cudaDevAttrMaxPitch, of.device),
+                        "what a copy engine takes");
+      !told)
+    return fail(told.error());
+  made->of_.most_pitch = std::min<std::int64_t>(of.most_pitch, pitch);
+  auto copies = make_stream();
+  auto mark = make_event(false);
+  if (!copies || !mark)
+    return fail(copies ? mark.error() : copies.error());
+  made->copies_ = std::move(*copies);
+  made->mark_ = std::move(*mark);
   return made;
 }
 
@@ -70,7 +67,9 @@ swap_space::~swap_space() {
   stop_ = true;
   if (locker_.joinable())
     locker_.join();
-  for (std::uint64_t at = 0; at < locked_; at += slab_bytes)
+  if (copies_)
+    static_cast<void>(wait(copies_.get()));
+  for (std::uint64_t at = 0; at < locked_; at += slab_bytes())
     static_cast<void>(cudaHostUnregister(memory_.as<std::byte>() + at));
 }
 
@@ -102,20 +101,14 @@ bool swap_space::lock_next() {
   if (ended_ || locked_ >= memory_.size())
     return false;
   std::byte* const slab = memory_.as<std::byte>() + locked_;
-  const std::uint64_t size = std::min(slab_bytes, memory_.size() - locked_);
+  const std::uint64_t size = std::min(slab_bytes(), memory_.size() - locked_);
   touch(slab, size);
-  cudaError_t status = locked_ + size > of_.most_locked_bytes
-                           ? cudaErrorMemoryAllocation
-                           : cudaHostRegister(slab, size, cudaHostRegisterMapped);
+  const cudaError_t status = locked_ + size > of_.most_locked_bytes
+                                 ? cudaErrorMemoryAllocation
+                                 : cudaHostRegister(slab, size, cudaHostRegisterDefault);
   if (status == cudaSuccess) {
-    // The kernels use the host's addresses.
-    void* seen = nullptr;
-    status = cudaHostGetDevicePointer(&seen, slab, 0);
-    if (status == cudaSuccess && seen == slab) {
-      locked_ += size;
-      return true;
-    }
-    static_cast<void>(cudaHostUnregister(slab));
+    locked_ += size;
+    return true;
   }
   ended_ = true;
   // It is no error that a launch behind it should find.
@@ -126,80 +119,77 @@ bool swap_space::lock_next() {
   return false;
 }
 
-/// Whether the GPU reaches all up to there, once what is missing has been locked.
-bool swap_space::reach(std::uint64_t end) {
+/// Locks what is not yet locked up to there, as far as that works.
+void swap_space::reach(std::uint64_t end) {
   if (locked_ >= end)
-    return true;
+    return;
   const std::lock_guard lock{locking_};
-  while (locked_ < end)
-    if (!lock_next())
-      return false;
-  return true;
+  while (locked_ < end && lock_next()) {
+  }
 }
 
-/// By the kernel, or where it does not reach, part by part by the driver.
-template <class Kernel, class Copy>
-result<void> swap_space::copy(const list& copies, Kernel kernel, Copy one) {
-  const auto pairs = copies.pairs();
-  if (pairs.empty())
-    return {};
-  begin();
-  const std::uint32_t last = std::ranges::max(pairs, {}, &kernels::cuda::block_pair::host).host;
-  if (reach((last + std::uint64_t{1}) * bytes_per_place()))
-    return kernel(kernels::cuda::block_copies_args{.cache = of_.cache,
-                                                   .blocks = of_.blocks,
-                                                   .parts = of_.parts,
-                                                   .part_bytes = of_.part_bytes,
-                                                   .host = memory_.data(),
-                                                   .pairs = pairs.data(),
-                                                   .count = std::ssize(pairs)});
-  for (const auto& [block, host] : pairs)
-    for (std::int64_t part = 0; part < of_.parts; ++part) {
-      const auto bytes = static_cast<std::uint64_t>(of_.part_bytes);
-      const std::uint64_t at = host * bytes_per_place() + static_cast<std::uint64_t>(part) * bytes;
-      auto* const cached =
-          static_cast<std::byte*>(of_.cache) + (part * of_.blocks + block) * of_.part_bytes;
-      // One copy is of one kind of memory.
-      const std::uint64_t split = std::clamp<std::uint64_t>(locked_, at, at + bytes) - at;
-      for (const auto& [from, size] : {std::pair{std::uint64_t{0}, split}, {split, bytes - split}})
-        if (size > 0)
-          if (auto done = one(cached + from, memory_.as<std::byte>() + at + from, size); !done)
-            return done;
-    }
+/// A block's parts are rows of the cache, far apart, and side by side at its place.
+result<void> swap_space::copy_block(const block_copy& one, way to) {
+  const auto bytes = static_cast<std::size_t>(of_.part_bytes);
+  const auto parts = static_cast<std::size_t>(of_.parts);
+  const std::size_t pitch = bytes * static_cast<std::size_t>(of_.blocks);
+  std::byte* const cached = static_cast<std::byte*>(of_.cache) + value(one.block) * bytes;
+  std::byte* const kept = place(one.host);
+  const bool at_once = of_.blocks * of_.part_bytes <= of_.most_pitch;
+  const std::size_t rows = at_once ? parts : 1;
+  for (std::size_t part = 0; part < parts; part += rows) {
+    std::byte* const in = cached + part * pitch;
+    std::byte* const out = kept + part * bytes;
+    const std::size_t apart = at_once ? pitch : bytes;
+    const cudaError_t status = to == way::out
+                                   ? cudaMemcpy2DAsync(out, bytes, in, apart, bytes, rows,
+                                                       cudaMemcpyDeviceToHost, copies_.get())
+                                   : cudaMemcpy2DAsync(in, apart, out, bytes, bytes, rows,
+                                                       cudaMemcpyHostToDevice, copies_.get());
+    if (auto good = check(status, "copying a KV block"); !good)
+      return good;
+  }
   return {};
 }
 
-result<void> swap_space::save(const list& copies, stream_ref on) {
-  return copy(
-      copies, [&](const auto& args) { return kernels::cuda::save_blocks(args, on); },
-      [&](std::byte* cached, std::byte* kept, std::uint64_t bytes) {
-        return download(kept, cached, bytes, on);
-      });
+result<void> swap_space::copy(std::span<const block_copy> copies, way to) {
+  begin();
+  const auto last = value(std::ranges::max(copies, {}, &block_copy::host).host);
+  // To and from what cannot be page-locked the driver copies too, slowly.
+  reach((last + std::uint64_t{1}) * bytes_per_place());
+  for (const block_copy& one : copies)
+    if (auto done = copy_block(one, to); !done)
+      return done;
+  return {};
 }
 
-result<void> swap_space::restore(const list& copies, stream_ref on) {
-  return copy(
-      copies, [&](const auto& args) { return kernels::cuda::restore_blocks(args, on); },
-      [&](std::byte* cached, std::byte* kept, std::uint64_t bytes) {
-        return upload(cached, kept, bytes, on);
-      });
+result<void> swap_space::save(std::span<const block_copy> copies, stream_ref kernels) {
+  if (copies.empty())
+    return {};
+  if (auto marked = record(mark_, kernels); !marked)
+    return marked;
+  if (auto behind = follow(mark_, copies_.get()); !behind)
+    return behind;
+  saving_ = true;
+  return copy(copies, way::out);
 }
 
-result<swap_space::list> swap_space::list::make(std::uint32_t places) {
-  list made;
-  auto memory =
-      pinned_buffer::make(places * sizeof(kernels::cuda::block_pair), "lists of KV blocks");
-  if (!memory)
-    return fail(memory.error());
-  made.memory_ = std::move(*memory);
-  return made;
+result<void> swap_space::join(stream_ref kernels) {
+  if (!std::exchange(saving_, false))
+    return {};
+  if (auto marked = record(mark_, copies_.get()); !marked)
+    return marked;
+  return follow(mark_, kernels);
 }
 
-void swap_space::list::assign(std::span<const block_copy> copies) {
-  auto* const pairs = memory_.as<kernels::cuda::block_pair>();
-  for (std::size_t i = 0; i < copies.size(); ++i)
-    pairs[i] = {value(copies[i].block), value(copies[i].host)};
-  count_ = copies.size();
+result<void> swap_space::restore(std::span<const block_copy> copies, stream_ref kernels) {
+  if (copies.empty())
+    return {};
+  if (auto copied = copy(copies, way::back); !copied)
+    return copied;
+  if (auto marked = record(mark_, copies_.get()); !marked)
+    return marked;
+  return follow(mark_, kernels);
 }
 
 } // namespace troupe::engine::cuda

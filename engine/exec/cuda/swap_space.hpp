@@ -3,7 +3,6 @@
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/request/step.hpp"
 #include "kernels/cpu/tensor.hpp"
-#include "kernels/cuda/ops.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -15,8 +14,9 @@
 
 namespace troupe::engine::cuda {
 
-/// Places in host memory for the blocks of preempted sequences, which the GPU itself reads and
-/// writes.
+/// Places in host memory for the blocks of preempted sequences. The GPU's copy engines move them on
+/// a stream of their own, while the kernels of steps run: a saved block is wanted by nobody before
+/// its step ends, and a block that comes back by nobody before its step begins.
 ///
 /// Page-locking takes a second for some GiB, and most servers never preempt: the addresses are
 /// there from the start, and memory is taken from the first step on that saves something. It locks
@@ -28,46 +28,43 @@ public:
   struct options {
     int device = 0;
     std::uint32_t places = 0;
-    /// The caches, as kernels::cuda::block_copies_args has them.
+    /// [parts, blocks, part_bytes]: the caches of all layers, of each the K of all blocks and then
+    /// their V.
     void* cache = nullptr;
     std::int64_t blocks = 0;
+    /// Two for each layer.
     std::int64_t parts = 0;
+    /// Of one block in one part.
     std::int64_t part_bytes = 0;
-    /// The most that is page-locked; for tests.
+    /// The most that is page-locked, and that the copy engines take from one row to the next; for
+    /// tests.
     std::uint64_t most_locked_bytes = std::numeric_limits<std::uint64_t>::max();
+    std::int64_t most_pitch = std::numeric_limits<std::int64_t>::max();
   };
 
-  /// Waits for the stream.
   /// @errors out_of_memory: so many addresses are not to be had
-  [[nodiscard]] static result<std::unique_ptr<swap_space>> make(const options& of, stream_ref on);
+  [[nodiscard]] static result<std::unique_ptr<swap_space>> make(const options& of);
   swap_space(const swap_space&) = delete;
   swap_space& operator=(const swap_space&) = delete;
-  /// @pre    nothing is in work that copies
+  /// Waits for what is still copied.
   ~swap_space();
 
   /// Starts to page-lock, where nobody has.
   void begin();
 
-  /// A step's copies where the GPU can read them, and the host.
-  class list {
-  public:
-    list() noexcept = default;
-    [[nodiscard]] static result<list> make(std::uint32_t places);
-    /// @pre    no place twice; no step in work has this list
-    void assign(std::span<const block_copy> copies);
-    [[nodiscard]] std::span<const kernels::cuda::block_pair> pairs() const noexcept {
-      return {memory_.as<kernels::cuda::block_pair>(), count_};
-    }
-
-  private:
-    pinned_buffer memory_;
-    std::size_t count_ = 0;
-  };
-
-  /// Copies blocks to their places, or back, ordered on the stream. The list lives until the stream
-  /// has passed.
-  [[nodiscard]] result<void> save(const list& copies, stream_ref on);
-  [[nodiscard]] result<void> restore(const list& copies, stream_ref on);
+  /// Copies blocks to their places, behind all that `kernels` has so far; nothing that it is given
+  /// before join() may write these blocks.
+  /// @pre    no place twice
+  /// @async  on a stream of its own; waits where memory is not page-locked
+  /// @cost   the link to the host carries the blocks; some microseconds of the host for each
+  [[nodiscard]] result<void> save(std::span<const block_copy> copies, stream_ref kernels);
+  /// Lets what `kernels` is given from now on wait for all that was saved.
+  [[nodiscard]] result<void> join(stream_ref kernels);
+  /// Copies places to these blocks, behind all that was saved; what `kernels` is given from now on
+  /// waits for it.
+  /// @pre    nothing that `kernels` has touches these blocks; none is there twice
+  /// @async  as save()
+  [[nodiscard]] result<void> restore(std::span<const block_copy> copies, stream_ref kernels);
 
   /// How far from its begin the memory is page-locked, for tests.
   [[nodiscard]] std::uint64_t locked_bytes() const noexcept { return locked_; }
@@ -75,18 +72,24 @@ public:
 private:
   explicit swap_space(const options& of);
 
-  [[nodiscard]] std::uint64_t bytes_per_place() const noexcept {
-    return static_cast<std::uint64_t>(of_.parts * of_.part_bytes);
+  [[nodiscard]] std::uint64_t bytes_per_place() const noexcept;
+  [[nodiscard]] std::uint64_t slab_bytes() const noexcept;
+  [[nodiscard]] std::byte* place(host_block at) noexcept {
+    return memory_.as<std::byte>() + value(at) * bytes_per_place();
   }
-  [[nodiscard]] std::uint64_t bytes() const noexcept { return of_.places * bytes_per_place(); }
   void lock_all();
   [[nodiscard]] bool lock_next();
-  [[nodiscard]] bool reach(std::uint64_t end);
-  template <class Kernel, class Copy>
-  [[nodiscard]] result<void> copy(const list& copies, Kernel kernel, Copy one);
+  void reach(std::uint64_t end);
+  enum class way : std::uint8_t { out, back };
+  [[nodiscard]] result<void> copy(std::span<const block_copy> copies, way to);
+  [[nodiscard]] result<void> copy_block(const block_copy& one, way to);
 
   options of_;
   kernels::buffer memory_;
+  stream copies_;
+  /// What one stream waits for of the other.
+  event mark_;
+  bool saving_ = false;
   /// Guards what follows: either the thread locks a slab, or a step does.
   std::mutex locking_;
   bool ended_ = false;

@@ -14,8 +14,7 @@ step_power() { one bench_power 70 "$from/bin/bench_cuda_power"; }
 step_ops() { one bench_ops 40 "$from/bin/bench_cuda_ops" 1 8 32 256; }
 # KV blocks to host memory and back: whether they are the same, and how fast.
 step_swap() {
-  one swap_kernels 20 "$from/bin/kernels_cuda_test" -d yes "cuda block copies*"
-  one swap_tests 60 "$from/bin/engine_exec_cuda_test" -d yes "places *,a thread page-locks*,a space that is not wanted*,the CUDA executor offers the host places*"
+  one swap_tests 60 "$from/bin/engine_exec_cuda_test" -d yes "[swap]"
   one bench_swap 30 "$from/bin/bench_cuda_ops" swap
 }
 # What the ladder, which goes up, does not tell: all shortcuts but one.
