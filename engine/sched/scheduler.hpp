@@ -36,9 +36,9 @@ struct scheduler_config {
   /// so many hardly slower than more.
   std::uint32_t prompt_step_tokens = 2048;
   /// A sequence that was saved in host memory waits for so many steps while others run; then it
-  /// takes the place of one that has run for as many, where nobody waits who never ran. 0: it waits
-  /// until there is room. To copy one there and back costs about half a step.
-  std::uint32_t turn_steps = 96;
+  /// takes the place of one that has run for as many, or of several, where nobody waits who never
+  /// ran. 0: it waits until there is room. A GPU copies one there and back beside its steps.
+  std::uint32_t turn_steps = 64;
   /// Waiting requests beyond this are answered `busy`.
   std::uint32_t max_waiting = 1024;
   bool enable_prefix_caching = true;

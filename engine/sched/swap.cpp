@@ -47,12 +47,13 @@ sequence* scheduler::impl::longest_running() const {
 }
 
 /// Makes room for a saved sequence that has waited for its turn, where nobody waits who never ran:
-/// so all answers go on, and none is left for the end, when few run.
+/// so all answers go on, and none is left for the end, when few run. Those that run go on taking
+/// blocks meanwhile, so one victim may not be enough.
 void scheduler::impl::take_turns(step_plan& plan) {
   if (!stuck() || waiting.empty() || waiting.rbegin()->second->saved.places.empty())
     return;
   auto& saved = waiting.begin()->second->saved;
-  if (saved.places.empty() || saved.due || value(last_step) < value(saved.step) + config.turn_steps)
+  if (saved.places.empty() || value(last_step) < value(saved.step) + config.turn_steps)
     return;
   auto* victim = longest_running();
   if (victim == nullptr || running.size() < 2)

@@ -88,6 +88,8 @@ TEST_CASE("a long sequence comes back in one step, beyond the account's limit", 
   config.num_blocks = 70;
   config.max_model_len = 256;
   config.max_num_batched_tokens = 8;
+  // The last to come leaves, which is the long one.
+  config.turn_steps = 0;
   world in{config, vocab};
   REQUIRE(in.submit(request_of(1, 20, 200)));
   REQUIRE(in.submit(request_of(2, 150, 50)));
@@ -131,15 +133,19 @@ TEST_CASE("blocks are saved by a step without rows where nothing else can go on"
 
 TEST_CASE("saved answers take turns with those that run", "[sched][swap]") {
   auto config = roomy();
-  // Room for two and a half of three.
-  config.num_blocks = 2 * 104 / 4 + 24 / 4;
-  config.num_host_blocks = 100;
   config.max_model_len = 104;
   config.enable_prefix_caching = false;
+  // Room for two and a half of three; or for most of many, who take what is freed as it comes.
+  const auto [answers, blocks] =
+      GENERATE(std::pair{3U, 2U * 104 / 4 + 24 / 4}, std::pair{24U, 18U * 104 / 4});
+  config.num_blocks = blocks;
+  config.num_host_blocks = answers * 104 / 4;
+  config.max_num_seqs = answers;
+  config.max_num_batched_tokens = 128;
   const auto turns = GENERATE(0U, 8U);
   config.turn_steps = turns;
   world in{config, vocab};
-  for (std::uint64_t id = 1; id <= 3; ++id)
+  for (std::uint64_t id = 1; id <= answers; ++id)
     REQUIRE(in.submit(request_of(id, 4, 100)));
   // The longest time, in steps, that an answer stood still.
   std::map<request_id, std::size_t> seen, still;
@@ -164,8 +170,8 @@ TEST_CASE("saved answers take turns with those that run", "[sched][swap]") {
   in.drain(1000);
   in.check_home();
   CHECK(in.sched.stats().tokens_recomputed == 0);
-  CHECK(in.ends[finish_reason::length] == 3);
-  CAPTURE(turns, longest, left);
+  CHECK(in.ends[finish_reason::length] == answers);
+  CAPTURE(answers, turns, longest, left);
   if (turns == 0) {
     CHECK(longest >= 20);
     CHECK(left >= 20);

@@ -57,7 +57,7 @@ public:
   void begin(const step_batch& step) override {
     step_result brought;
     brought.id = step.id;
-    double rows = 0, more = static_cast<double>(step.saved.size() + step.restored.size()) * copy_ms;
+    double rows = 0, more = 0;
     for (const auto& row : step.rows) {
       const double first = row.position, count = row.tokens;
       rows += count;
@@ -65,7 +65,10 @@ public:
       if (row.samples)
         brought.tokens.push_back({row.id, 7});
     }
-    const auto ms = std::chrono::duration<double, std::milli>{base_of(rows) + more};
+    // Copies go beside the step.
+    const double copies = static_cast<double>(step.saved.size() + step.restored.size()) * copy_ms;
+    const auto ms =
+        std::chrono::duration<double, std::milli>{std::max(base_of(rows) + more, copies)};
     free_at_ = std::max(free_at_, now_) + std::chrono::duration_cast<duration>(ms);
     under_way_.push_back({free_at_, std::move(brought)});
   }
