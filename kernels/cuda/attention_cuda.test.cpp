@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <tuple>
 #include <vector>
 
 using namespace troupe;
@@ -115,57 +116,80 @@ cuda::kv_cache cache_of(const paged_batch& b, const mirror& k, const mirror& v) 
           .dim = b.dim};
 }
 
+/// Attention of one batch, as often as wanted.
+class attention_run {
+public:
+  attention_run(const paged_batch& b, const mirror& q, const mirror& k, const mirror& v,
+                const items& by)
+      : by_{by}, type_{b.type}, rows_{static_cast<std::int64_t>(b.batch.size())},
+        width_{std::int64_t{b.heads} * b.dim}, out_{static_cast<std::size_t>(rows_ * (width_ + 8)) *
+                                                    size_of(b.type)},
+        batch_{b.batch}, sequences_{b.sequences}, tables_{b.tables}, prefill_{by.prefill},
+        decode_{by.decode}, join_{by.join}, counts_{std::vector<std::int32_t>{
+                                                static_cast<std::int32_t>(by.decode.size()),
+                                                static_cast<std::int32_t>(by.join.size()), 0}},
+        partials_{static_cast<std::size_t>(by.partials + 1) *
+                  static_cast<std::size_t>(b.kv_heads * cuda::partial_floats(b.dim)) * 4},
+        args_{.q = by.turn == nullptr ? q.as<void>() : nullptr,
+              .q_stride = width_ + 8,
+              .heads = b.heads,
+              .cache = cache_of(b, k, v),
+              .rows = rows_,
+              .batch = batch_.as<cuda::batch_row>(),
+              .sequences = sequences_.as<cuda::sequence_rows>(),
+              .block_tables = tables_.as<std::int32_t>(),
+              .prefill = prefill_.as<cuda::attention_item>(),
+              .prefill_items = static_cast<std::int64_t>(by.prefill.size()),
+              .prefill_rows = by.prefill_rows,
+              .decode = decode_.as<cuda::attention_item>(),
+              .decode_count = counts_.as<std::int32_t>(),
+              .join = join_.as<cuda::attention_item>(),
+              .join_count = counts_.as<std::int32_t>() + 1,
+              .decode_items_max = static_cast<std::int64_t>(by.decode.size()),
+              .join_items_max = static_cast<std::int64_t>(by.join.size()),
+              .partials = partials_.as<float>(),
+              .taken = counts_.as<std::int32_t>() + 2,
+              .raw = by.raw,
+              .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
+              .out = out_.as<void>(),
+              .out_stride = width_ + 8} {}
+
+  /// Starts from NaN, where anything is to be written. `settled`: once that is there.
+  matrix go(bool settled = true) {
+    out_.poison();
+    partials_.poison();
+    if (settled)
+      settle();
+    fine(by_.turn == nullptr ? cuda::attention(args_, nullptr)
+                             : cuda::turned_attention(args_, *by_.turn, by_.team, nullptr));
+    matrix out{type_, rows_, width_, width_ + 8};
+    out_.fetch(out.bytes.data());
+    std::vector<std::int32_t> counts(3);
+    counts_.fetch(counts.data());
+    CHECK(counts[2] == 0);
+    // Nothing is written between the rows.
+    const auto bytes_of = [&](std::int64_t elements) {
+      return static_cast<std::ptrdiff_t>(elements) * static_cast<std::ptrdiff_t>(size_of(type_));
+    };
+    for (std::int64_t row = 0; row < rows_; ++row) {
+      const auto behind = out.bytes.begin() + bytes_of(row * out.stride + width_);
+      CHECK(std::all_of(behind, behind + bytes_of(8),
+                        [](std::byte x) { return x == std::byte{0xFF}; }));
+    }
+    return out;
+  }
+
+private:
+  items by_;
+  dtype type_;
+  std::int64_t rows_, width_;
+  mirror out_, batch_, sequences_, tables_, prefill_, decode_, join_, counts_, partials_;
+  cuda::attention_args args_;
+};
+
 matrix attend(const paged_batch& b, const mirror& q, const mirror& k, const mirror& v,
               const items& by) {
-  const std::int64_t rows = static_cast<std::int64_t>(b.batch.size());
-  const std::int64_t width = std::int64_t{b.heads} * b.dim;
-  matrix out{b.type, rows, width, width + 8};
-  std::fill(out.bytes.begin(), out.bytes.end(), std::byte{0xFF});
-  const mirror o{out}, batch{b.batch}, sequences{b.sequences}, tables{b.tables};
-  const mirror prefill{by.prefill}, decode{by.decode}, join{by.join};
-  std::vector<std::int32_t> counts{static_cast<std::int32_t>(by.decode.size()),
-                                   static_cast<std::int32_t>(by.join.size()), 0};
-  const mirror c{counts};
-  const mirror partials{static_cast<std::size_t>(by.partials + 1) *
-                        static_cast<std::size_t>(b.kv_heads * cuda::partial_floats(b.dim)) * 4};
-  const cuda::attention_args args{.q = by.turn == nullptr ? q.as<void>() : nullptr,
-                                  .q_stride = width + 8,
-                                  .heads = b.heads,
-                                  .cache = cache_of(b, k, v),
-                                  .rows = rows,
-                                  .batch = batch.as<cuda::batch_row>(),
-                                  .sequences = sequences.as<cuda::sequence_rows>(),
-                                  .block_tables = tables.as<std::int32_t>(),
-                                  .prefill = prefill.as<cuda::attention_item>(),
-                                  .prefill_items = static_cast<std::int64_t>(by.prefill.size()),
-                                  .prefill_rows = by.prefill_rows,
-                                  .decode = decode.as<cuda::attention_item>(),
-                                  .decode_count = c.as<std::int32_t>(),
-                                  .join = join.as<cuda::attention_item>(),
-                                  .join_count = c.as<std::int32_t>() + 1,
-                                  .decode_items_max = static_cast<std::int64_t>(by.decode.size()),
-                                  .join_items_max = static_cast<std::int64_t>(by.join.size()),
-                                  .partials = partials.as<float>(),
-                                  .taken = c.as<std::int32_t>() + 2,
-                                  .raw = by.raw,
-                                  .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
-                                  .out = o.as<void>(),
-                                  .out_stride = width + 8};
-  fine(by.turn == nullptr ? cuda::attention(args, nullptr)
-                          : cuda::turned_attention(args, *by.turn, by.team, nullptr));
-  o.fetch(out.bytes.data());
-  c.fetch(counts.data());
-  CHECK(counts[2] == 0);
-  // Nothing is written between the rows.
-  const auto bytes_of = [&](std::int64_t elements) {
-    return static_cast<std::ptrdiff_t>(elements) * static_cast<std::ptrdiff_t>(size_of(b.type));
-  };
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const auto behind = out.bytes.begin() + bytes_of(row * out.stride + width);
-    CHECK(std::all_of(behind, behind + bytes_of(8),
-                      [](std::byte x) { return x == std::byte{0xFF}; }));
-  }
-  return out;
+  return attention_run{b, q, k, v, by}.go();
 }
 
 /// The whole of one shape: reference, and equal bits however the items are cut. `steep` is how far
@@ -299,6 +323,39 @@ TEST_CASE("cuda attention of more decodes than warps") {
         {static_cast<std::int32_t>(random.below(i % 7 == 0 ? 900 : 300)), 1 + i % 5 / 4});
   for (const std::int32_t dim : {64, 128})
     check_attention({type, 4, 2, dim, 16, many, {}, {}, {}}, static_cast<std::uint64_t>(dim));
+}
+
+// What happens once in many thousand times: not for every run of the tests, 10 s.
+TEST_CASE("cuda attention has the same bits whenever it is made", "[.][again]") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  splitmix64 random{23};
+  for (const std::int32_t dim : {64, 128}) {
+    paged_batch b{type, 8, 2, dim, 16, {{0, 700}, {1000, 90}, {511, 2}, {512, 33}}, {}, {}, {}};
+    b.plan(random);
+    const std::int64_t width = std::int64_t{b.heads} * dim;
+    matrix q{type, static_cast<std::int64_t>(b.batch.size()), width, width + 8};
+    q.fill(random, 1.5F);
+    matrix k{type, 1, b.cache_elements(), b.cache_elements()}, v = k;
+    k.fill(random, 1);
+    v.fill(random, 1);
+    const mirror dq{q}, dk{k}, dv{v};
+    for (const auto& [prompts, splits, tile_rows] :
+         {std::tuple{false, true, cuda::prefill_tile_rows},
+          {false, false, cuda::prefill_tile_rows},
+          {true, true, cuda::prefill_tile_rows},
+          {true, true, cuda::wide_tile_rows}}) {
+      CAPTURE(dim, prompts, splits, tile_rows);
+      attention_run run{b, dq, dk, dv, {b, prompts, splits, tile_rows}};
+      const matrix first = run.go();
+      for (const bool settled : {true, false}) {
+        CAPTURE(settled);
+        int others = 0;
+        for (int i = 0; i < (splits && !prompts ? 2000 : 300); ++i)
+          others += run.go(settled).bytes == first.bytes ? 0 : 1;
+        CHECK(others == 0);
+      }
+    }
+  }
 }
 
 TEST_CASE("cuda attention by rows") {

@@ -16,12 +16,21 @@
 /// What the tests of the GPU's kernels share.
 namespace troupe::kernels::cuda::testing {
 
+/// Waits for all that the device has to do: kernels that begin early read a step's inputs before
+/// they wait, and a copy from memory that is not page-locked may still be on its way.
+inline void settle() {
+  const cudaError_t ran = cudaDeviceSynchronize();
+  CAPTURE(cudaGetErrorString(ran));
+  REQUIRE(ran == cudaSuccess);
+}
+
 /// A copy on the device of what the host has, and back.
 class mirror {
 public:
   explicit mirror(std::size_t bytes) : bytes_{bytes} {
     REQUIRE(cudaMalloc(&data_, std::max<std::size_t>(bytes, 256)) == cudaSuccess);
-    REQUIRE(cudaMemset(data_, 0xFF, bytes) == cudaSuccess);
+    poison();
+    settle();
   }
   explicit mirror(const cpu::testing::matrix& from) : mirror{from.bytes.size()} {
     send(from.bytes.data());
@@ -34,13 +43,14 @@ public:
   mirror& operator=(const mirror&) = delete;
   ~mirror() { cudaFree(data_); }
 
+  /// Fills it with NaN, of whatever type, some time before the next kernel begins.
+  void poison() const { REQUIRE(cudaMemset(data_, 0xFF, bytes_) == cudaSuccess); }
   void send(const void* from) const {
     REQUIRE(cudaMemcpy(data_, from, bytes_, cudaMemcpyHostToDevice) == cudaSuccess);
+    settle();
   }
   void fetch(void* to) const {
-    const cudaError_t ran = cudaDeviceSynchronize();
-    CAPTURE(cudaGetErrorString(ran));
-    REQUIRE(ran == cudaSuccess);
+    settle();
     REQUIRE(cudaMemcpy(to, data_, bytes_, cudaMemcpyDeviceToHost) == cudaSuccess);
   }
   template <class T>
