@@ -130,6 +130,7 @@ struct bringer {
     to.await_empty();
     if (lane == 0)
       arrive_expecting(to.full(), pages * ring_shape<Dim>::page);
+    __syncwarp();
     if (lane < pages)
       copy_page(map, page_begin, to.tile() + lane * ring_shape<Dim>::page, to.full());
     to.next_tile();
@@ -218,7 +219,10 @@ struct multiplier {
   ring<Dim> from;
   int lane;
 
+  /// An arrival may overtake what ldmatrix still has on its way, where stores of other warps hold
+  /// it up, and the memory unit would write what is yet to be read: the fence waits for it.
   __device__ void give_back() {
+    end_own_accesses();
     __syncwarp();
     if (lane == 0)
       from.give_back();
@@ -240,7 +244,7 @@ struct multiplier {
       from.await_full();
       if (start + tile > view.stored()) {
         clear_from<Dim>(from.tile(), view.stored() - start, tile);
-        end_own_writes();
+        end_own_accesses();
         __syncwarp();
       }
       rows.weigh(s, from.tile());

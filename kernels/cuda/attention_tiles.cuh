@@ -110,8 +110,8 @@ __device__ __forceinline__ void clear_from(std::uint32_t tile_begin, int positio
                  : "memory");
 }
 
-/// Behind what a thread has written to a tile, where the memory unit writes next.
-__device__ __forceinline__ void end_own_writes() {
+/// Behind what a thread has written to a tile or read of it, where the memory unit writes next.
+__device__ __forceinline__ void end_own_accesses() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 

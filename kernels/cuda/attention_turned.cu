@@ -111,7 +111,7 @@ struct page_walker {
         clear_from<Dim>(line.v(), position - start, page_positions);
         __syncwarp();
         own.put_value(line.v(), position - start);
-        end_own_writes();
+        end_own_accesses();
       }
       rows.weigh(s, line.v());
       if (Size == 1 && start == pages.first) {
