@@ -57,6 +57,7 @@ public:
   T* as() const {
     return static_cast<T*>(data_);
   }
+  [[nodiscard]] std::size_t size() const { return bytes_; }
 
 private:
   void* data_ = nullptr;
@@ -105,6 +106,24 @@ inline std::vector<double> doubles(const std::vector<float>& from) {
 inline constexpr dtype types[] = {dtype::f32, dtype::bf16, dtype::f16};
 
 /// Each type of 16 bits in turn, for a test case.
+/// How many of so many launches leave other bytes in `out` than the first.
+template <class Launch>
+int count_others(const mirror& out, int launches, Launch launch) {
+  const auto make = [&](const pinned& to) {
+    out.poison();
+    launch();
+    out.fetch(to.data);
+  };
+  const pinned first{out.size()}, again{out.size()};
+  make(first);
+  int others = 0;
+  for (int i = 1; i < launches; ++i) {
+    make(again);
+    others += std::memcmp(again.data, first.data, out.size()) == 0 ? 0 : 1;
+  }
+  return others;
+}
+
 #define TROUPE_EACH_TYPE_OF_16_BITS(name)                                                          \
   const dtype name = GENERATE(dtype::bf16, dtype::f16);                                            \
   CAPTURE(static_cast<int>(name))
