@@ -81,7 +81,8 @@ def test_a_preempted_stream_is_not_silent_until_others_end(tmp_path):
                 since[i] += 1
                 silent = max(silent, since[i])
     assert all(told.count(i) > 400 for i in range(3))
-    assert 80 < silent < 130, silent
+    # Whoever is saved waits for 64 steps and what it takes to make room.
+    assert 55 < silent < 98, silent
 
 
 def test_ranks_swap_together_in_one_process_and_in_two(tmp_path):
