@@ -105,7 +105,6 @@ inline std::vector<double> doubles(const std::vector<float>& from) {
 
 inline constexpr dtype types[] = {dtype::f32, dtype::bf16, dtype::f16};
 
-/// Each type of 16 bits in turn, for a test case.
 /// How many of so many launches leave other bytes in `out` than the first.
 template <class Launch>
 int count_others(const mirror& out, int launches, Launch launch) {
@@ -124,6 +123,7 @@ int count_others(const mirror& out, int launches, Launch launch) {
   return others;
 }
 
+/// Each type of 16 bits in turn, for a test case.
 #define TROUPE_EACH_TYPE_OF_16_BITS(name)                                                          \
   const dtype name = GENERATE(dtype::bf16, dtype::f16);                                            \
   CAPTURE(static_cast<int>(name))

@@ -163,23 +163,24 @@ result<void> swap_space::copy(std::span<const block_copy> copies, way to) {
   return {};
 }
 
+/// Lets what `behind` is given from now on wait for all that `first` has so far.
+result<void> swap_space::order(stream_ref first, stream_ref behind) {
+  if (auto marked = record(mark_, first); !marked)
+    return marked;
+  return follow(mark_, behind);
+}
+
 result<void> swap_space::save(std::span<const block_copy> copies, stream_ref kernels) {
   if (copies.empty())
     return {};
-  if (auto marked = record(mark_, kernels); !marked)
-    return marked;
-  if (auto behind = follow(mark_, copies_.get()); !behind)
-    return behind;
+  if (auto ordered = order(kernels, copies_.get()); !ordered)
+    return ordered;
   saving_ = true;
   return copy(copies, way::out);
 }
 
 result<void> swap_space::join(stream_ref kernels) {
-  if (!std::exchange(saving_, false))
-    return {};
-  if (auto marked = record(mark_, copies_.get()); !marked)
-    return marked;
-  return follow(mark_, kernels);
+  return std::exchange(saving_, false) ? order(copies_.get(), kernels) : result<void>{};
 }
 
 result<void> swap_space::restore(std::span<const block_copy> copies, stream_ref kernels) {
@@ -187,9 +188,7 @@ result<void> swap_space::restore(std::span<const block_copy> copies, stream_ref 
     return {};
   if (auto copied = copy(copies, way::back); !copied)
     return copied;
-  if (auto marked = record(mark_, copies_.get()); !marked)
-    return marked;
-  return follow(mark_, kernels);
+  return order(copies_.get(), kernels);
 }
 
 } // namespace troupe::engine::cuda

@@ -80,6 +80,7 @@ private:
   void lock_all();
   [[nodiscard]] bool lock_next();
   void reach(std::uint64_t end);
+  [[nodiscard]] result<void> order(stream_ref first, stream_ref behind);
   enum class way : std::uint8_t { out, back };
   [[nodiscard]] result<void> copy(std::span<const block_copy> copies, way to);
   [[nodiscard]] result<void> copy_block(const block_copy& one, way to);
