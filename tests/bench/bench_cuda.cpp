@@ -28,16 +28,16 @@
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
 //              sum_in_product,narrow_last,rope_in_attention,rope_in_prompts,kept_sums,
 //              norm_in_product]
-//              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192] [--ranks N]
+//              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192 [--rows 1024]] [--ranks N]
 //              [--deterministic 1] [--turns narrow_last,kept_sums]
 //
-// --mixed measures steps of so many decodes with some of prompts. --ranks spreads the model over
-// the first N GPUs. --deterministic measures the batch-invariant mode. --turns measures prompts and
-// full steps of --prefill, and steps of 1,024 and 4,096 rows with the answers of --mixed, in turns
-// with all shortcuts and without each of these, for a card grows slower as it warms. --ladder
-// measures a decode step at those batches once more for each rung: all shortcuts of kernels/cuda
-// left out, then one after the other taken, each on a model loaded anew. --each takes all, and all
-// but one.
+// --mixed measures steps of so many decodes with some of prompts, of --rows in all. --ranks spreads
+// the model over the first N GPUs. --deterministic measures the batch-invariant mode. --turns
+// measures prompts and full steps of --prefill, and steps of 1,024 and 4,096 rows with the answers
+// of --mixed, in turns with all shortcuts and without each of these, for a card grows slower as it
+// warms. --ladder measures a decode step at those batches once more for each rung: all shortcuts of
+// kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
+// all, and all but one.
 namespace {
 
 using namespace troupe;
@@ -76,6 +76,7 @@ struct settings {
   std::vector<std::uint32_t> ladder;
   bool each = false;
   std::vector<std::uint32_t> mixed;
+  std::vector<std::uint32_t> rows{256, 320, 384, 448, 512, 640, 768, 1024, 2048, 8192};
   bool deterministic = false;
   std::string turns;
 };
@@ -319,6 +320,8 @@ settings parse(int argc, char** argv) {
       s.context = numbers(given).at(0);
     else if (option == "--mixed")
       s.mixed = numbers(given);
+    else if (option == "--rows")
+      s.rows = numbers(given);
     else if (option == "--turns" && rungs_of(given))
       s.turns = given;
     else if (option == "--deterministic")
@@ -372,8 +375,7 @@ void report(test::rank_group& run, const settings& s, double floor) {
   if (!s.turns.empty())
     return;
   for (const std::uint32_t answers : s.mixed)
-    for (const std::uint32_t rows :
-         {256U, 320U, 384U, 448U, 512U, 640U, 768U, 1024U, 2048U, 8192U}) {
+    for (const std::uint32_t rows : s.rows) {
       if (rows < answers + 64)
         continue;
       const decode_times t = mixed(run, answers, rows - answers);
