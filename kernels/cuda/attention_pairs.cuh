@@ -48,9 +48,7 @@ public:
   __device__ std::uint32_t full() const { return control_ + slot_ * 8; }
   __device__ void await_full() const { await(full(), parity_); }
   __device__ void await_empty() const { await(empty(), parity_ ^ 1); }
-  /// The warp's first lane calls it.
-  /// @param  reads  what arrive_behind() takes
-  __device__ void give_back(std::uint32_t reads) const { arrive_behind(empty(), reads); }
+  __device__ void give_back() const { arrive(empty()); }
   __device__ void next_tile() {
     if (++slot_ == shape::slots) {
       slot_ = 0;
@@ -221,10 +219,13 @@ struct multiplier {
   ring<Dim> from;
   int lane;
 
-  __device__ void give_back(std::uint32_t reads) {
+  /// An arrival may overtake what ldmatrix still has on its way, where stores of other warps hold
+  /// it up, and the memory unit would write what is yet to be read: the fence waits for it.
+  __device__ void give_back() {
+    end_own_accesses();
     __syncwarp();
     if (lane == 0)
-      from.give_back(reads);
+      from.give_back();
     from.next_tile();
   }
 
@@ -236,7 +237,8 @@ struct multiplier {
     for (int start = first; start < end; start += tile) {
       float s[8][4];
       from.await_full();
-      give_back(rows.score(s, from.tile()));
+      rows.score(s, from.tile());
+      give_back();
       // Scores of positions behind the last stored one are masked, whatever K has there.
       rows.soften(s, start, scale_log2, upper);
       from.await_full();
@@ -245,7 +247,8 @@ struct multiplier {
         end_own_accesses();
         __syncwarp();
       }
-      give_back(rows.weigh(s, from.tile()));
+      rows.weigh(s, from.tile());
+      give_back();
     }
     rows.end_split();
   }

@@ -69,25 +69,21 @@ struct warp_rows {
   }
 
   /// s = q k^T for the positions of a tile.
-  /// @returns  what arrive_behind() takes, for the tile
-  __device__ std::uint32_t score(float (&s)[Span / 8][4], std::uint32_t k) const {
+  __device__ void score(float (&s)[Span / 8][4], std::uint32_t k) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
     for (int i = 0; i < Span / 8 * 4; ++i)
       s[i / 4][i % 4] = 0;
     const std::uint32_t mine = Places::at(k, lane / 16 * 8 + lane % 8, lane / 8 % 2);
-    std::uint32_t reads = 0;
 #pragma unroll
     for (int d = 0; d < Dim / 16; ++d)
 #pragma unroll
       for (int j = 0; j < Span / 16; ++j) {
         std::uint32_t b[4];
         load_matrices(b, Places::beside(mine, j, d));
-        reads ^= b[0];
         mma<T>(s[2 * j], q[d], b[0], b[1]);
         mma<T>(s[2 * j + 1], q[d], b[2], b[3]);
       }
-    return reads;
   }
 
   /// Turns scores into probabilities of the running softmax and rescales what is there. Rows 8 to
@@ -133,11 +129,9 @@ struct warp_rows {
   }
 
   /// acc += p v.
-  /// @returns  what arrive_behind() takes, for the tile
-  __device__ std::uint32_t weigh(const float (&p)[Span / 8][4], std::uint32_t v) {
+  __device__ void weigh(const float (&p)[Span / 8][4], std::uint32_t v) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const std::uint32_t mine = Places::at(v, lane / 8 % 2 * 8 + lane % 8, lane / 16);
-    std::uint32_t reads = 0;
 #pragma unroll
     for (int j = 0; j < Span / 16; ++j) {
       const std::uint32_t a[4] = {pack_pair<T>(p[2 * j][0], p[2 * j][1]),
@@ -148,12 +142,10 @@ struct warp_rows {
       for (int n = 0; n < Dim / 16; ++n) {
         std::uint32_t b[4];
         load_transposed(b, Places::beside(mine, j, n));
-        reads ^= b[0];
         mma<T>(acc[2 * n], a, b[0], b[1]);
         mma<T>(acc[2 * n + 1], a, b[2], b[3]);
       }
     }
-    return reads;
   }
 
   /// Makes the sums of a row whole: until then each thread has its own columns' part.

@@ -18,17 +18,6 @@ __device__ __forceinline__ void arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-/// Arrives when what a warp has read of shared memory has come, so that copies may write there: an
-/// arrival by itself overtakes reads that stores of other warps hold up. The warp's first lane
-/// calls it.
-/// @param  reads  a word of each read, joined by xor
-__device__ __forceinline__ void arrive_behind(std::uint32_t barrier, std::uint32_t reads) {
-  // Zero, which the compiler does not know.
-  std::uint32_t lane;
-  asm("mov.u32 %0, %%laneid;" : "=r"(lane));
-  arrive(barrier + (reads & lane));
-}
-
 /// Waits for the end of a phase of this parity.
 __device__ __forceinline__ void await(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile("{\n.reg .pred done;\nagain:\n"

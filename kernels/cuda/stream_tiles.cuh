@@ -159,16 +159,13 @@ template <class Shape>
 using warp_sums = float[Shape::tiles][Shape::groups][4];
 
 /// acc += w a^T for what the warp has of a stage, the `step`-th of its tile.
-/// @returns  what arrive_behind() takes, for the stage
 template <class Shape>
-__device__ __forceinline__ std::uint32_t multiply_stage(warp_sums<Shape>& acc,
-                                                        const stage_ring<Shape>& ring,
-                                                        const rows_of_a<Shape>& rows, int step) {
+__device__ __forceinline__ void multiply_stage(warp_sums<Shape>& acc, const stage_ring<Shape>& ring,
+                                               const rows_of_a<Shape>& rows, int step) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   // Chunks of 16 bytes lie where their number and that of their row say.
   const int turn = lane % 8;
-  std::uint32_t reads = 0;
 #pragma unroll
   for (int i = 0; i < pieces; ++i) {
     const int piece = i * warps + warp;
@@ -176,10 +173,8 @@ __device__ __forceinline__ std::uint32_t multiply_stage(warp_sums<Shape>& acc,
     const std::uint32_t a = rows.at(ring, step, piece);
     std::uint32_t y[Shape::groups][4];
 #pragma unroll
-    for (int g = 0; g < Shape::groups; ++g) {
+    for (int g = 0; g < Shape::groups; ++g)
       load_matrices(y[g], a + g * 8 * panel_row);
-      reads ^= y[g][0];
-    }
     // Of a tile of 16 rows in all, eight are of gate and eight of up.
     const std::uint32_t w = ring.w() + piece / 2 * Shape::w_panel +
                             (Shape::gate && Shape::tiles == 1
@@ -194,14 +189,12 @@ __device__ __forceinline__ std::uint32_t multiply_stage(warp_sums<Shape>& acc,
         std::uint32_t x[4];
         load_matrices(x,
                       at + (Shape::gate && t > 0 ? panels * Shape::w_panel : t * 16 * panel_row));
-        reads ^= x[0];
 #pragma unroll
         for (int g = 0; g < Shape::groups; ++g)
           mma<typename Shape::element>(acc[t][g], x, y[g][2 * half], y[g][2 * half + 1]);
       }
     }
   }
-  return reads;
 }
 
 /// Where a warp's sums have that of a row of w and a row of a.
@@ -278,10 +271,10 @@ __device__ __forceinline__ void consume(stage_ring<Shape> ring, const rows_of_a<
     warp_sums<Shape> acc = {};
     for (int step = 0; step < plan.steps; ++step, ring.next()) {
       await(ring.filled(), ring.phase);
-      const std::uint32_t reads = multiply_stage<Shape>(acc, ring, rows, step);
+      multiply_stage<Shape>(acc, ring, rows, step);
       __syncwarp();
       if (threadIdx.x % 32 == 0)
-        arrive_behind(ring.emptied(), reads);
+        arrive(ring.emptied());
     }
     finish_tile<Shape>(acc, kept, parts, plan, tile);
   }
