@@ -33,11 +33,11 @@
 //
 // --mixed measures steps of so many decodes with some of prompts, of --rows in all. --ranks spreads
 // the model over the first N GPUs. --deterministic measures the batch-invariant mode. --turns
-// measures prompts and full steps of --prefill, and steps of 1,024 and 4,096 rows with the answers
-// of --mixed, in turns with all shortcuts and without each of these, for a card grows slower as it
-// warms. --ladder measures a decode step at those batches once more for each rung: all shortcuts of
-// kernels/cuda left out, then one after the other taken, each on a model loaded anew. --each takes
-// all, and all but one.
+// measures prompts and full steps of --prefill, and steps of 1,024 and 4,096 rows (or --rows) with
+// the answers of --mixed, in turns with all shortcuts and without each of these, for a card grows
+// slower as it warms. --ladder measures a decode step at those batches once more for each rung: all
+// shortcuts of kernels/cuda left out, then one after the other taken, each on a model loaded anew.
+// --each takes all, and all but one.
 namespace {
 
 using namespace troupe;
@@ -76,7 +76,7 @@ struct settings {
   std::vector<std::uint32_t> ladder;
   bool each = false;
   std::vector<std::uint32_t> mixed;
-  std::vector<std::uint32_t> rows{256, 320, 384, 448, 512, 640, 768, 1024, 2048, 8192};
+  std::vector<std::uint32_t> rows;
   bool deterministic = false;
   std::string turns;
 };
@@ -265,6 +265,11 @@ decode_times mixed(executor& run, std::uint32_t answers, std::uint32_t tokens) {
   return {median(line.times), 0, *std::max_element(line.host.begin() + 1, line.host.end())};
 }
 
+/// How many rows the steps of --mixed have.
+std::vector<std::uint32_t> rows_of(const settings& s, std::vector<std::uint32_t> otherwise) {
+  return s.rows.empty() ? std::move(otherwise) : s.rows;
+}
+
 /// What each shortcut spares long prompts and mixed steps, as medians of runs that take turns.
 void report_turns(executor& run, const settings& s) {
   const std::vector<rung> left = *rungs_of(s.turns);
@@ -298,7 +303,7 @@ void report_turns(executor& run, const settings& s) {
                        [&] { return full_prefill(run, size).step; });
   }
   for (const std::uint32_t answers : s.mixed)
-    for (const std::uint32_t rows : {1024U, 4096U})
+    for (const std::uint32_t rows : rows_of(s, {1024, 4096}))
       with_and_without(fmt::format("mixed {:3} answers + {:4} of prompts", answers, rows - answers),
                        3, [&] { return mixed(run, answers, rows - answers).step; });
 }
@@ -375,7 +380,8 @@ void report(test::rank_group& run, const settings& s, double floor) {
   if (!s.turns.empty())
     return;
   for (const std::uint32_t answers : s.mixed)
-    for (const std::uint32_t rows : s.rows) {
+    for (const std::uint32_t rows :
+         rows_of(s, {256, 320, 384, 448, 512, 640, 768, 1024, 2048, 8192})) {
       if (rows < answers + 64)
         continue;
       const decode_times t = mixed(run, answers, rows - answers);
