@@ -146,6 +146,9 @@ struct attention_args {
   std::int64_t join_items_max = 0;
   /// [partials, kv_heads, partial_floats(dim)].
   float* partials = nullptr;
+  /// Not zero where sequences have blocks in common, so that K and V are to stay in L2; nullptr
+  /// says the same.
+  const std::int32_t* shared = nullptr;
   /// Counts decode items as they are taken: zero before, and zero again behind.
   std::int32_t* taken = nullptr;
   /// Of the rows of `prefill`, where attends_by_warpgroups(); `q` then need not have them.

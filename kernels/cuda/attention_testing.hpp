@@ -70,6 +70,8 @@ struct items {
   /// What makes q of the rows first, in the same kernel, and how many warps share an item there.
   const cuda::rope_store_args* turn = nullptr;
   int team = 1;
+  /// Whether sequences are said to have blocks in common.
+  bool shared = false;
   /// q of prompts, where they are turned in attention.
   cuda::raw_queries raw;
 
@@ -123,7 +125,8 @@ public:
         batch_{b.batch}, sequences_{b.sequences}, tables_{b.tables}, prefill_{by.prefill},
         decode_{by.decode}, join_{by.join}, counts_{std::vector<std::int32_t>{
                                                 static_cast<std::int32_t>(by.decode.size()),
-                                                static_cast<std::int32_t>(by.join.size()), 0}},
+                                                static_cast<std::int32_t>(by.join.size()), 0,
+                                                by.shared ? 1 : 0}},
         partials_{static_cast<std::size_t>(by.partials + 1) *
                   static_cast<std::size_t>(b.kv_heads * cuda::partial_floats(b.dim)) * 4},
         args_{.q = by.turn == nullptr ? q.as<void>() : nullptr,
@@ -144,6 +147,7 @@ public:
               .decode_items_max = static_cast<std::int64_t>(by.decode.size()),
               .join_items_max = static_cast<std::int64_t>(by.join.size()),
               .partials = partials_.as<float>(),
+              .shared = counts_.as<std::int32_t>() + 3,
               .taken = counts_.as<std::int32_t>() + 2,
               .raw = by.raw,
               .scale = 1.0F / std::sqrt(static_cast<float>(b.dim)),
@@ -154,7 +158,7 @@ public:
     launch();
     matrix out{type_, rows_, width_, width_ + 8};
     out_.fetch(out.bytes.data());
-    std::vector<std::int32_t> counts(3);
+    std::vector<std::int32_t> counts(4);
     counts_.fetch(counts.data());
     CHECK(counts[2] == 0);
     // Nothing is written between the rows.

@@ -242,6 +242,8 @@ result<void> turned_attention(attention_args args, const rope_store_args& by, in
       args.cache.block_size % 16 != 0)
     return fail(errc::bad_shape, "turned_attention: heads of 64 or 128 of 16 bits, and strides of "
                                  "whole vectors");
+  if (!shortcuts_taken().kv_leaves_first)
+    args.shared = nullptr;
   args.q = by.qkv;
   args.q_stride = by.qkv_stride;
   const auto items = with_16_bits(args.cache.type, [&](auto element) {

@@ -138,6 +138,7 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
           for (by.team = cuda::turned_team(rope.cache, static_cast<std::int64_t>(by.decode.size()));
                by.team > 0; by.team /= 2) {
             CAPTURE(by.team);
+            by.shared = !by.shared;
             const matrix got = attend(b, dq, other_k, other_v, by);
             CHECK(cpu::testing::worst_error(got, wanted.doubles(), 1) < tolerance(type));
           }

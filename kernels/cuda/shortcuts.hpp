@@ -41,6 +41,8 @@ struct shortcuts {
   bool warpgroups = true;
   /// turned_attention() for steps of decodes.
   bool rope_in_attention = true;
+  /// K and V that decodes read once in a step leave L2 before all else.
+  bool kv_leaves_first = true;
   /// Attention of prompts turns their q (raw_queries), in steps of so many rows or more: what a
   /// block turns first, all behind it waits for.
   std::int64_t rope_in_prompts = 2048;

@@ -27,7 +27,7 @@
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
 //              sum_in_product,narrow_last,rope_in_attention,rope_in_prompts,kept_sums,
-//              norm_in_product]
+//              norm_in_product,kv_leaves_first]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192 [--rows 1024]] [--ranks N]
 //              [--deterministic 1] [--turns narrow_last,kept_sums]
 //
@@ -102,6 +102,7 @@ const std::vector<rung> rungs{
     {"gate_in_product", [](auto& taken) { taken.gate_in_product = false; }},
     {"warpgroups", [](auto& taken) { taken.warpgroups = false; }},
     {"rope_in_attention", [](auto& taken) { taken.rope_in_attention = false; }},
+    {"kv_leaves_first", [](auto& taken) { taken.kv_leaves_first = false; }},
     {"kept_sums", [](auto& taken) { taken.kept_sums = 1 << 20; }},
     {"rope_in_prompts", [](auto& taken) { taken.rope_in_prompts = 1 << 20; }},
     {"norm_in_product", [](auto& taken) { taken.norm_in_product = false; }},

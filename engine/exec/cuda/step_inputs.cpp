@@ -22,6 +22,8 @@ constexpr std::uint64_t most_partials = 2048;
 /// are walked whole, for partial results are written and read again.
 constexpr std::int64_t multiprocessors = 132;
 
+/// The word of `counts` that says whether sequences have blocks in common.
+constexpr std::size_t shared_word = 3;
 /// The word of `counts` where those of the rows that sample begin.
 constexpr std::size_t sampling_counts = 4;
 
@@ -75,6 +77,7 @@ result<host_inputs> host_inputs::make(const input_limits& limits) {
   made.limits_ = limits;
   made.layout_ = input_layout{limits};
   made.order_.reserve(limits.sequences);
+  made.firsts_.reserve(limits.sequences);
   auto memory = pinned_buffer::make(made.layout_.end, "inputs of steps");
   if (!memory)
     return fail(memory.error());
@@ -126,6 +129,18 @@ void host_inputs::deal_decodes() {
         decodes_alone() ? limits_.whole_positions : 0});
   if (picked_ < rows_)
     deal_sampling();
+  if (decodes_alone())
+    counts()[shared_word] = shares_blocks() ? 1 : 0;
+}
+
+bool host_inputs::shares_blocks() {
+  const auto* const tables = at<std::int32_t>(layout_.tables);
+  const std::span sequences{at<kernels::cuda::sequence_rows>(layout_.sequences), sequences_};
+  firsts_.clear();
+  for (const kernels::cuda::sequence_rows& one : sequences)
+    firsts_.push_back(tables[one.table_begin]);
+  std::ranges::sort(firsts_);
+  return std::ranges::adjacent_find(firsts_) != firsts_.end();
 }
 
 /// Each row that samples becomes a sequence of one row, with items of its own.
@@ -282,6 +297,7 @@ forward_batch device_inputs::batch_of(const host_inputs& sent) const {
   attention.join = at(layout_.join, items);
   attention.join_count = attention.decode_count + 1;
   attention.taken = memory_.as<std::int32_t>() + 2;
+  attention.shared = attention.decode_count + shared_word;
   attention.decode_items_max = sent.counts()[0];
   attention.join_items_max = sent.counts()[1];
   attention.partials = partials_.as<float>();

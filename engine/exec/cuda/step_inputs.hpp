@@ -97,6 +97,8 @@ private:
   };
 
   void deal_sampling();
+  /// Whether sequences have blocks in common: those of a prefix, so the first of all.
+  [[nodiscard]] bool shares_blocks();
   /// Makes the items of the sequences that are in `order_`.
   void deal(const item_lists& to);
   template <class T>
@@ -121,6 +123,8 @@ private:
   std::int32_t decodes_end_ = 0;
   /// Sequences in the order of their items.
   std::vector<std::int32_t> order_;
+  /// The first block of each.
+  std::vector<std::int32_t> firsts_;
   bool any_random_ = false;
   bool any_bounded_ = false;
   bool any_logprobs_ = false;

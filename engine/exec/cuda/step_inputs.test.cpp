@@ -100,6 +100,35 @@ TEST_CASE("decodes are walked whole unless one is much of the step") {
   CHECK(items[13].sequence == 0);
 }
 
+TEST_CASE("decodes that have a prefix in common are told from those that have not") {
+  const input_limits limits{
+      .rows = 64, .sequences = 64, .table_entries = 4096, .group = 4, .kv_heads = 8, .dim = 128};
+  auto inputs = host_inputs::make(limits);
+  auto device = device_inputs::make(limits);
+  REQUIRE(inputs);
+  REQUIRE(device);
+  const auto shared_by = [&](const std::vector<std::vector<block_id>>& tables) {
+    inputs->clear();
+    for (const auto& blocks : tables) {
+      const auto row = static_cast<std::int32_t>(inputs->rows());
+      const auto position = static_cast<std::int32_t>(blocks.size()) * 16 - 1;
+      inputs->add({row, 1, position, 0}, blocks);
+      inputs->add_row({.position = position, .sequence = row});
+      inputs->pick({});
+    }
+    inputs->deal_decodes();
+    REQUIRE(device->send(*inputs, nullptr));
+    std::int32_t shared = -1;
+    REQUIRE(download(&shared, device->batch_of(*inputs).attention.shared, sizeof shared, nullptr));
+    REQUIRE(wait(stream_ref{nullptr}));
+    return shared;
+  };
+  const block_id a{7}, b{8}, c{9}, d{3};
+  CHECK(shared_by({{a, b}, {c}, {d}}) == 0);
+  CHECK(shared_by({{a, b}, {c}, {a, d}}) == 1);
+  CHECK(shared_by({{a}, {b, a}}) == 0);
+}
+
 TEST_CASE("short decodes alone in a step are not split where that is said") {
   const input_limits limits{.rows = 64,
                             .sequences = 64,
