@@ -31,10 +31,10 @@ struct page_source {
 template <class Shape>
 class page_line {
 public:
+  /// @param policy  of leaving_first()
   __device__ page_line(const attention_args& args, const cache_maps& maps, std::uint32_t memory,
-                       std::uint32_t barriers)
-      : args_{args}, maps_{maps}, memory_{memory}, barriers_{barriers},
-        policy_{leaving_first(args.shared != nullptr && *args.shared == 0)} {
+                       std::uint32_t barriers, std::uint64_t policy)
+      : args_{args}, maps_{maps}, memory_{memory}, barriers_{barriers}, policy_{policy} {
     if (lane() == 0) {
       for (int i = 0; i < slots; ++i)
         init_barrier(barriers_ + i * 8, 1);

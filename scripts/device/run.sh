@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # On the GPU machine, in the repository: runs checks, serves over HTTP, runs benches; a table comes last.
-#   bash .device-bundle/run.sh [FOLDER] [STEPS]
+#   bash .device-bundle/run.sh [FOLDER] [STEPS] [STEPS_OF_A_SECOND_GPU]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without (all of these
 #   where none is named); of each8b,each06b,again,deterministic,power,profile,profile06b,profile_load,policies8b,racecheck,memory8b,
 #   soak,swap,wire,stage,stages,coldstart,logits; beside vLLM, with .peer beside the bundle and the step peer once on the machine, of
 #   compare8b,steps8b,loads8b,long8b,online,compare06b, and of it alone with its own limits defaults8b,defaults_steps8b,
 #   defaults_long8b,defaults_online,defaults06b; with two GPUs, of tp_tests,tp_bench,tp_serve. README.md says how long each takes.
-# Logs go to $OUT or .device-out. All steps together take at most DEVICE_SECONDS (280).
+# Steps of a second GPU run beside the others, each list on a GPU of its own. Logs go to $OUT or .device-out. All steps together take
+# at most DEVICE_SECONDS (280).
 set -uo pipefail
-case ${1:-} in -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 all_steps=kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without
 from=$(realpath "${1:-.device-bundle}")
 steps=${2:-$all_steps}
@@ -19,6 +20,18 @@ out=$(realpath "$out")
 PATH=$PATH:/usr/local/cuda/bin
 budget=${DEVICE_SECONDS:-280}
 table=()
+if [[ -n ${3:-} ]]; then
+  CUDA_VISIBLE_DEVICES=1 OUT=$out/second bash "$0" "$from" "$3" >"$out/second.txt" 2>&1 &
+  second=$!
+  export CUDA_VISIBLE_DEVICES=0
+fi
+# The GPU of these steps, for nvidia-smi, which knows nothing of CUDA_VISIBLE_DEVICES.
+gpu=${CUDA_VISIBLE_DEVICES:-0}
+gpu=${gpu%%,*}
+# Models for this process alone.
+# shellcheck disable=SC2034
+models=/tmp/troupe-$gpu
+mkdir -p "$models"
 
 cublas_folder() {
   python3 - <<'PY' 2>/dev/null || true
@@ -91,4 +104,11 @@ done
 echo "=== results after $SECONDS s"
 cat "$out"/bench*.log "$out"/ratios.txt 2>/dev/null || true
 printf '%s\n' "${table[@]}"
-[[ "${table[*]}" != *FAILED* ]]
+failed=0
+[[ "${table[*]}" == *FAILED* ]] && failed=1
+if [[ -n ${second:-} ]]; then
+  wait "$second" || failed=1
+  echo "=== on the second GPU"
+  cat "$out/second.txt"
+fi
+((failed == 0))

@@ -168,7 +168,8 @@ private:
   [[nodiscard]] result<void> feed(const layer& of, const device_buffer* delta, std::int64_t rows,
                                   stream_ref on);
   /// Chooses between kernels by what layers take with each, where several are near each other.
-  [[nodiscard]] result<void> choose_in_layers(std::int64_t rows, stream_ref on);
+  /// @param decodes  a step of decodes alone may have so many rows
+  [[nodiscard]] result<void> choose_in_layers(std::int64_t rows, bool decodes, stream_ref on);
   /// Milliseconds of some layers without their attention.
   [[nodiscard]] result<float> time_layers(std::int64_t rows, stream_ref on);
   /// The products of a layer and the head for so many rows.

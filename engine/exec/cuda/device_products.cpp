@@ -108,7 +108,7 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
     if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }
-  return choose_in_layers(rows, on);
+  return choose_in_layers(rows, with_head, on);
 }
 
 result<float> device_model::time_layers(std::int64_t rows, stream_ref on) {
@@ -144,7 +144,7 @@ result<float> device_model::time_layers(std::int64_t rows, stream_ref on) {
   return milliseconds_between(*begin, *end);
 }
 
-result<void> device_model::choose_in_layers(std::int64_t rows, stream_ref on) {
+result<void> device_model::choose_in_layers(std::int64_t rows, bool decodes, stream_ref on) {
   const std::vector<product> products = products_of(layers_.front(), rows);
   // The largest first.
   for (const std::size_t i : std::array<std::size_t, 4>{2, 3, 0, 1}) {
@@ -156,6 +156,12 @@ result<void> device_model::choose_in_layers(std::int64_t rows, stream_ref on) {
     if (rows > 32 && rows <= kernels::cuda::max_streamed_rows)
       names.push_back("cuBLASLt");
     auto best = library_.kernel_of(args);
+    // Attention of decodes brings K and V as soon as it is let in, which cuBLASLt's kernels do not
+    // do: the norm in its place does not show that.
+    if (i == 0 && decodes && best == "cuBLASLt" && !names.empty() && !library_.recalls(args)) {
+      best = names.front();
+      library_.choose(args, best);
+    }
     if (names.size() < 2 || library_.recalls(args) ||
         std::find(names.begin(), names.end(), best) == names.end())
       continue;

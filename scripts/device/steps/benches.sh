@@ -35,8 +35,8 @@ step_profile06b() {
 }
 # Which calls of CUDA hold the host up under a load of prompts and answers.
 step_profile_load() {
-  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
-  one bench_profile_load 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/troupe" bench /tmp/troupe-llama8b/cluster.json \
+  python3 "$from"/models.py "$models"/llama8b llama8b "${limits[@]}"
+  one bench_profile_load 60 env "CUDA_INJECTION64_PATH=$from/lib/profile.so" "$from/bin/troupe" bench "$models"/llama8b/cluster.json \
     --set 'devices=["cuda:0"]' --vocabulary 128256 --rounds 1 --json --load 600/64:96 --load 2048/64:64
 }
 # The wire between two processes of the host, which needs no GPU. WIRE_ROUNDS: the rounds behind a median.

@@ -38,10 +38,10 @@ end_peer() {
   done
   wait "$1" 2>/dev/null
   for ((i = 0; i < 40; ++i)); do
-    [[ $(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | head -n 1) -lt 3000 ]] && return
+    [[ $(nvidia-smi -i "$gpu" --query-gpu=memory.used --format=csv,noheader,nounits) -lt 3000 ]] && return
     sleep 0.5
   done
-  note "after vLLM" "FAILED: $(nvidia-smi --query-gpu=memory.used --format=csv,noheader) of the GPU are still taken"
+  note "after vLLM" "FAILED: $(nvidia-smi -i "$gpu" --query-gpu=memory.used --format=csv,noheader) of the GPU are still taken"
 }
 with_peer() { # FILE SECONDS COMMAND...
   local file=$1 limit group name
@@ -79,15 +79,15 @@ long_8b=(--load 128/2048:256)
 # Prompts alone, in steps full of them: 131,072 tokens each.
 full_8b=(--load 2048/1:64 --load 8192/1:16)
 # A card that has worked for a while is up to a tenth slower than a cool one.
-warmth() { nvidia-smi --query-gpu=temperature.gpu --format=csv,noheader,nounits | head -n 1; }
+warmth() { nvidia-smi -i "$gpu" --query-gpu=temperature.gpu --format=csv,noheader,nounits; }
 # compare NAME MODEL VOCABULARY PEER_SECONDS OUR_SECONDS MEASURES...: the same measures of both, with the same limits. Ours come
 # first: the card cools while vLLM starts, so that both begin alike.
 compare() {
   local name=$1 model=$2 vocabulary=$3 theirs=$4 mine=$5 begin=$SECONDS warm
   shift 5
   warm="ours from $(warmth) degrees on"
-  python3 "$from"/models.py "/tmp/troupe-$model" "$model" "${limits[@]}"
-  one "$name.troupe" "$mine" "$from/bin/troupe" bench "/tmp/troupe-$model/cluster.json" --set 'devices=["cuda:0"]' \
+  python3 "$from"/models.py "$models/$model" "$model" "${limits[@]}"
+  one "$name.troupe" "$mine" "$from/bin/troupe" bench "$models/$model/cluster.json" --set 'devices=["cuda:0"]' \
     --vocabulary "$vocabulary" --rounds 2 --json "$@"
   keep_figures "$name"
   # Without it ours are measured alone.
@@ -131,7 +131,7 @@ online_peer() { # NAME OPTIONS...: vLLM's server
   (
     peer_environment
     peer_caches
-    exec setsid python3 -m vllm.entrypoints.cli.main serve /tmp/troupe-llama8b/hf --load-format dummy --host 127.0.0.1 --port 8321 \
+    exec setsid python3 -m vllm.entrypoints.cli.main serve "$models"/llama8b/hf --load-format dummy --host 127.0.0.1 --port 8321 \
       --dtype bfloat16 --max-model-len 9216 "$@"
   ) >"$out/${name}_server.vllm.log" 2>&1 &
   serving=$!
@@ -150,9 +150,9 @@ online_peer() { # NAME OPTIONS...: vLLM's server
 }
 step_online() {
   local begin=$SECONDS
-  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
-  cp /tmp/troupe-llama8b/cluster.json "$out/cluster.json"
-  up_file /tmp/troupe-llama8b/cluster.json 150 online_server.troupe 18450 --set 'devices=["cuda:0"]' || { down; note online "FAILED: not ready"; return; }
+  python3 "$from"/models.py "$models"/llama8b llama8b "${limits[@]}"
+  cp "$models"/llama8b/cluster.json "$out/cluster.json"
+  up_file "$models"/llama8b/cluster.json 150 online_server.troupe 18450 --set 'devices=["cuda:0"]' || { down; note online "FAILED: not ready"; return; }
   one online.troupe 120 "$from/bin/troupe" bench --url http://127.0.0.1:18450 --vocabulary 128256 --json "${online_loads[@]}"
   down
   has_peer && online_peer online --max-num-seqs 256 --max-num-batched-tokens 8192
@@ -164,7 +164,7 @@ step_online() {
 step_defaults_online() {
   local begin=$SECONDS
   has_peer || { note defaults_online "FAILED: no vLLM here; the step peer comes first"; return; }
-  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
+  python3 "$from"/models.py "$models"/llama8b llama8b "${limits[@]}"
   online_peer defaults_online || return
   note defaults_online "$((SECONDS - begin)) s"
   beside defaults_online defaults online

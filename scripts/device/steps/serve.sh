@@ -32,8 +32,8 @@ step_serve() {
 # SOAK_SECONDS of 256 streams of the 8B, a part of which are cut off at random.
 step_soak() {
   local seconds=${SOAK_SECONDS:-360}
-  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
-  up_file /tmp/troupe-llama8b/cluster.json $((seconds + 90)) soak_server 18451 --set 'devices=["cuda:0"]' || { down; note soak "FAILED: not ready"; return; }
+  python3 "$from"/models.py "$models"/llama8b llama8b "${limits[@]}"
+  up_file "$models"/llama8b/cluster.json $((seconds + 90)) soak_server 18451 --set 'devices=["cuda:0"]' || { down; note soak "FAILED: not ready"; return; }
   # The process below `timeout`.
   one soak $((seconds + 60)) python3 "$from"/soak.py http://127.0.0.1:18451 llama8b "$(pgrep -P "$server" || echo "$server")" "$seconds"
   note soak "$(tail -n 1 "$out/soak.log" | head -c 400)"
@@ -42,10 +42,10 @@ step_soak() {
 # What `troupe check` foresees of the 8B's memory beside what a server then has.
 step_memory8b() {
   local told had
-  python3 "$from"/models.py /tmp/troupe-llama8b llama8b "${limits[@]}"
-  one check8b 30 "$from/bin/troupe" check /tmp/troupe-llama8b/cluster.json --set 'devices=["cuda:0"]'
+  python3 "$from"/models.py "$models"/llama8b llama8b "${limits[@]}"
+  one check8b 30 "$from/bin/troupe" check "$models"/llama8b/cluster.json --set 'devices=["cuda:0"]'
   told=$(sed -n 's/.* on cuda:0: \([0-9]*\) KV blocks.*/\1/p' "$out/check8b.log")
-  up_file /tmp/troupe-llama8b/cluster.json 60 memory_server 18452 --set 'devices=["cuda:0"]' || { down; note memory8b "FAILED: not ready"; return; }
+  up_file "$models"/llama8b/cluster.json 60 memory_server 18452 --set 'devices=["cuda:0"]' || { down; note memory8b "FAILED: not ready"; return; }
   sleep 1
   had=$(curl -sS -m 5 http://127.0.0.1:18452/troupe/v1/status | python3 -c 'import json, sys; print(json.load(sys.stdin)["replicas"][0]["blocks_total"])')
   down
@@ -54,27 +54,27 @@ step_memory8b() {
 # From the start of the process to the first token, the 8B's 16 GB in the page cache; vLLM too, where it is installed.
 step_coldstart() {
   local begin
-  python3 "$from"/models.py /tmp/troupe-file llama8b "${limits[@]}" 'load_format="auto"'
-  python3 "$from"/weights.py /tmp/troupe-file/hf
-  cat /tmp/troupe-file/hf/model.safetensors >/dev/null
-  one coldstart 90 python3 tests/bench/start.py "$from/bin/troupe" /tmp/troupe-file/cluster.json --model llama8b --rounds 5 --set 'devices=["cuda:0"]'
+  python3 "$from"/models.py "$models"/file llama8b "${limits[@]}" 'load_format="auto"'
+  python3 "$from"/weights.py "$models"/file/hf
+  cat "$models"/file/hf/model.safetensors >/dev/null
+  one coldstart 90 python3 tests/bench/start.py "$from/bin/troupe" "$models"/file/cluster.json --model llama8b --rounds 5 --set 'devices=["cuda:0"]'
   note coldstart "$(tail -n 1 "$out/coldstart.log" | head -c 300)"
   has_peer || return
   begin=$SECONDS
   (
     peer_environment
-    exec setsid python3 -m vllm.entrypoints.cli.main serve /tmp/troupe-file/hf --host 127.0.0.1 --port 8322 \
+    exec setsid python3 -m vllm.entrypoints.cli.main serve "$models"/file/hf --host 127.0.0.1 --port 8322 \
       --dtype bfloat16 --max-model-len 9216 --max-num-seqs 256 --max-num-batched-tokens 8192
   ) >"$out/coldstart.vllm.log" 2>&1 &
   local serving=$!
   until curl -sf -m 20 http://127.0.0.1:8322/v1/completions -H 'content-type: application/json' \
-    -d '{"model":"/tmp/troupe-file/hf","prompt":"aaab","max_tokens":1}' >/dev/null || ((SECONDS - begin > 150)); do sleep 0.2; done
+    -d "{\"model\":\"$models/file/hf\",\"prompt\":\"aaab\",\"max_tokens\":1}" >/dev/null || ((SECONDS - begin > 150)); do sleep 0.2; done
   note "coldstart vLLM" "$((SECONDS - begin)) s to the first token"
   end_peer "$serving"
 }
 # The logits of a shape, prefill and decode, against transformers on the same card.
 logits_of() { # MODEL PORT
-  local folder=/tmp/troupe-logits-$1
+  local folder=$models/logits-$1
   python3 "$from"/models.py "$folder" "$1" max_model_len=4096 max_num_seqs=8 'load_format="auto"'
   one "logits_weights_$1" 90 "${machine[@]}" python3 "$from"/logits.py weights "$folder"
   up_file "$folder/cluster.json" 60 "logits_server_$1" "$2" --set 'devices=["cuda:0"]' || { down; note "logits $1" "FAILED: not ready"; return; }
