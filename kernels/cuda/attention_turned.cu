@@ -172,10 +172,10 @@ __global__ void __maxnreg__(turned_registers<Size>)
   }
   unsigned char* const lines = memory + (1024 - shared_address(memory) % 1024) % 1024;
   unsigned char* const mine = lines + own_warp() * shape::line;
-  // Where few rows are, they bring little, and would wait for the answer.
+  // Few rows bring little, and would wait for the answer.
   const bool once = Size <= 2 && args.shared != nullptr && *args.shared == 0;
   page_line<shape> line{args, maps, shared_address(mine), shared_address(barriers[own_warp()]),
-                        leaving_first(once)};
+                        l2_stay(once)};
   page_walker<T, Dim, Size> walker{args, by, line};
   typename page_walker<T, Dim, Size>::rows_type rows;
   for (bool opens = true;; opens = false) {

@@ -31,10 +31,10 @@ struct page_source {
 template <class Shape>
 class page_line {
 public:
-  /// @param policy  of leaving_first()
+  /// @param  stay  in L2, of l2_stay()
   __device__ page_line(const attention_args& args, const cache_maps& maps, std::uint32_t memory,
-                       std::uint32_t barriers, std::uint64_t policy)
-      : args_{args}, maps_{maps}, memory_{memory}, barriers_{barriers}, policy_{policy} {
+                       std::uint32_t barriers, std::uint64_t stay)
+      : args_{args}, maps_{maps}, memory_{memory}, barriers_{barriers}, stay_{stay} {
     if (lane() == 0) {
       for (int i = 0; i < slots; ++i)
         init_barrier(barriers_ + i * 8, 1);
@@ -98,8 +98,8 @@ private:
                         from_.first % cache.block_size;
       const std::uint32_t to = memory_ + free_ * 2 * bytes, barrier = barriers_ + free_ * 8;
       arrive_expecting(barrier, 2 * bytes);
-      copy_page(maps_.k, place, to, barrier, policy_);
-      copy_page(maps_.v, place, to + bytes, barrier, policy_);
+      copy_page(maps_.k, place, to, barrier, stay_);
+      copy_page(maps_.v, place, to + bytes, barrier, stay_);
     }
     ++brought_;
     from_.first += from_.step;
@@ -110,7 +110,7 @@ private:
   const cache_maps& maps_;
   std::uint32_t memory_;
   std::uint32_t barriers_;
-  std::uint64_t policy_;
+  std::uint64_t stay_;
   /// What is left to bring of an item, and all of the one behind it.
   page_source from_;
   page_source then_;

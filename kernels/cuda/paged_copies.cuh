@@ -61,12 +61,13 @@ __device__ __forceinline__ void copy_page(const CUtensorMap& map, int position, 
                "l"(&map), "r"(0), "r"(position / 8), "r"(barrier)
                : "memory");
 }
-/// The same, with a policy of leaving_first().
+/// The same, which says how long the page stays in L2.
+/// @param  stay  of l2_stay()
 __device__ __forceinline__ void copy_page(const CUtensorMap& map, int position, std::uint32_t to,
-                                          std::uint32_t barrier, std::uint64_t policy) {
+                                          std::uint32_t barrier, std::uint64_t stay) {
   asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
                ".L2::cache_hint [%0], [%1, {%2, %2, %2, %3}], [%4], %5;" ::"r"(to),
-               "l"(&map), "r"(0), "r"(position / 8), "r"(barrier), "l"(policy)
+               "l"(&map), "r"(0), "r"(position / 8), "r"(barrier), "l"(stay)
                : "memory");
 }
 

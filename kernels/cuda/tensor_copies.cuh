@@ -132,22 +132,22 @@ __device__ __forceinline__ void copy_panels(const CUtensorMap& map, const panel_
                : "memory");
 }
 
-/// How long what is copied stays in L2: that it leaves before all else, or as all else.
-__device__ __forceinline__ std::uint64_t leaving_first(bool first = true) {
+/// How long what is copied stays in L2: what is read `once` leaves before all else.
+__device__ __forceinline__ std::uint64_t l2_stay(bool once) {
   std::uint64_t policy;
-  if (first)
+  if (once)
     asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   else
     asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
 
-/// copy_panels() of what is read once in a step: it leaves L2 before all else.
+/// copy_panels() of what is read once in a step.
 __device__ __forceinline__ void copy_panels_once(const CUtensorMap& map, const panel_place& at,
                                                  std::uint32_t to, std::uint32_t barrier) {
   asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
                ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(to),
-               "l"(&map), "r"(0), "r"(at.row), "r"(at.panel), "r"(barrier), "l"(leaving_first())
+               "l"(&map), "r"(0), "r"(at.row), "r"(at.panel), "r"(barrier), "l"(l2_stay(true))
                : "memory");
 }
 
