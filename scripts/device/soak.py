@@ -8,6 +8,7 @@ taken, or memory grew by more than a twentieth from the first quarter to the end
 """
 import asyncio
 import json
+import os
 import pathlib
 import random
 import re
@@ -25,7 +26,9 @@ def host_mib(pid):
 
 
 def device_mib():
-    asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    # It counts all GPUs, whichever this process may see.
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    asked = ["nvidia-smi", "-i", gpu, "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     try:
         return int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0])
     except (OSError, subprocess.CalledProcessError):
