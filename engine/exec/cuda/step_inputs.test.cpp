@@ -9,6 +9,25 @@ using namespace troupe;
 using namespace troupe::engine;
 using namespace troupe::engine::cuda;
 
+namespace {
+
+constexpr input_limits of_decodes{
+    .rows = 64, .sequences = 64, .table_entries = 4096, .group = 4, .kv_heads = 8, .dim = 128};
+
+/// The inputs of a step here and on the device.
+struct both_inputs {
+  result<host_inputs> here;
+  result<device_inputs> there;
+
+  explicit both_inputs(const input_limits& limits)
+      : here{host_inputs::make(limits)}, there{device_inputs::make(limits)} {
+    REQUIRE(here);
+    REQUIRE(there);
+  }
+};
+
+} // namespace
+
 TEST_CASE("items of prompts that see most come first") {
   constexpr std::int32_t tile_rows = kernels::cuda::wide_tile_rows;
   constexpr std::int32_t group = 4;
@@ -19,10 +38,8 @@ TEST_CASE("items of prompts that see most come first") {
                             .kv_heads = 2,
                             .dim = 128,
                             .prefill_rows = tile_rows};
-  auto inputs = host_inputs::make(limits);
-  auto device = device_inputs::make(limits);
-  REQUIRE(inputs);
-  REQUIRE(device);
+  both_inputs made{limits};
+  auto& [inputs, device] = made;
   // The second is a decode, and has no such items.
   const std::vector<kernels::cuda::sequence_rows> sequences{
       {0, 100, 0, 0}, {100, 1, 90, 0}, {101, 33, 300, 0}, {134, 70, 30, 0}};
@@ -52,12 +69,8 @@ TEST_CASE("items of prompts that see most come first") {
 }
 
 TEST_CASE("decodes are walked whole unless one is much of the step") {
-  const input_limits limits{
-      .rows = 64, .sequences = 64, .table_entries = 4096, .group = 4, .kv_heads = 8, .dim = 128};
-  auto inputs = host_inputs::make(limits);
-  auto device = device_inputs::make(limits);
-  REQUIRE(inputs);
-  REQUIRE(device);
+  both_inputs made{of_decodes};
+  auto& [inputs, device] = made;
   const auto deal = [&](const std::vector<std::int32_t>& lengths) {
     inputs->clear();
     for (const std::int32_t length : lengths) {
@@ -101,12 +114,8 @@ TEST_CASE("decodes are walked whole unless one is much of the step") {
 }
 
 TEST_CASE("decodes that have a prefix in common are told from those that have not") {
-  const input_limits limits{
-      .rows = 64, .sequences = 64, .table_entries = 4096, .group = 4, .kv_heads = 8, .dim = 128};
-  auto inputs = host_inputs::make(limits);
-  auto device = device_inputs::make(limits);
-  REQUIRE(inputs);
-  REQUIRE(device);
+  both_inputs made{of_decodes};
+  auto& [inputs, device] = made;
   const auto shared_by = [&](const std::vector<std::vector<block_id>>& tables) {
     inputs->clear();
     for (const auto& blocks : tables) {
@@ -130,13 +139,8 @@ TEST_CASE("decodes that have a prefix in common are told from those that have no
 }
 
 TEST_CASE("short decodes alone in a step are not split where that is said") {
-  const input_limits limits{.rows = 64,
-                            .sequences = 64,
-                            .table_entries = 4096,
-                            .group = 4,
-                            .kv_heads = 8,
-                            .dim = 128,
-                            .whole_positions = 1024};
+  input_limits limits = of_decodes;
+  limits.whole_positions = 1024;
   auto inputs = host_inputs::make(limits);
   REQUIRE(inputs);
   const auto joins_of = [&](std::int32_t length, bool samples) {
@@ -158,10 +162,8 @@ TEST_CASE("short decodes alone in a step are not split where that is said") {
 TEST_CASE("rows that sample beside others have items of their own") {
   const input_limits limits{
       .rows = 1024, .sequences = 4, .table_entries = 1024, .group = 4, .kv_heads = 8, .dim = 128};
-  auto inputs = host_inputs::make(limits);
-  auto device = device_inputs::make(limits);
-  REQUIRE(inputs);
-  REQUIRE(device);
+  both_inputs made{limits};
+  auto& [inputs, device] = made;
   // A prompt that samples, a decode, a part of a prompt that does not sample, and a long prompt.
   const std::vector<kernels::cuda::sequence_rows> sequences{
       {0, 100, 0, 0}, {100, 1, 90, 0}, {101, 33, 300, 0}, {134, 70, 2930, 0}};

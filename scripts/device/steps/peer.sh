@@ -155,8 +155,8 @@ step_online() {
   up_file "$models"/llama8b/cluster.json 150 online_server.troupe 18450 --set 'devices=["cuda:0"]' || { down; note online "FAILED: not ready"; return; }
   one online.troupe 120 "$from/bin/troupe" bench --url http://127.0.0.1:18450 --vocabulary 128256 --json "${online_loads[@]}"
   down
-  has_peer && online_peer online --max-num-seqs 256 --max-num-batched-tokens 8192
   keep_figures online
+  has_peer && online_peer online --max-num-seqs 256 --max-num-batched-tokens 8192
   note "online" "$(grep -h '^ready after' "$out/online_server.troupe.log"), $((SECONDS - begin)) s in all"
   python3 "$from"/ratios.py online "$out/online.troupe.log" "$out/online.vllm.log" | tee -a "$out/ratios.txt"
 }
