@@ -28,6 +28,8 @@ struct turned_shape {
   /// Pages of K and V that a warp has on their way.
   static constexpr int slots = (Size == 1 ? 3 : 2) * 128 / Dim;
   static constexpr std::uint32_t page = page_positions * Dim * 2;
+  /// Few rows bring little, and would wait for the answer whether anybody reads it again.
+  static constexpr bool told = Size <= 2;
   /// Of shared memory, of a warp.
   static constexpr std::uint32_t line = slots * 2 * page;
   /// With what it takes to begin on a multiple of 1,024.
@@ -172,8 +174,7 @@ __global__ void __maxnreg__(turned_registers<Size>)
   }
   unsigned char* const lines = memory + (1024 - shared_address(memory) % 1024) % 1024;
   unsigned char* const mine = lines + own_warp() * shape::line;
-  // Few rows bring little, and would wait for the answer.
-  const bool once = Size <= 2 && args.shared != nullptr && *args.shared == 0;
+  const bool once = shape::told && args.shared != nullptr && *args.shared == 0;
   page_line<shape> line{args, maps, shared_address(mine), shared_address(barriers[own_warp()]),
                         l2_stay(once)};
   page_walker<T, Dim, Size> walker{args, by, line};

@@ -26,12 +26,12 @@ struct page_source {
 };
 
 /// The pages that a warp walks, on their way through its slots in shared memory, which it fills
-/// itself. Shape says how many there are (`slots`), and how many bytes a page of K or V has
-/// (`page`).
+/// itself. Shape says how many there are (`slots`), how many bytes a page of K or V has (`page`),
+/// and whether pages are told how long they stay in L2 (`told`).
 template <class Shape>
 class page_line {
 public:
-  /// @param  stay  in L2, of l2_stay()
+  /// @param  stay  in L2, of l2_stay(), where pages are told
   __device__ page_line(const attention_args& args, const cache_maps& maps, std::uint32_t memory,
                        std::uint32_t barriers, std::uint64_t stay)
       : args_{args}, maps_{maps}, memory_{memory}, barriers_{barriers}, stay_{stay} {
@@ -98,12 +98,20 @@ private:
                         from_.first % cache.block_size;
       const std::uint32_t to = memory_ + free_ * 2 * bytes, barrier = barriers_ + free_ * 8;
       arrive_expecting(barrier, 2 * bytes);
-      copy_page(maps_.k, place, to, barrier, stay_);
-      copy_page(maps_.v, place, to + bytes, barrier, stay_);
+      copy(maps_.k, place, to, barrier);
+      copy(maps_.v, place, to + bytes, barrier);
     }
     ++brought_;
     from_.first += from_.step;
     free_ = free_ + 1 == slots ? 0 : free_ + 1;
+  }
+
+  __device__ void copy(const CUtensorMap& map, int place, std::uint32_t to,
+                       std::uint32_t barrier) const {
+    if constexpr (Shape::told)
+      copy_page(map, place, to, barrier, stay_);
+    else
+      copy_page(map, place, to, barrier);
   }
 
   const attention_args& args_;
