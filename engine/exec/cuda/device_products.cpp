@@ -151,19 +151,22 @@ result<void> device_model::choose_in_layers(std::int64_t rows, bool decodes, str
     if (norms_itself(i, rows))
       continue;
     const auto args = args_of(products[i], rows);
+    if (library_.recalls(args))
+      continue;
     auto names = library_.own_kernels_of(args);
     // With fewer rows one of ours always wins, with more tune() does well.
     if (rows > 32 && rows <= kernels::cuda::max_streamed_rows)
       names.push_back("cuBLASLt");
     auto best = library_.kernel_of(args);
-    // Attention of decodes brings K and V as soon as it is let in, which cuBLASLt's kernels do not
-    // do: the norm in its place does not show that.
-    if (i == 0 && decodes && best == "cuBLASLt" && !names.empty() && !library_.recalls(args)) {
+    if (std::find(names.begin(), names.end(), best) == names.end()) {
+      // Attention of decodes brings K and V as soon as qkv lets it in, which cuBLASLt's kernels do
+      // not do: the norm in its place does not show that.
+      if (i != 0 || !decodes || names.empty())
+        continue;
       best = names.front();
       library_.choose(args, best);
     }
-    if (names.size() < 2 || library_.recalls(args) ||
-        std::find(names.begin(), names.end(), best) == names.end())
+    if (names.size() < 2)
       continue;
     float least = 1e30F;
     // In turns, for clocks drift; the first round loads kernels.
