@@ -45,9 +45,9 @@ step_tp_serve() {
     note tp_kill "FAILED: another text"
   fi
   down
-  python3 "$from"/models.py /tmp/troupe-tp llama8b "${limits[@]}" tensor_parallel_size=2
-  cp /tmp/troupe-tp/cluster.json "$out/cluster_tp8b.json"
-  up_file /tmp/troupe-tp/cluster.json 60 tp_8b 18436 --fault-injection --set 'devices=["cuda:0","cuda:1"]' || { down; note tp_8b "FAILED: not ready"; return; }
+  python3 "$from"/models.py "$models"/tp llama8b "${limits[@]}" tensor_parallel_size=2
+  cp "$models"/tp/cluster.json "$out/cluster_tp8b.json"
+  up_file "$models"/tp/cluster.json 60 tp_8b 18436 --fault-injection --set 'devices=["cuda:0","cuda:1"]' || { down; note tp_8b "FAILED: not ready"; return; }
   body='{"model":"llama8b","prompt":"aaab aaac","max_tokens":300,"temperature":0,"ignore_eos":true}'
   ask 18436 "$body" "$texts/whole8b"
   killed "tp_kill 8b" 18436 "$body" "$texts/killed8b"
