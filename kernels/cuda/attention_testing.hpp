@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -74,6 +75,8 @@ struct items {
   bool shared = false;
   /// q of prompts, where they are turned in attention.
   cuda::raw_queries raw;
+  /// What is enqueued in front.
+  std::function<void()> in_front = [] {};
 
   items(const paged_batch& b, bool prompts, bool splits,
         std::int32_t tile_rows = cuda::prefill_tile_rows)
@@ -183,6 +186,7 @@ private:
   void launch() {
     out_.poison();
     partials_.poison();
+    by_.in_front();
     fine(by_.turn == nullptr ? cuda::attention(args_, nullptr)
                              : cuda::turned_attention(args_, *by_.turn, by_.team, nullptr));
   }

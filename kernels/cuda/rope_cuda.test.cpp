@@ -1,6 +1,7 @@
 // What writes the paged cache, by itself and as a part of attention, against kernels/reference.
 // Needs a GPU.
 #include "kernels/cuda/attention_testing.hpp"
+#include "kernels/cuda/product_ops.hpp"
 #include "kernels/reference/reference.hpp"
 
 using namespace troupe;
@@ -185,5 +186,69 @@ TEST_CASE("cuda attention turns q of prompts as rope_store does") {
       const stored_rows kept{in, dk, dv}, made{in, other_k, other_v};
       CHECK(made.k.bytes == kept.k.bytes);
       CHECK(made.v.bytes == kept.v.bytes);
+    }
+}
+
+TEST_CASE("cuda attention of answers and prompts is the same however early it begins") {
+  splitmix64 random{19};
+  constexpr std::int64_t k = 64;
+  for (const std::int32_t dim : {64, 128})
+    for (const int shape : {0, 1, 2, 3}) {
+      const bool splits = shape % 2 == 1, raw = shape >= 2;
+      CAPTURE(dim, splits, raw);
+      if (raw && dim != 128)
+        continue;
+      // More answers than warps, of all lengths, and prompts from their beginning and behind it.
+      paged_batch b{dtype::bf16, 32, 8, dim, 16, {}, {}, {}, {}};
+      for (int i = 0; i < 150; ++i)
+        b.members.push_back({static_cast<std::int32_t>(random.below(i % 4 == 0 ? 900 : 300)), 1});
+      for (const paged_batch::member& prompt : {paged_batch::member{0, 300}, {512, 33}, {90, 128}})
+        b.members.push_back(prompt);
+      b.plan(random);
+      rope_inputs in{b, false, random};
+      // What the rows store themselves is NaN before.
+      for (const cuda::batch_row& row : b.batch)
+        for (std::int64_t head = 0; head < b.kv_heads; ++head) {
+          const auto at = static_cast<std::ptrdiff_t>(b.place(row.slot, head) * 2);
+          std::fill_n(in.k.bytes.begin() + at, dim * 2, std::byte{0xFF});
+          std::fill_n(in.v.bytes.begin() + at, dim * 2, std::byte{0xFF});
+        }
+      matrix a{b.type, in.rows, k, k}, w{b.type, in.all, k, k};
+      a.fill(random, 1);
+      w.fill(random, 0.125F);
+      const mirror da{a}, dw{w}, dq{in.q}, dk{in.k}, dv{in.v}, first_k{in.k}, first_v{in.v};
+      cuda::rope_store_args rope = in.args(dq, dk, dv);
+      items by{b, true, splits, cuda::wide_tile_rows};
+      if (raw) {
+        rope.query_end = 150;
+        by.raw = cuda::raw_queries_of(rope);
+      }
+      by.in_front = [&] {
+        for (const auto& [to, from] : {std::pair{&dk, &first_k}, std::pair{&dv, &first_v}})
+          REQUIRE(cudaMemcpyAsync(to->as<void>(), from->as<void>(), to->size(),
+                                  cudaMemcpyDeviceToDevice) == cudaSuccess);
+        dq.poison();
+        in.dx.poison();
+        fine(cuda::wide_matmul({.a = da.as<void>(),
+                                .lda = k,
+                                .w = dw.as<void>(),
+                                .out = in.dx.as<void>(),
+                                .ldo = rope.qkv_stride,
+                                .m = in.rows,
+                                .n = in.all,
+                                .k = k,
+                                .type = b.type,
+                                .out_type = b.type},
+                               nullptr));
+        fine(cuda::rope_store(rope, nullptr));
+      };
+      attention_run run{b, dq, dk, dv, by};
+      cuda::shortcuts_taken().early_launch = false;
+      const matrix wanted = run.go();
+      cuda::shortcuts_taken() = {};
+      const std::vector<double> numbers = wanted.doubles();
+      CHECK(std::ranges::none_of(numbers, [](double x) { return std::isnan(x); }));
+      CHECK(run.go().bytes == wanted.bytes);
+      CHECK(run.others(500) == 0);
     }
 }

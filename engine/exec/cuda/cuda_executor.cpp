@@ -148,7 +148,7 @@ void cuda_executor::add_sequence(staged_step& staged, const sequence_table::row&
   inputs.add({.row_begin = static_cast<std::int32_t>(inputs.rows()),
               .rows = static_cast<std::int32_t>(row.tokens),
               .first_position = static_cast<std::int32_t>(row.position)},
-             std::span{sequence.blocks}.first(blocks));
+             std::span{sequence.blocks}.first(blocks), row.begins);
   for (std::uint32_t p = row.position; p < end; ++p) {
     const std::uint64_t block = value(sequence.blocks[p / options_.block_size]);
     inputs.add_row(
@@ -205,7 +205,8 @@ result<void> cuda_executor::forward(staged_step& staged) {
   if (!decodes)
     return pass();
   batch.rows = batch.picked = bucket;
-  if (turns())
+  // turned_attention() reads what earlier steps have stored before the rows of this one store.
+  if (turns() && !inputs.reads_own_stores())
     batch.turned = kernels::cuda::turned_team(caches_.front(), inputs.decode_items());
   // A graph is replayed with other numbers of items: its grids are made for any of them.
   const std::int64_t tiles =

@@ -261,6 +261,36 @@ TEST_CASE("steps of few answers give logits near the ordered ones") {
   CHECK(test::worst_between(logits[0], logits[1]) < (dtype == "bfloat16" ? 0.1 : 0.0125));
 }
 
+TEST_CASE("an answer that begins behind a block which the same step fills reads it") {
+  const std::string_view dtype = GENERATE("bfloat16", "float16");
+  CAPTURE(dtype);
+  const test::temporary_folder folder;
+  const auto run = for_parts(folder, test::wide_model, dtype, false);
+  test::step_driver drive{*run};
+  const auto prompt = test::prompt_of(17, 5);
+  const auto logits_of = [&](std::size_t index) {
+    const auto got = run->logits(index);
+    return std::vector<float>(got.begin(), got.end());
+  };
+  drive.add(request_id{1}, prompt, test::sampling_at(), test::blocks_for(17, 16));
+  drive.row(request_id{1}, 0, 17, true);
+  REQUIRE(drive.run());
+  const std::vector<float> alone = logits_of(0);
+  // Another prompt's K and V are where the first sixteen tokens go next.
+  const std::vector<block_id> shared = test::blocks_for(16, 16, 20);
+  drive.add(request_id{2}, test::prompt_of(16, 6), test::sampling_at(), shared);
+  drive.row(request_id{2}, 0, 16, true);
+  REQUIRE(drive.run());
+  drive.add(request_id{3}, {prompt.begin(), prompt.end() - 1}, test::sampling_at(), shared);
+  drive.row(request_id{3}, 0, 15, false);
+  REQUIRE(drive.run());
+  drive.row(request_id{3}, 15, 1, true);
+  drive.add(request_id{4}, prompt, test::sampling_at(), {shared.front(), block_id{30}});
+  drive.row(request_id{4}, 16, 1, true);
+  REQUIRE(drive.run());
+  CHECK(test::worst_between(logits_of(1), alone) < (dtype == "bfloat16" ? 0.1 : 0.0125));
+}
+
 TEST_CASE("products of the library in 16 bits give logits near the ordered ones") {
   const test::temporary_folder folder;
   folder.write("config.json", test::wide_model);

@@ -77,7 +77,8 @@ result<host_inputs> host_inputs::make(const input_limits& limits) {
   made.limits_ = limits;
   made.layout_ = input_layout{limits};
   made.order_.reserve(limits.sequences);
-  made.firsts_.reserve(limits.sequences);
+  made.blocks_.reserve(limits.sequences);
+  made.begun_behind_.reserve(limits.sequences);
   auto memory = pinned_buffer::make(made.layout_.end, "inputs of steps");
   if (!memory)
     return fail(memory.error());
@@ -92,11 +93,13 @@ void host_inputs::clear() noexcept {
   rows_ = picked_ = sequences_ = prefill_items_ = 0;
   table_entries_ = 0;
   decodes_begin_ = decodes_end_ = 0;
+  begun_behind_.clear();
   any_random_ = any_bounded_ = any_logprobs_ = false;
   std::fill_n(counts(), sampling_counts + 3, 0);
 }
 
-void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks) {
+void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks,
+                      bool begins) {
   TROUPE_CHECK(table_entries_ + blocks.size() <= limits_.table_entries, "{} block table entries",
                table_entries_ + blocks.size());
   auto placed = rows;
@@ -106,6 +109,8 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
   for (std::size_t i = 0; i < blocks.size(); ++i)
     table[i] = static_cast<std::int32_t>(value(blocks[i]));
   table_entries_ += blocks.size();
+  if (begins && rows.first_position > 0)
+    begun_behind_.push_back(sequences_);
   const auto sequence = static_cast<std::int32_t>(sequences_++);
   const std::int32_t tile_rows = rows.rows * limits_.group;
   if (!is_prompt(rows, limits_.group)) {
@@ -133,14 +138,37 @@ void host_inputs::deal_decodes() {
     counts()[shared_word] = shares_blocks() ? 1 : 0;
 }
 
+std::span<const std::int32_t> host_inputs::table_of(std::uint32_t sequence) const noexcept {
+  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout_.sequences);
+  const auto begin_of = [&](std::uint32_t i) {
+    return i < sequences_ ? static_cast<std::uint64_t>(sequences[i].table_begin) : table_entries_;
+  };
+  return {at<std::int32_t>(layout_.tables) + begin_of(sequence),
+          begin_of(sequence + 1) - begin_of(sequence)};
+}
+
 bool host_inputs::shares_blocks() {
-  const auto* const tables = at<std::int32_t>(layout_.tables);
-  const std::span sequences{at<kernels::cuda::sequence_rows>(layout_.sequences), sequences_};
-  firsts_.clear();
-  for (const kernels::cuda::sequence_rows& one : sequences)
-    firsts_.push_back(tables[one.table_begin]);
-  std::ranges::sort(firsts_);
-  return std::ranges::adjacent_find(firsts_) != firsts_.end();
+  blocks_.clear();
+  for (std::uint32_t i = 0; i < sequences_; ++i)
+    blocks_.push_back(table_of(i).front());
+  std::ranges::sort(blocks_);
+  return std::ranges::adjacent_find(blocks_) != blocks_.end();
+}
+
+bool host_inputs::reads_own_stores() {
+  if (begun_behind_.empty())
+    return false;
+  // Each row stores to the last block of its sequence.
+  blocks_.clear();
+  for (std::uint32_t i = 0; i < sequences_; ++i)
+    blocks_.push_back(table_of(i).back());
+  std::ranges::sort(blocks_);
+  return std::ranges::any_of(begun_behind_, [&](std::uint32_t sequence) {
+    const auto table = table_of(sequence);
+    return std::ranges::any_of(table.first(table.size() - 1), [&](std::int32_t block) {
+      return std::ranges::binary_search(blocks_, block);
+    });
+  });
 }
 
 /// Each row that samples becomes a sequence of one row, with items of its own.

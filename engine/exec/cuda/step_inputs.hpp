@@ -55,7 +55,9 @@ public:
 
   void clear() noexcept;
   /// Appends a sequence with its rows and block table, and the items of a prompt's attention.
-  void add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks);
+  /// @param  begins  they are its first rows: what is in front of them may be from this very step
+  void add(const kernels::cuda::sequence_rows& rows, std::span<const block_id> blocks,
+           bool begins = false);
   void add_row(const kernels::cuda::batch_row& row) { batch()[rows_++] = row; }
   /// Puts the items of prompts in the order in which they are to begin: those that see most first,
   /// whatever sequence they are of.
@@ -76,6 +78,9 @@ public:
   [[nodiscard]] bool decodes_alone() const noexcept {
     return prefill_items_ == 0 && picked_ == rows_;
   }
+  /// Of decodes alone: some row reads what another one stores in the same step. Asked once all
+  /// sequences are there.
+  [[nodiscard]] bool reads_own_stores();
   [[nodiscard]] std::int32_t decode_items() const noexcept { return counts()[0]; }
   [[nodiscard]] std::int32_t joins() const noexcept { return counts()[1]; }
   [[nodiscard]] bool any_random() const noexcept { return any_random_; }
@@ -97,6 +102,8 @@ private:
   };
 
   void deal_sampling();
+  /// The blocks of a sequence that has been added.
+  [[nodiscard]] std::span<const std::int32_t> table_of(std::uint32_t sequence) const noexcept;
   /// Whether sequences have blocks in common: those of a prefix, so the first of all.
   [[nodiscard]] bool shares_blocks();
   /// Makes the items of the sequences that are in `order_`.
@@ -123,8 +130,10 @@ private:
   std::int32_t decodes_end_ = 0;
   /// Sequences in the order of their items.
   std::vector<std::int32_t> order_;
-  /// The first block of each.
-  std::vector<std::int32_t> firsts_;
+  /// A block of each.
+  std::vector<std::int32_t> blocks_;
+  /// Sequences whose first rows have something in front of them.
+  std::vector<std::uint32_t> begun_behind_;
   bool any_random_ = false;
   bool any_bounded_ = false;
   bool any_logprobs_ = false;

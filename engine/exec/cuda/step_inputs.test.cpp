@@ -138,6 +138,39 @@ TEST_CASE("decodes that have a prefix in common are told from those that have no
   CHECK(shared_by({{a}, {b, a}}) == 0);
 }
 
+TEST_CASE("decodes that read what the same step stores are told from those that do not") {
+  auto inputs = host_inputs::make(of_decodes);
+  REQUIRE(inputs);
+  struct member {
+    std::vector<block_id> blocks;
+    bool begins;
+    bool at_block_end = true;
+  };
+  const auto reads = [&](const std::vector<member>& members) {
+    inputs->clear();
+    for (const member& one : members) {
+      const auto row = static_cast<std::int32_t>(inputs->rows());
+      const auto end = static_cast<std::int32_t>(one.blocks.size()) * 16;
+      const auto position = one.at_block_end ? end - 1 : end - 16;
+      inputs->add({row, 1, position, 0}, one.blocks, one.begins);
+      inputs->add_row({.position = position, .sequence = row});
+      inputs->pick({});
+    }
+    inputs->deal_decodes();
+    return inputs->reads_own_stores();
+  };
+  const block_id a{7}, b{8}, c{9}, d{3}, e{1};
+  // Whoever had rows before has nothing in front that is of this step.
+  CHECK_FALSE(reads({{{a, b}, false}, {{a, c}, false}}));
+  CHECK_FALSE(reads({{{a, b}, false}, {{a, c}, true, false}}));
+  CHECK(reads({{{a, b}, false}, {{a, b, d}, true, false}}));
+  // In any order, and wherever in the table.
+  CHECK(reads({{{a, b, d, e}, true, false}, {{c}, true}, {{a, b}, false}}));
+  CHECK_FALSE(reads({{{a, d}, true, false}, {{c}, true}, {{e, b}, false}}));
+  // Nothing is in front of the first position.
+  CHECK_FALSE(reads({{{a}, true, false}, {{b}, true, false}}));
+}
+
 TEST_CASE("short decodes alone in a step are not split where that is said") {
   input_limits limits = of_decodes;
   limits.whole_positions = 1024;
