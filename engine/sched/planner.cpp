@@ -14,19 +14,23 @@ constexpr std::uint64_t decodes_per_spread_step = 2;
 /// Prompts of more full steps than this are a backlog, and that is computed at full speed.
 constexpr std::uint64_t most_spread_prompts = 8;
 
-/// Where so many answers run and prompts of more full steps than this wait, steps have these rows,
-/// of both: every answer waits for the whole step, and groups of answers that begin together would
-/// end together and come back as the next backlog. Prompts that are longer than so many times what
-/// their answers may have would fall behind: they have larger steps, beside fewer answers too.
+/// Where so many answers run, half of those that may up to a bound, and prompts of more full steps
+/// than this wait, steps have these rows, of both: every answer waits for the whole step, and
+/// groups of answers that begin together would end together and come back as the next backlog.
+/// Prompts that are longer than so many times what their answers may have would fall behind: they
+/// have larger steps, beside fewer answers too.
 constexpr std::uint64_t least_balanced_decodes = 48;
+constexpr std::uint64_t most_least_balanced_decodes = 128;
 constexpr std::uint64_t least_balanced_prompts = 4;
 constexpr std::uint64_t balanced_rows = 1024;
 constexpr std::uint64_t most_balanced_prompt = 4;
 constexpr std::uint64_t long_balanced_rows = 4096;
 
 /// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
-/// whole; and what its rows are a multiple of.
+/// whole, and neither do less than so many for each answer, which wait for what they store; and
+/// what its rows are a multiple of.
 constexpr std::uint64_t least_spread_rows = 256;
+constexpr std::uint64_t least_rows_of_decode = 2;
 constexpr std::uint64_t spread_rows = 128;
 
 } // namespace
@@ -105,7 +109,9 @@ std::uint32_t scheduler::impl::prompt_budget() {
   };
   const bool backlog = first <= backlog_until;
   const bool longer = in > most_balanced_prompt * out;
-  const bool many = decodes >= (longer ? least_spread_decodes : least_balanced_decodes);
+  const auto half_of_all = std::clamp<std::uint64_t>(
+      config.max_num_seqs / 2, least_balanced_decodes, most_least_balanced_decodes);
+  const bool many = decodes >= (longer ? least_spread_decodes : half_of_all);
   if (many && lacking > least_balanced_prompts * most)
     balanced_until = last_arrival;
   if (many && (backlog || first <= balanced_until))
@@ -114,7 +120,8 @@ std::uint32_t scheduler::impl::prompt_budget() {
     return most;
   if (steps < 2)
     return some == 0 ? most : static_cast<std::uint32_t>(std::min<std::uint64_t>(most, some));
-  const auto rows = std::max(decodes + lacking / steps, least_spread_rows);
+  const auto rows =
+      std::max({decodes + lacking / steps, least_spread_rows, decodes * least_rows_of_decode});
   return beside((rows + spread_rows - 1) / spread_rows * spread_rows);
 }
 
