@@ -21,16 +21,18 @@ using nlohmann::json;
 constexpr std::uint32_t default_completion_tokens = 16;
 
 checked<std::vector<token_id>> read_ids(const json& list, const std::string& name) {
+  constexpr integer_range range{0, std::numeric_limits<token_id>::max()};
   std::vector<token_id> ids;
   ids.reserve(list.size());
   for (std::size_t i = 0; i < list.size(); ++i) {
     if (!list[i].is_number_integer())
       return refuse(name, fmt::format("'{}' must hold only token ids, item {} is none", name, i),
                     "invalid_type");
-    const auto id = as_integer(list[i], fmt::format("{}[{}]", name, i),
-                               {0, std::numeric_limits<token_id>::max()});
+    // Only an error needs the item's own name, which takes longer to write than the id to read.
+    const auto id = as_integer(list[i], name, range);
     if (!id)
-      return tl::unexpected<api_error>(id.error());
+      return tl::unexpected<api_error>(
+          as_integer(list[i], fmt::format("{}[{}]", name, i), range).error());
     ids.push_back(static_cast<token_id>(*id));
   }
   return ids;
