@@ -6,35 +6,6 @@
 
 namespace troupe::engine {
 
-namespace {
-
-/// Where so many answers run, prompts are spread over a step for each so many of them.
-constexpr std::uint64_t least_spread_decodes = 8;
-constexpr std::uint64_t decodes_per_spread_step = 2;
-/// Prompts of more full steps than this are a backlog, and that is computed at full speed.
-constexpr std::uint64_t most_spread_prompts = 8;
-
-/// Where so many answers run, half of those that may up to a bound, and prompts of more full steps
-/// than this wait, steps have these rows, of both: every answer waits for the whole step, and
-/// groups of answers that begin together would end together and come back as the next backlog.
-/// Prompts that are longer than so many times what their answers may have would fall behind: they
-/// have larger steps, beside fewer answers too.
-constexpr std::uint64_t least_balanced_decodes = 48;
-constexpr std::uint64_t most_least_balanced_decodes = 128;
-constexpr std::uint64_t least_balanced_prompts = 4;
-constexpr std::uint64_t balanced_rows = 1024;
-constexpr std::uint64_t most_balanced_prompt = 4;
-constexpr std::uint64_t long_balanced_rows = 4096;
-
-/// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
-/// whole, and neither do less than so many for each answer, which wait for what they store; and
-/// what its rows are a multiple of.
-constexpr std::uint64_t least_spread_rows = 256;
-constexpr std::uint64_t least_rows_of_decode = 2;
-constexpr std::uint64_t spread_rows = 128;
-
-} // namespace
-
 std::optional<step_batch> scheduler::impl::plan(time_point now) {
   if (in_flight.size() >= config.steps_ahead)
     return std::nullopt;
@@ -53,76 +24,6 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
   if (plan.rows.empty() && saves.empty())
     return std::nullopt;
   return emit(plan);
-}
-
-/// How many tokens of prompts the next step may have. Whoever has begun to read waits for the whole
-/// step, so the more answers run, up to some, the finer prompts are cut: what is lacking is spread
-/// over one step for each two of them, in steps of as many rows as devices are good at. Where few
-/// run, prompts come one after another, some in a step: who came first need not wait for who came
-/// last. Who was there while there was a backlog is not held back: there tokens a second count.
-std::uint32_t scheduler::impl::prompt_budget() {
-  const auto most = config.max_num_batched_tokens;
-  if (!config.enable_chunked_prefill)
-    return most;
-  std::uint64_t decodes = 0, lacking = 0, first = ~std::uint64_t{0};
-  // Prompts in their order, whole, as many as a step of them may have.
-  std::uint64_t some = 0;
-  // Tokens of those that lack some, and of their answers at most.
-  std::uint64_t in = 0, out = 0;
-  const auto count = [&](const sequence& seq) {
-    const auto wanted = tokens_wanted(seq);
-    // What comes back from host memory goes on as an answer.
-    if (wanted == 0 || (wanted == 1 && seq.saved.positions > 0))
-      return;
-    if (some == lacking && (some == 0 || some + wanted <= config.prompt_step_tokens))
-      some += wanted;
-    lacking += wanted;
-    in += seq.prompt_tokens;
-    out += seq.request.sampling.max_tokens;
-    first = std::min(first, seq.arrival);
-  };
-  for (const auto* seq : running) {
-    if (tokens_wanted(*seq) == 1)
-      ++decodes;
-    else
-      count(*seq);
-  }
-  const auto places =
-      config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
-  if (waiting.size() > places)
-    backlog_until = last_arrival;
-  auto left = places;
-  for (const auto& [at, seq] : waiting) {
-    if (left-- == 0 || lacking > most_spread_prompts * most)
-      break;
-    count(*seq);
-  }
-  if (lacking > most_spread_prompts * most)
-    backlog_until = last_arrival;
-  const auto steps =
-      decodes < least_spread_decodes
-          ? 0
-          : std::min<std::uint64_t>(decodes / decodes_per_spread_step, config.spread_steps);
-  const auto beside = [&](std::uint64_t rows) {
-    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
-        rows > decodes ? rows - decodes : 0, std::min(spread_rows, std::uint64_t{most}), most));
-  };
-  const bool backlog = first <= backlog_until;
-  const bool longer = in > most_balanced_prompt * out;
-  const auto half_of_all = std::clamp<std::uint64_t>(
-      config.max_num_seqs / 2, least_balanced_decodes, most_least_balanced_decodes);
-  const bool many = decodes >= (longer ? least_spread_decodes : half_of_all);
-  if (many && lacking > least_balanced_prompts * most)
-    balanced_until = last_arrival;
-  if (many && (backlog || first <= balanced_until))
-    return beside(longer ? long_balanced_rows : balanced_rows);
-  if (backlog)
-    return most;
-  if (steps < 2)
-    return some == 0 ? most : static_cast<std::uint32_t>(std::min<std::uint64_t>(most, some));
-  const auto rows =
-      std::max({decodes + lacking / steps, least_spread_rows, decodes * least_rows_of_decode});
-  return beside((rows + spread_rows - 1) / spread_rows * spread_rows);
 }
 
 /// Gives every running sequence its tokens, in order. One that lacks blocks waits for the refill;

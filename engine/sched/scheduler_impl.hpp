@@ -39,6 +39,19 @@ struct step_plan {
   std::vector<planned_row> rows;
 };
 
+/// The answers that run, and what the next step could have of prompts beside them.
+struct prompt_demand {
+  std::uint64_t decodes = 0;
+  /// Tokens that prompts lack, and of these those of whole prompts that may come together where few
+  /// answers run.
+  std::uint64_t lacking = 0;
+  std::uint64_t some = 0;
+  /// Tokens of these prompts in all, and of their answers at most.
+  std::uint64_t in = 0;
+  std::uint64_t out = 0;
+  std::uint64_t first_arrival = ~std::uint64_t{0};
+};
+
 /// What a row brought: null where it sampled nothing, or its request asks for no log-probabilities.
 struct row_yield {
   const sampled_token* sampled = nullptr;
@@ -117,7 +130,6 @@ struct scheduler::impl {
 
   // planner.cpp: one step.
   [[nodiscard]] std::optional<step_batch> plan(time_point now);
-  [[nodiscard]] std::uint32_t prompt_budget();
   void running_pass(step_plan& plan);
   void waiting_pass(step_plan& plan, time_point now);
   [[nodiscard]] bool admit_head(step_plan& plan, time_point now);
@@ -133,6 +145,10 @@ struct scheduler::impl {
   void preempt(sequence& victim);
   [[nodiscard]] step_batch emit(step_plan& plan);
   void count_anew(sequence& seq, const planned_row& row);
+
+  // prompt_budget.cpp: how much of prompts it has.
+  [[nodiscard]] prompt_demand count_prompts();
+  [[nodiscard]] std::uint32_t prompt_budget();
 
   // swap.cpp: preempted sequences in host memory.
   void save(sequence& victim);
