@@ -243,7 +243,8 @@ private:
     }
   }
 
-  /// Two sequences with the same first two blocks: one step after the other, and in one step.
+  /// Two sequences with the same first two blocks: one step after the other, and in one step; and
+  /// row by row, where the step that fills the second block has the row behind it.
   void shared(float temperature) {
     const auto variant = [&](std::uint64_t id, std::uint32_t own_blocks) {
       part one = make_part(id, 50, temperature, own_blocks);
@@ -252,10 +253,12 @@ private:
     };
     part reference = variant(2, 30);
     play({&reference});
-    for (const std::uint32_t delay : {0U, 1U, 3U}) {
-      CAPTURE(delay);
+    for (const auto& [delay, chunk] :
+         {std::pair{0U, 256U}, {1U, 256U}, {3U, 256U}, {2 * block_size - 1, 1U}}) {
+      CAPTURE(delay, chunk);
       part owner = variant(1, 0);
       part guest = variant(2, 30);
+      owner.chunk = guest.chunk = chunk;
       std::copy_n(owner.blocks.begin(), 2, guest.blocks.begin());
       guest.cached = 2 * block_size;
       guest.delay = delay;
