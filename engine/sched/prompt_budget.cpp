@@ -43,12 +43,11 @@ std::uint64_t rows_of_spread(std::uint64_t decodes, std::uint64_t lacking, std::
 
 } // namespace
 
-/// What the next step could have of prompts. Notes a backlog.
-prompt_demand scheduler::impl::count_prompts() {
+/// What the next step could have of prompts.
+prompt_demand scheduler::impl::count_prompts() const {
   const std::uint64_t most = most_spread_prompts * config.max_num_batched_tokens;
   prompt_demand wanted;
-  const auto count = [&](const sequence& seq) {
-    const auto tokens = tokens_wanted(seq);
+  const auto count = [&](const sequence& seq, std::uint32_t tokens) {
     // What comes back from host memory goes on as an answer.
     if (tokens == 0 || (tokens == 1 && seq.saved.positions > 0))
       return;
@@ -61,21 +60,20 @@ prompt_demand scheduler::impl::count_prompts() {
     wanted.first_arrival = std::min(wanted.first_arrival, seq.arrival);
   };
   for (const auto* seq : running) {
-    if (tokens_wanted(*seq) == 1)
+    const auto tokens = tokens_wanted(*seq);
+    if (tokens == 1)
       ++wanted.decodes;
     else
-      count(*seq);
+      count(*seq, tokens);
   }
   auto places = config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
-  bool backlog = waiting.size() > places;
+  wanted.overflows = waiting.size() > places;
   for (const auto& [at, seq] : waiting) {
     if (places-- == 0 || wanted.lacking > most)
       break;
-    count(*seq);
+    count(*seq, tokens_wanted(*seq));
   }
-  backlog = backlog || wanted.lacking > most;
-  if (backlog)
-    backlog_until = last_arrival;
+  wanted.overflows = wanted.overflows || wanted.lacking > most;
   return wanted;
 }
 
@@ -94,6 +92,8 @@ std::uint32_t scheduler::impl::prompt_budget() {
     return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
         rows > decodes ? rows - decodes : 0, std::min(spread_rows, std::uint64_t{most}), most));
   };
+  if (wanted.overflows)
+    backlog_until = last_arrival;
   const bool backlog = wanted.first_arrival <= backlog_until;
   const bool longer = wanted.in > most_balanced_prompt * wanted.out;
   const auto half_of_all = std::clamp<std::uint64_t>(

@@ -54,6 +54,17 @@ TEST_CASE("one budget for all, prompts are cut to fit", "[sched]") {
   in.check_home();
 }
 
+namespace {
+
+/// So many answers of short prompts, which the first step has whole.
+void begin_answers(world& in, std::uint64_t count) {
+  for (std::uint64_t id = 1; id <= count; ++id)
+    REQUIRE(in.submit(request_of(id, 2, 12)));
+  REQUIRE(next_step(in));
+}
+
+} // namespace
+
 TEST_CASE("prompts are cut the finer the more answers run", "[sched]") {
   auto config = roomy();
   config.max_num_seqs = 32;
@@ -67,13 +78,9 @@ TEST_CASE("prompts are cut the finer the more answers run", "[sched]") {
     return tokens;
   };
   world few{config, vocab}, many{config, vocab};
-  for (std::uint64_t id = 1; id <= 16; ++id) {
-    if (id <= 7)
-      REQUIRE(few.submit(request_of(id, 2, 12)));
-    REQUIRE(many.submit(request_of(id, 2, 12)));
-  }
+  begin_answers(few, 7);
+  begin_answers(many, 16);
   for (world* in : {&few, &many}) {
-    REQUIRE(next_step(*in));
     for (std::uint64_t id = 100; id < 102; ++id)
       REQUIRE(in->submit(request_of(id, 1000)));
   }
@@ -129,9 +136,7 @@ TEST_CASE("a backlog of prompts fills whole steps", "[sched]") {
   config.max_model_len = 2048;
   config.num_blocks = 4096;
   world in{config, vocab};
-  for (std::uint64_t id = 1; id <= 16; ++id)
-    REQUIRE(in.submit(request_of(id, 2, 12)));
-  REQUIRE(next_step(in));
+  begin_answers(in, 16);
   // More than there are places for: none of them is held back, though sixteen answers run.
   for (std::uint64_t id = 100; id < 117; ++id)
     REQUIRE(in.submit(request_of(id, 100)));
@@ -149,15 +154,16 @@ TEST_CASE("beside many answers a backlog of prompts comes in steps of both", "[s
   config.num_blocks = 16384;
   config.max_waiting = 512;
   // Prompts that are as long as their answers may be, beside half of all answers and beside fewer;
-  // and nine times as long. 0: as full as admission makes them.
-  for (const auto& [in_tokens, out_tokens, places, rows] :
-       {std::tuple{90U, 90U, 128U, 1024U}, {600U, 600U, 256U, 0U}, {900U, 100U, 256U, 4096U}}) {
+  // and nine times as long. Full steps are as full as admission makes them.
+  struct load {
+    std::uint32_t in_tokens, out_tokens, places, least_rows, most_rows;
+  };
+  for (const auto& [in_tokens, out_tokens, places, least_rows, most_rows] :
+       {load{90, 90, 128, 1024, 1024}, {600, 600, 256, 4097, 8192}, {900, 100, 256, 4096, 4096}}) {
     CAPTURE(in_tokens, out_tokens, places);
     config.max_num_seqs = places;
     world in{config, vocab};
-    for (std::uint64_t id = 1; id <= 64; ++id)
-      REQUIRE(in.submit(request_of(id, 2, 12)));
-    REQUIRE(next_step(in));
+    begin_answers(in, 64);
     for (std::uint64_t id = 100; id < 300; ++id)
       REQUIRE(in.submit(request_of(id, in_tokens, out_tokens)));
     std::uint32_t most = 0;
@@ -167,10 +173,8 @@ TEST_CASE("beside many answers a backlog of prompts comes in steps of both", "[s
       CHECK(std::count(sizes.begin(), sizes.end(), 1U) >= 64);
       REQUIRE(in.step_worker());
     }
-    if (rows == 0)
-      CHECK(most > 4096);
-    else
-      CHECK(most == rows);
+    CHECK(most >= least_rows);
+    CHECK(most <= most_rows);
     in.drain(4000);
     in.check_home();
   }
@@ -183,9 +187,7 @@ TEST_CASE("beside very many answers a prompt comes in steps of twice as many row
   config.max_model_len = 2048;
   config.num_blocks = 4096;
   world in{config, vocab};
-  for (std::uint64_t id = 1; id <= 200; ++id)
-    REQUIRE(in.submit(request_of(id, 2, 12)));
-  REQUIRE(next_step(in));
+  begin_answers(in, 200);
   REQUIRE(in.submit(request_of(300, 180)));
   // 203 rows would do, and 400 are filled up to 512.
   CHECK(row_sizes(*next_step(in)).back() == 180);

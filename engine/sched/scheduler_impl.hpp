@@ -50,6 +50,8 @@ struct prompt_demand {
   std::uint64_t in = 0;
   std::uint64_t out = 0;
   std::uint64_t first_arrival = ~std::uint64_t{0};
+  /// More wait than have a place, or than spread prompts may be.
+  bool overflows = false;
 };
 
 /// What a row brought: null where it sampled nothing, or its request asks for no log-probabilities.
@@ -147,7 +149,7 @@ struct scheduler::impl {
   void count_anew(sequence& seq, const planned_row& row);
 
   // prompt_budget.cpp: how much of prompts it has.
-  [[nodiscard]] prompt_demand count_prompts();
+  [[nodiscard]] prompt_demand count_prompts() const;
   [[nodiscard]] std::uint32_t prompt_budget();
 
   // swap.cpp: preempted sequences in host memory.

@@ -192,6 +192,7 @@ TEST_CASE("cuda attention turns q of prompts as rope_store does") {
 TEST_CASE("cuda attention of answers and prompts is the same however early it begins") {
   splitmix64 random{19};
   constexpr std::int64_t k = 64;
+  constexpr int answers = 150;
   for (const std::int32_t dim : {64, 128})
     for (const int shape : {0, 1, 2, 3}) {
       const bool splits = shape % 2 == 1, raw = shape >= 2;
@@ -200,7 +201,7 @@ TEST_CASE("cuda attention of answers and prompts is the same however early it be
         continue;
       // More answers than warps, of all lengths, and prompts from their beginning and behind it.
       paged_batch b{dtype::bf16, 32, 8, dim, 16, {}, {}, {}, {}};
-      for (int i = 0; i < 150; ++i)
+      for (int i = 0; i < answers; ++i)
         b.members.push_back({static_cast<std::int32_t>(random.below(i % 4 == 0 ? 900 : 300)), 1});
       for (const paged_batch::member& prompt : {paged_batch::member{0, 300}, {512, 33}, {90, 128}})
         b.members.push_back(prompt);
@@ -220,7 +221,7 @@ TEST_CASE("cuda attention of answers and prompts is the same however early it be
       cuda::rope_store_args rope = in.args(dq, dk, dv);
       items by{b, true, splits, cuda::wide_tile_rows};
       if (raw) {
-        rope.query_end = 150;
+        rope.query_end = answers;
         by.raw = cuda::raw_queries_of(rope);
       }
       by.in_front = [&] {

@@ -148,21 +148,22 @@ private:
   }
 
   void report(const std::string& name, double seconds) {
-    for (auto* figures : {&gaps_, &host_, &firsts_})
-      std::sort(figures->begin(), figures->end());
+    const auto p99 = [](std::vector<double>& figures) {
+      std::sort(figures.begin(), figures.end());
+      return figures.empty() ? 0 : figures[figures.size() * 99 / 100];
+    };
+    const double first_p99 = p99(firsts_), gap_p99 = p99(gaps_), host_p99 = p99(host_);
     const auto steps = static_cast<double>(host_.size());
     const auto asked = std::uint64_t{load_.requests} * (load_.in + load_.out - 1);
     fmt::print(
         "{}: {:.2f} s, {:.0f} tokens/s, first token {:.0f} ms, p99 {:.0f}, {:.2f} ms a token, gap "
         "p99 {:.1f} ms; {} steps, {} with prompts, {:.1f} rows each, {} tokens computed again, "
         "{} preemptions, {} blocks restored; host {:.2f} ms a step, p99 {:.1f}, at most {:.1f}\n",
-        name, seconds, load_.requests * load_.out / seconds, median(firsts_),
-        firsts_[firsts_.size() * 99 / 100], median(paces_),
-        gaps_.empty() ? 0 : gaps_[gaps_.size() * 99 / 100], host_.size(), with_prompts_,
-        static_cast<double>(rows_) / steps, computed_ > asked ? computed_ - asked : 0,
-        sched_.stats().preemptions, sched_.stats().blocks_restored,
-        std::accumulate(host_.begin(), host_.end(), 0.0) / steps, host_[host_.size() * 99 / 100],
-        host_.back());
+        name, seconds, load_.requests * load_.out / seconds, median(firsts_), first_p99,
+        median(paces_), gap_p99, host_.size(), with_prompts_, static_cast<double>(rows_) / steps,
+        computed_ > asked ? computed_ - asked : 0, sched_.stats().preemptions,
+        sched_.stats().blocks_restored, std::accumulate(host_.begin(), host_.end(), 0.0) / steps,
+        host_p99, host_.back());
     std::fflush(stdout);
   }
 

@@ -147,26 +147,29 @@ std::span<const std::int32_t> host_inputs::table_of(std::uint32_t sequence) cons
           begin_of(sequence + 1) - begin_of(sequence)};
 }
 
-bool host_inputs::shares_blocks() {
+template <class Choice>
+std::span<const std::int32_t> host_inputs::sorted_blocks(Choice of) {
   blocks_.clear();
   for (std::uint32_t i = 0; i < sequences_; ++i)
-    blocks_.push_back(table_of(i).front());
+    blocks_.push_back(of(table_of(i)));
   std::ranges::sort(blocks_);
-  return std::ranges::adjacent_find(blocks_) != blocks_.end();
+  return blocks_;
+}
+
+bool host_inputs::shares_blocks() {
+  const auto firsts = sorted_blocks([](const auto& table) { return table.front(); });
+  return std::ranges::adjacent_find(firsts) != firsts.end();
 }
 
 bool host_inputs::reads_own_stores() {
   if (begun_behind_.empty())
     return false;
   // Each row stores to the last block of its sequence.
-  blocks_.clear();
-  for (std::uint32_t i = 0; i < sequences_; ++i)
-    blocks_.push_back(table_of(i).back());
-  std::ranges::sort(blocks_);
+  const auto stored = sorted_blocks([](const auto& table) { return table.back(); });
   return std::ranges::any_of(begun_behind_, [&](std::uint32_t sequence) {
     const auto table = table_of(sequence);
     return std::ranges::any_of(table.first(table.size() - 1), [&](std::int32_t block) {
-      return std::ranges::binary_search(blocks_, block);
+      return std::ranges::binary_search(stored, block);
     });
   });
 }

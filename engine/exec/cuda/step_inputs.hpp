@@ -104,6 +104,9 @@ private:
   void deal_sampling();
   /// The blocks of a sequence that has been added.
   [[nodiscard]] std::span<const std::int32_t> table_of(std::uint32_t sequence) const noexcept;
+  /// The block of each sequence that is chosen of its table, in order.
+  template <class Choice>
+  [[nodiscard]] std::span<const std::int32_t> sorted_blocks(Choice of);
   /// Whether sequences have blocks in common: those of a prefix, so the first of all.
   [[nodiscard]] bool shares_blocks();
   /// Makes the items of the sequences that are in `order_`.
