@@ -3,8 +3,10 @@
 install_on_device.sh and with its env.sh.
 
 usage: peer.py llama8b|qwen06b [--decode 1,8] [--first-token 128] [--load IN/OUT:REQUESTS]... [--rounds N] [--defaults]
+               [--dummy IN/OUT:REQUESTS]...
 
-With --defaults vLLM chooses its own limits of sequences and tokens a step; else they are ours.
+With --defaults vLLM chooses its own limits of sequences and tokens a step; else they are ours. Its weights are those of ours
+(peer_weights.py); loads given by --dummy are measured before, with vLLM's own.
 """
 import argparse
 import json
@@ -15,6 +17,8 @@ import tempfile
 
 root = os.environ.get("PEER_ROOT", "/tmp/peer")
 sys.path.insert(0, root)
+# For the processes that vLLM starts.
+os.environ["PYTHONPATH"] = os.pathsep.join([os.path.dirname(os.path.abspath(__file__)), os.environ.get("PYTHONPATH", "")])
 import bench_vllm  # noqa: E402
 
 
@@ -26,21 +30,35 @@ def say(**row):
     print(json.dumps(row), flush=True)
 
 
+def measure_load(peer, load, name):
+    shape, count = load.split(":")
+    n_in, n_out = map(int, shape.split("/"))
+    seconds = peer.run(int(count), n_in, n_out)
+    say(measure=f"{name} {load}", seconds=round(seconds, 3),
+        output_tokens_per_s=round(int(count) * n_out / seconds, 1))
+
+
 def main():
     ap = argparse.ArgumentParser(usage=__doc__)
     ap.add_argument("model", choices=["llama8b", "qwen06b"])
     ap.add_argument("--decode", type=numbers, default=[])
     ap.add_argument("--first-token", type=numbers, default=[])
     ap.add_argument("--load", action="append", default=[])
+    ap.add_argument("--dummy", action="append", default=[])
     ap.add_argument("--rounds", type=int, default=2)
     ap.add_argument("--defaults", action="store_true")
     args = ap.parse_args()
     if args.defaults:
         bench_vllm.LIMITS = {k: v for k, v in bench_vllm.LIMITS.items() if k in ("dtype", "max_model_len")}
+    bench_vllm.LIMITS = {**bench_vllm.LIMITS, "worker_extension_cls": "peer_weights.Spread"}
     config = bench_vllm.LLAMA_8B if args.model == "llama8b" else bench_vllm.QWEN3_06B
     with tempfile.TemporaryDirectory() as out:
         peer = bench_vllm.Offline("large", config, bench_vllm.model_dir(config), out, "")
         say(measure="cold_start", **peer.results["cold_start_s"])
+        peer.run(256, 128, 8)
+        for load in args.dummy:
+            measure_load(peer, load, "dummy_load")
+        print("weights as ours:", peer.llm.collective_rpc("spread_weights")[0], "numbers", flush=True)
         peer.run(256, 128, 8)
         # As in `troupe bench`: a single prompt finds a card that has not yet worked.
         for tokens in args.first_token:
@@ -54,11 +72,7 @@ def main():
                 slopes.append((lengthy - brief) / (256 - 32) * 1e3)
             say(measure=f"decode {batch}", step_ms=round(statistics.median(slopes), 4))
         for load in args.load:
-            shape, count = load.split(":")
-            n_in, n_out = map(int, shape.split("/"))
-            seconds = peer.run(int(count), n_in, n_out)
-            say(measure=f"load {load}", seconds=round(seconds, 3),
-                output_tokens_per_s=round(int(count) * n_out / seconds, 1))
+            measure_load(peer, load, "load")
 
 
 if __name__ == "__main__":
