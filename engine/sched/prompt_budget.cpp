@@ -19,13 +19,16 @@ constexpr std::uint64_t most_spread_prompts = 8;
 /// than this wait, steps have these rows, of both: every answer waits for the whole step, and
 /// groups of answers that begin together would end together and come back as the next backlog.
 /// Prompts that are longer than so many times what their answers may have would fall behind: they
-/// have larger steps, beside fewer answers too.
+/// have larger steps, beside fewer answers too. Prompts no longer than their answers may be are in
+/// few steps, and where all of them have a place, the last to begin are the last to end: so these
+/// steps are larger too.
 constexpr std::uint64_t least_balanced_decodes = 48;
 constexpr std::uint64_t most_least_balanced_decodes = 128;
 constexpr std::uint64_t least_balanced_prompts = 4;
 constexpr std::uint64_t balanced_rows = 1024;
 constexpr std::uint64_t most_balanced_prompt = 4;
 constexpr std::uint64_t long_balanced_rows = 4096;
+constexpr std::uint64_t seldom_balanced_rows = 2048;
 
 /// Rows that a step with prompts has at least: fewer take hardly less time, for weights are read
 /// whole, and neither do less than so many for each answer, which wait for what they store; and
@@ -39,6 +42,17 @@ std::uint64_t rows_of_spread(std::uint64_t decodes, std::uint64_t lacking, std::
   const auto rows =
       std::max({decodes + lacking / parts, least_spread_rows, decodes * least_rows_of_decode});
   return (rows + spread_rows - 1) / spread_rows * spread_rows;
+}
+
+bool prompts_fall_behind(const prompt_demand& wanted) {
+  return wanted.in > most_balanced_prompt * wanted.out;
+}
+
+/// The rows of a step of many answers and a backlog.
+std::uint64_t rows_of_both(const prompt_demand& wanted) {
+  if (prompts_fall_behind(wanted))
+    return long_balanced_rows;
+  return wanted.in > wanted.out || wanted.crowded ? balanced_rows : seldom_balanced_rows;
 }
 
 } // namespace
@@ -67,13 +81,13 @@ prompt_demand scheduler::impl::count_prompts() const {
       count(*seq, tokens);
   }
   auto places = config.max_num_seqs - std::min<std::size_t>(running.size(), config.max_num_seqs);
-  wanted.overflows = waiting.size() > places;
+  wanted.crowded = waiting.size() > places;
   for (const auto& [at, seq] : waiting) {
     if (places-- == 0 || wanted.lacking > most)
       break;
     count(*seq, tokens_wanted(*seq));
   }
-  wanted.overflows = wanted.overflows || wanted.lacking > most;
+  wanted.overflows = wanted.crowded || wanted.lacking > most;
   return wanted;
 }
 
@@ -95,14 +109,13 @@ std::uint32_t scheduler::impl::prompt_budget() {
   if (wanted.overflows)
     backlog_until = last_arrival;
   const bool backlog = wanted.first_arrival <= backlog_until;
-  const bool longer = wanted.in > most_balanced_prompt * wanted.out;
   const auto half_of_all = std::clamp<std::uint64_t>(
       config.max_num_seqs / 2, least_balanced_decodes, most_least_balanced_decodes);
-  const bool many = decodes >= (longer ? least_spread_decodes : half_of_all);
+  const bool many = decodes >= (prompts_fall_behind(wanted) ? least_spread_decodes : half_of_all);
   if (many && wanted.lacking > least_balanced_prompts * most)
     balanced_until = last_arrival;
   if (many && (backlog || wanted.first_arrival <= balanced_until))
-    return beside(longer ? long_balanced_rows : balanced_rows);
+    return beside(rows_of_both(wanted));
   if (backlog)
     return most;
   const std::uint64_t parts =

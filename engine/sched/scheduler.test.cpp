@@ -153,18 +153,20 @@ TEST_CASE("beside many answers a backlog of prompts comes in steps of both", "[s
   config.max_model_len = 2048;
   config.num_blocks = 16384;
   config.max_waiting = 512;
-  // Prompts that are as long as their answers may be, beside half of all answers and beside fewer;
-  // and nine times as long. Full steps are as full as admission makes them.
+  // Where fewer than half of all answers run, full steps, as full as admission makes them; beside
+  // more, by whether prompts are as long as their answers may be or longer, and all have a place.
   struct load {
-    std::uint32_t in_tokens, out_tokens, places, least_rows, most_rows;
+    std::uint32_t prompts, in_tokens, out_tokens, places, least_rows, most_rows;
   };
-  for (const auto& [in_tokens, out_tokens, places, least_rows, most_rows] :
-       {load{90, 90, 128, 1024, 1024}, {600, 600, 256, 4097, 8192}, {900, 100, 256, 4096, 4096}}) {
-    CAPTURE(in_tokens, out_tokens, places);
+  for (const auto& [prompts, in_tokens, out_tokens, places, least_rows, most_rows] :
+       {load{200, 600, 600, 256, 4097, 8192}, load{200, 90, 90, 128, 1024, 1024},
+        load{64, 600, 600, 128, 2048, 2048}, load{64, 601, 600, 128, 1024, 1024},
+        load{200, 900, 100, 256, 4096, 4096}}) {
+    CAPTURE(prompts, in_tokens, out_tokens, places);
     config.max_num_seqs = places;
     world in{config, vocab};
     begin_answers(in, 64);
-    for (std::uint64_t id = 100; id < 300; ++id)
+    for (std::uint64_t id = 100; id < 100 + prompts; ++id)
       REQUIRE(in.submit(request_of(id, in_tokens, out_tokens)));
     std::uint32_t most = 0;
     for (int step = 0; step < 12; ++step) {

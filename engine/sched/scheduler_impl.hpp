@@ -50,7 +50,9 @@ struct prompt_demand {
   std::uint64_t in = 0;
   std::uint64_t out = 0;
   std::uint64_t first_arrival = ~std::uint64_t{0};
-  /// More wait than have a place, or than spread prompts may be.
+  /// More wait than have a place.
+  bool crowded = false;
+  /// That, or more than spread prompts may be.
   bool overflows = false;
 };
 
