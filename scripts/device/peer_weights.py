@@ -1,8 +1,8 @@
 """Gives vLLM's workers the weights of ours: normal of 1 / sqrt(inputs), norms of ones, as engine/weights/dummy.cpp makes them.
 
-vLLM's own `dummy` weights lie within +-0.001, the scales of its norms too, and every layer has the same ones. All scores of
-attention are then about 0 and all its probabilities 1, which a card at its limit of power multiplies faster than numbers that
-differ. What is compared is to multiply numbers of the same kind.
+vLLM's own `dummy` weights lie within +-0.001, the scales of its norms too, and every layer has the same ones: all scores of attention
+are about 0 and all its probabilities 1. Numbers that do not differ may cost a card at its limit of power less, so both multiply
+numbers of the same kind. (It was no faster with its own: tests/bench/README.md.)
 
 Used as vLLM's worker extension: worker_extension_cls "peer_weights.Spread", then the RPC "spread_weights".
 """
