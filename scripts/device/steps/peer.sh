@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# vLLM beside us: the same measures of both, one after the other, with weights of the same kind (peer_weights.py).
+# vLLM beside us: the same measures of both, one after the other.
 # Sourced by run.sh.
 
 peer=${PEER_ROOT:-/tmp/peer}
@@ -131,10 +131,8 @@ online_peer() { # NAME OPTIONS...: vLLM's server
   (
     peer_environment
     peer_caches
-    # For the RPC that gives it the weights of ours (peer_weights.py).
-    export VLLM_SERVER_DEV_MODE=1 PYTHONPATH=$from:$PYTHONPATH
     exec setsid python3 -m vllm.entrypoints.cli.main serve "$models"/llama8b/hf --load-format dummy --host 127.0.0.1 --port 8321 \
-      --dtype bfloat16 --max-model-len 9216 --worker-extension-cls peer_weights.Spread "$@"
+      --dtype bfloat16 --max-model-len 9216 "$@"
   ) >"$out/${name}_server.vllm.log" 2>&1 &
   serving=$!
   deadline=$((SECONDS + $(within 150)))
@@ -143,8 +141,6 @@ online_peer() { # NAME OPTIONS...: vLLM's server
     sleep 1
   done
   if ((ready)); then
-    curl -sf -m 30 -H 'Content-Type: application/json' -d '{"method": "spread_weights"}' http://127.0.0.1:8321/collective_rpc >/dev/null ||
-      note "$name.vllm" "FAILED: it kept weights of its own: $(tail -n 1 "$out/${name}_server.vllm.log" | head -c 150)"
     one "$name.vllm" 130 "$from/bin/troupe" bench --url http://127.0.0.1:8321 --vocabulary 128256 --json "${online_loads[@]}"
   else
     note "$name.vllm" "FAILED: not ready: $(tail -n 1 "$out/${name}_server.vllm.log" | head -c 150)"
