@@ -5,7 +5,7 @@ install_on_device.sh and with its env.sh.
 usage: peer.py llama8b|qwen06b [--decode 1,8] [--first-token 128] [--load IN/OUT:REQUESTS]... [--rounds N] [--defaults]
                [--dummy IN/OUT:REQUESTS]...
 
-With --defaults vLLM chooses its own limits of sequences and tokens a step; else they are ours. Its weights are those of ours
+With --defaults vLLM chooses its own limits of sequences and tokens a step; else they are ours. Its weights are like ours
 (peer_weights.py); loads given by --dummy are measured before, with vLLM's own.
 """
 import argparse
@@ -59,7 +59,6 @@ def main():
         for load in args.dummy:
             measure_load(peer, load, "dummy_load")
         print("weights as ours:", peer.llm.collective_rpc("spread_weights")[0], "numbers", flush=True)
-        peer.run(256, 128, 8)
         # As in `troupe bench`: a single prompt finds a card that has not yet worked.
         for tokens in args.first_token:
             times = [peer.run(1, tokens, 1) * 1e3 for _ in range(args.rounds + 1)][1:]

@@ -1,4 +1,4 @@
-"""Gives vLLM's workers the weights of ours: normal of 1 / sqrt(inputs), norms of ones, as engine/weights/dummy.cpp makes them.
+"""Gives vLLM's workers weights like ours: normal of 1 / sqrt(inputs), norms of ones, as engine/weights/dummy.cpp makes them.
 
 vLLM's own `dummy` weights lie within +-0.001, the scales of its norms too, and every layer has the same ones: all scores of attention
 are about 0 and all its probabilities 1. Numbers that do not differ may cost a card at its limit of power less, so both multiply
