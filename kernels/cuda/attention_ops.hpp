@@ -82,13 +82,16 @@ struct sequence_rows {
 
 /// A tile of attention: rows of one sequence, numbered position by position with the query heads
 /// of one KV head adjacent, over the splits of positions that it covers.
-struct attention_item {
+struct alignas(16) attention_item {
   std::int32_t sequence = 0;
   std::int32_t tile_begin = 0;
   /// The split that is computed, or -1 for all of them one after the other.
   std::int32_t split = -1;
   /// Where the partial result of a split goes.
   std::int32_t partial = -1;
+  /// What attention_args::sequences has of its sequence: here it comes with the item, not behind
+  /// it.
+  sequence_rows of;
 };
 
 /// Positions of one split of the KV, counted from position 0.

@@ -84,10 +84,11 @@ struct items {
     const std::int32_t group = b.heads / b.kv_heads;
     for (std::int32_t s = 0; s < static_cast<std::int32_t>(b.members.size()); ++s) {
       const auto& m = b.members[static_cast<std::size_t>(s)];
+      const auto& of = b.sequences[static_cast<std::size_t>(s)];
       const std::int32_t rows = m.rows * group;
       if (prompts && rows > 16) {
         for (std::int32_t at = 0; at < rows; at += tile_rows)
-          prefill.push_back({s, at, -1, -1});
+          prefill.push_back({s, at, -1, -1, of});
         continue;
       }
       for (std::int32_t at = 0; at < rows; at += cuda::decode_tile_rows) {
@@ -96,12 +97,12 @@ struct items {
             m.past + (std::min(at + cuda::decode_tile_rows, rows) - 1) / group;
         const std::int32_t count = last / cuda::split_positions + 1;
         if (!splits || count == 1) {
-          decode.push_back({s, at, -1, -1});
+          decode.push_back({s, at, -1, -1, of});
           continue;
         }
-        join.push_back({s, at, count, partials});
+        join.push_back({s, at, count, partials, of});
         for (std::int32_t i = 0; i < count; ++i)
-          decode.push_back({s, at, i, partials++});
+          decode.push_back({s, at, i, partials++, of});
       }
     }
   }

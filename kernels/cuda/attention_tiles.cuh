@@ -29,8 +29,8 @@ struct item_view {
   int rows;
 
   __device__ item_view(const attention_args& all, const attention_item& item, int head)
-      : args{all}, sequence{all.sequences[item.sequence]}, group{all.heads / all.cache.kv_heads},
-        kv_head{head}, tile_begin{item.tile_begin}, rows{sequence.rows * group} {}
+      : args{all}, sequence{item.of}, group{all.heads / all.cache.kv_heads}, kv_head{head},
+        tile_begin{item.tile_begin}, rows{sequence.rows * group} {}
 
   /// Position of row `r` of the tile; rows beyond the last count as it.
   __device__ int position(int r) const {

@@ -30,6 +30,9 @@ struct turned_shape {
   static constexpr std::uint32_t page = page_positions * Dim * 2;
   /// Few rows bring little, and would wait for the answer whether anybody reads it again.
   static constexpr bool told = Size <= 2;
+  /// Pages that are asked for before q, which then comes behind them: where kernels in front are
+  /// large, they hardly ever have to be waited for.
+  static constexpr int at_first = Size <= 2 ? 1 : slots;
   /// Of shared memory, of a warp.
   static constexpr std::uint32_t line = slots * 2 * page;
   /// With what it takes to begin on a multiple of 1,024.
@@ -59,13 +62,28 @@ struct page_walker {
   const attention_args& args;
   const rope_store_args& by;
   page_line<shape>& line;
+  /// The item that comes next: `all` or more if none.
+  int next;
+  attention_item next_item{};
 
-  /// Which item comes next, in the first lane: those behind the first of each team are counted as
-  /// they are taken.
-  __device__ int take(int all) const {
-    if (threadIdx.x % 32 != 0)
-      return 0;
-    return static_cast<int>(gridDim.x) * warps + count_taken(args.taken, all);
+  /// Takes the next item and asks for it, step by step as the last pages of one are walked: so late
+  /// that warps which are quicker take more, and each step some pages before its answer is needed,
+  /// for it takes long where all read.
+  /// @param begins  it is the first page of the item
+  __device__ void look_ahead(int pages_left, bool begins, int all) {
+    const auto due = [&](int pages) {
+      return pages_left == pages || (begins && pages_left < pages);
+    };
+    // In the first lane; those behind the first of each team are counted as they are taken.
+    if (due(shape::slots + 4) && threadIdx.x % 32 == 0)
+      next = static_cast<int>(gridDim.x) * warps + count_taken(args.taken, all);
+    if (due(shape::slots + 3)) {
+      next = __shfl_sync(0xFFFFFFFFU, next, 0);
+      if (next < all)
+        next_item = args.decode[next / args.cache.kv_heads];
+    }
+    if (due(shape::slots + 2) && next < all)
+      line.follow(pages_of({args, next_item, next % args.cache.kv_heads}));
   }
 
   __device__ page_source pages_of(const decode_work<Dim>& work) const {
@@ -75,25 +93,27 @@ struct page_walker {
   /// Walks the pages of an item.
   /// @param opens  they are not yet on their way
   /// @param all    how many items there are
-  /// @returns     the item that comes next, `all` or more if none; its pages are on their way too
-  __device__ int walk(rows_type& rows, const decode_work<Dim>& work, bool opens, int all) {
-    const std::int64_t row = work.view.sequence.row_begin;
+  __device__ void walk(rows_type& rows, const decode_work<Dim>& work, bool opens, int all) {
     // The row's own is the last of all.
     const int position = work.view.stored() - 1;
-    const std::int64_t slot = args.batch[row].slot;
+    const std::int64_t slot = args.batch[work.view.sequence.row_begin].slot;
     const bool has_own =
         position < work.end && (position - work.first) / page_positions % Size == team::member();
-    const query_turn<T, Dim> query{by, position};
-    const pair_factors key{by, by.k_norm, position, own_row<T, Dim>::column()};
+    const row_places<T, Dim> from{by, work.view};
+    const query_turn<T, Dim> query{by, from};
+    const pair_factors key{from, by.k_norm, own_row<T, Dim>::column()};
     const page_source pages = pages_of(work);
     if (opens)
-      line.open(pages);
+      line.open(pages, shape::at_first);
     wait_for_before();
-    int next = Size == 1 ? take(all) : all;
-    rows.load(work.view, 0);
+    rows.load_heads(work.view, 0, [&](int row) { return from.q + row * Dim; });
     own_row<T, Dim> own;
+    if (has_own)
+      own.load(from);
+    if (opens)
+      line.fill();
     if (has_own) {
-      own.load(by, key, row, work.view.kv_head);
+      own.turn(by, key);
       if (slot >= 0)
         own.store(args.cache, slot, work.view.kv_head);
     }
@@ -101,7 +121,11 @@ struct page_walker {
     query.turn(rows, upper);
     rows.reset();
     const float scale_log2 = args.scale * 1.44269504F;
+    next = all;
     for (int start = pages.first; start < pages.end; start += pages.step, line.next()) {
+      if constexpr (Size == 1)
+        look_ahead((pages.end - start + page_positions - 1) / page_positions, start == pages.first,
+                   all);
       const bool ends = position < start + page_positions;
       line.await_page();
       if (ends)
@@ -116,14 +140,8 @@ struct page_walker {
         end_own_accesses();
       }
       rows.weigh(s, line.v());
-      if (Size == 1 && start == pages.first) {
-        next = __shfl_sync(0xFFFFFFFFU, next, 0);
-        if (next < all)
-          line.follow(pages_of({args, next}));
-      }
     }
     rows.end_split();
-    return next;
   }
 
   /// Joins what a team has left, `step` floats apart, and stores it.
@@ -159,9 +177,14 @@ __global__ void __maxnreg__(turned_registers<Size>)
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ __align__(8) std::uint64_t barriers[warps][shape::slots];
   let_next_begin();
+  if (threadIdx.x == 0) {
+    fetch_description(maps.k);
+    fetch_description(maps.v);
+  }
   const int kv_heads = args.cache.kv_heads;
   int number = team::number();
   // Asked for with the number of items, not behind it.
+  const bool once = shape::told && args.shared != nullptr && *args.shared == 0;
   attention_item item{};
   if (number / kv_heads < args.decode_items_max)
     item = args.decode[number / kv_heads];
@@ -174,14 +197,13 @@ __global__ void __maxnreg__(turned_registers<Size>)
   }
   unsigned char* const lines = memory + (1024 - shared_address(memory) % 1024) % 1024;
   unsigned char* const mine = lines + own_warp() * shape::line;
-  const bool once = shape::told && args.shared != nullptr && *args.shared == 0;
   page_line<shape> line{args, maps, shared_address(mine), shared_address(barriers[own_warp()]),
                         l2_stay(once)};
-  page_walker<T, Dim, Size> walker{args, by, line};
+  page_walker<T, Dim, Size> walker{args, by, line, all};
   typename page_walker<T, Dim, Size>::rows_type rows;
   for (bool opens = true;; opens = false) {
     const decode_work<Dim> work{args, item, number % kv_heads};
-    number = walker.walk(rows, work, opens, all);
+    walker.walk(rows, work, opens, all);
     if constexpr (Size > 1) {
       rows.store_partial(work.view, reinterpret_cast<float*>(mine));
       team::meet();
@@ -190,9 +212,10 @@ __global__ void __maxnreg__(turned_registers<Size>)
       return;
     }
     store_item(rows, work);
+    number = walker.next;
     if (number >= all)
       return;
-    item = args.decode[number / kv_heads];
+    item = walker.next_item;
   }
 }
 

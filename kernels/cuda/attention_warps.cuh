@@ -44,14 +44,20 @@ struct warp_rows {
   int position[2];
 
   __device__ void load(const item_view<Dim>& view, int first_row) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
     const auto* const from = static_cast<const T*>(view.args.q);
+    load_heads(view, first_row,
+               [&](int row) { return from + view.place(row, view.args.q_stride); });
+  }
+  /// `head_of` tells where the head is of a row that there is.
+  template <class Head>
+  __device__ void load_heads(const item_view<Dim>& view, int first_row, Head head_of) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int row = first_row + lane / 4 + 8 * h;
       position[h] = view.position(row);
       const bool live = view.live(row);
-      const auto* const head = from + (live ? view.place(row, view.args.q_stride) : 0);
+      const auto* const head = head_of(live ? row : 0);
 #pragma unroll
       for (int k = 0; k < Dim / 16; ++k) {
         const auto* const pair = head + k * 16 + lane % 4 * 2;
@@ -195,10 +201,11 @@ struct warp_rows {
       if (!view.live(row))
         continue;
       auto* const to = out + view.place(row, view.args.out_stride) + lane % 4 * 2;
+      const float share = 1.0F / at[h].sum;
 #pragma unroll
       for (int n = 0; n < Dim / 8; ++n)
         *reinterpret_cast<std::uint32_t*>(to + n * 8) =
-            pack_pair<T>(acc[n][2 * h] / at[h].sum, acc[n][2 * h + 1] / at[h].sum);
+            pack_pair<T>(acc[n][2 * h] * share, acc[n][2 * h + 1] * share);
     }
   }
 
@@ -264,8 +271,9 @@ struct part_of_row {
   template <class T>
   __device__ void store(T* to) const {
     auto* const out = reinterpret_cast<std::uint32_t*>(to);
-    out[0] = pack_pair<T>(acc[0] / at.sum, acc[1] / at.sum);
-    out[1] = pack_pair<T>(acc[2] / at.sum, acc[3] / at.sum);
+    const float share = 1.0F / at.sum;
+    out[0] = pack_pair<T>(acc[0] * share, acc[1] * share);
+    out[1] = pack_pair<T>(acc[2] * share, acc[3] * share);
   }
 };
 

@@ -43,13 +43,18 @@ public:
     __syncwarp();
   }
 
-  /// Begins to bring those of an item.
-  __device__ void open(const page_source& from) {
+  /// Begins to bring those of an item, so many at first.
+  __device__ void open(const page_source& from, int most) {
     follow(from);
-    fill();
+    fill(most);
   }
   /// Tells of the item behind the one that is being brought.
-  __device__ void follow(const page_source& from) { then_ = from; }
+  __device__ void follow(const page_source& from) {
+    then_ = from;
+    then_block_ = block_of(from, 0);
+  }
+  /// Brings pages to the slots that are free.
+  __device__ void fill() { fill(slots); }
 
   __device__ void await_page() const { await(barriers_ + slot_ * 8, parity_); }
   __device__ std::uint32_t k() const { return memory_ + slot_ * 2 * bytes; }
@@ -71,11 +76,11 @@ private:
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
 
-  /// Brings pages to the slots that are free.
-  __device__ void fill() {
-    for (; held_ < slots; ++held_) {
+  __device__ void fill(int most) {
+    for (; held_ < most; ++held_) {
       if (from_.first >= from_.end) {
         from_ = then_;
+        block_ = then_block_;
         then_.end = 0;
         brought_ = 0;
       }
@@ -85,13 +90,16 @@ private:
     }
   }
 
+  /// The block of this lane's of the next 32 pages of an item, or `none` behind the last.
+  __device__ int block_of(const page_source& of, int none) const {
+    const int at = of.first + lane() * of.step;
+    return at < of.end ? args_.block_tables[of.table + at / args_.cache.block_size] : none;
+  }
   /// Brings the page behind those that were brought.
   __device__ void bring() {
     const kv_cache& cache = args_.cache;
-    // Lanes know the blocks of the next 32 pages.
-    if (brought_ % 32 == 0)
-      if (const int at = from_.first + lane() * from_.step; at < from_.end)
-        block_ = args_.block_tables[from_.table + at / cache.block_size];
+    if (brought_ % 32 == 0 && brought_ > 0)
+      block_ = block_of(from_, block_);
     const int block = __shfl_sync(0xFFFFFFFFU, block_, brought_ % 32);
     if (lane() == 0) {
       const int place = (block * cache.kv_heads + from_.kv_head) * cache.block_size +
@@ -124,6 +132,7 @@ private:
   page_source then_;
   int brought_ = 0;
   int block_ = 0;
+  int then_block_ = 0;
   /// Slots that are not free.
   int held_ = 0;
   /// The slot that is brought to next, and the one that is taken next.

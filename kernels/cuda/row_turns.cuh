@@ -25,6 +25,27 @@ __device__ __forceinline__ void turn_pairs(float2& low, float2& high, const floa
   high = {y.x * cos.x + x.x * sin.x, y.y * cos.y + x.y * sin.y};
 }
 
+/// Where that lies which is read of a row before its pages of K and V are: its heads of q that
+/// share a KV head, its own k and v, and cos and sin of its position.
+template <class T, int Dim>
+struct row_places {
+  const T* q;
+  const T* key;
+  const T* value;
+  const float* cos;
+  const float* sin;
+
+  __device__ row_places(const rope_store_args& by, const item_view<Dim>& of) {
+    const auto* const row = static_cast<const T*>(by.qkv) + of.sequence.row_begin * by.qkv_stride;
+    const std::int64_t turn = std::int64_t{of.stored() - 1} * (Dim / 2);
+    q = row + (of.kv_head * of.group + of.tile_begin) * Dim;
+    key = row + (by.heads + of.kv_head) * Dim;
+    value = key + by.cache.kv_heads * Dim;
+    cos = by.cos + turn;
+    sin = by.sin + turn;
+  }
+};
+
 /// What two adjacent numbers of a head and their partners in its other half are weighed and turned
 /// by.
 struct pair_factors {
@@ -34,13 +55,12 @@ struct pair_factors {
   float2 high;
 
   /// @param weight  of the norm, or null
-  __device__ pair_factors(const rope_store_args& by, const float* weight, int position,
-                          int column) {
-    const int half = by.cache.dim / 2;
-    cos = pair_at(by.cos + std::int64_t{position} * half, column);
-    sin = pair_at(by.sin + std::int64_t{position} * half, column);
+  template <class T, int Dim>
+  __device__ pair_factors(const row_places<T, Dim>& from, const float* weight, int column) {
+    cos = pair_at(from.cos, column);
+    sin = pair_at(from.sin, column);
     low = weight == nullptr ? float2{1, 1} : pair_at(weight, column);
-    high = weight == nullptr ? float2{1, 1} : pair_at(weight + half, column);
+    high = weight == nullptr ? float2{1, 1} : pair_at(weight + Dim / 2, column);
   }
 
   /// @param scale  of the norm; 1 where there is none
@@ -72,12 +92,12 @@ struct query_turn {
   }
 
   template <std::size_t... I>
-  __device__ query_turn(const rope_store_args& args, int position, std::index_sequence<I...>)
-      : norms{args.q_norm != nullptr}, eps{args.eps},
-        by{{{args, args.q_norm, position, column(I, 0)},
-            {args, args.q_norm, position, column(I, 1)}}...} {}
-  __device__ query_turn(const rope_store_args& args, int position)
-      : query_turn{args, position, std::make_index_sequence<chunks>{}} {}
+  __device__ query_turn(const rope_store_args& args, const row_places<T, Dim>& from,
+                        std::index_sequence<I...>)
+      : norms{args.q_norm != nullptr}, eps{args.eps}, by{{{from, args.q_norm, column(I, 0)},
+                                                          {from, args.q_norm, column(I, 1)}}...} {}
+  __device__ query_turn(const rope_store_args& args, const row_places<T, Dim>& from)
+      : query_turn{args, from, std::make_index_sequence<chunks>{}} {}
 
   /// @param upper  whether there is anything in rows 8 to 15
   template <class Rows>
@@ -129,15 +149,18 @@ struct own_row {
     return (lane < k_lanes ? lane : 0) * 2;
   }
 
-  __device__ void load(const rope_store_args& by, const pair_factors& factors, std::int64_t row,
-                       int kv_head) {
+  /// As the product gave them.
+  __device__ void load(const row_places<T, Dim>& from) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const auto* const from = static_cast<const T*>(by.qkv) + row * by.qkv_stride;
-    const auto* const key = from + (by.heads + kv_head) * Dim + column();
-    const auto* const other = from + (by.heads + by.cache.kv_heads + kv_head) * Dim;
-    float2 l = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key));
-    float2 h = unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(key + Dim / 2));
-    value = *reinterpret_cast<const uint4*>(other + (lane < v_lanes ? lane : 0) * 8);
+    low = *reinterpret_cast<const std::uint32_t*>(from.key + column());
+    high = *reinterpret_cast<const std::uint32_t*>(from.key + column() + Dim / 2);
+    value = *reinterpret_cast<const uint4*>(from.value + (lane < v_lanes ? lane : 0) * 8);
+  }
+
+  /// Norms and turns k.
+  __device__ void turn(const rope_store_args& by, const pair_factors& factors) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    float2 l = unpack_pair<T>(low), h = unpack_pair<T>(high);
     float scale = 1;
     if (by.k_norm != nullptr)
       scale = norm_scale(warp_sum(lane < k_lanes ? square(l) + square(h) : 0.0F), Dim, by.eps);

@@ -120,8 +120,8 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
     return;
   }
   for (std::int32_t begin = 0; begin < tile_rows; begin += limits_.prefill_rows)
-    at<attention_item>(layout_.prefill)[prefill_items_++] = {.sequence = sequence,
-                                                             .tile_begin = begin};
+    at<attention_item>(layout_.prefill)[prefill_items_++] = {
+        .sequence = sequence, .tile_begin = begin, .of = placed};
 }
 
 void host_inputs::deal_decodes() {
@@ -210,7 +210,9 @@ void host_inputs::deal(const item_lists& to) {
   for (const std::int32_t sequence : order_) {
     const std::int32_t splits = (end_of(sequence) + split_positions - 1) / split_positions;
     for (std::int32_t tile = 0; tile < tiles_of_rows(sequence); ++tile) {
-      attention_item item{.sequence = sequence, .tile_begin = tile * decode_tile_rows};
+      attention_item item{.sequence = sequence,
+                          .tile_begin = tile * decode_tile_rows,
+                          .of = to.sequences[sequence]};
       if (splits == 1 || end_of(sequence) <= std::max<std::int64_t>(share * 3 / 4, to.whole) ||
           partials + splits > static_cast<std::int32_t>(most_partials)) {
         to.decode[to.counts[0]++] = item;
@@ -227,13 +229,11 @@ void host_inputs::deal(const item_lists& to) {
 }
 
 void host_inputs::order_prompts() {
-  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout_.sequences);
   // The position that an item's last row sees up to.
   const auto end_of = [&](const attention_item& item) {
-    const kernels::cuda::sequence_rows& of = sequences[item.sequence];
     const std::int32_t end =
-        std::min(item.tile_begin + limits_.prefill_rows, of.rows * limits_.group);
-    return of.first_position + (end - 1) / limits_.group;
+        std::min(item.tile_begin + limits_.prefill_rows, item.of.rows * limits_.group);
+    return item.of.first_position + (end - 1) / limits_.group;
   };
   const std::span items{at<attention_item>(layout_.prefill), prefill_items_};
   std::ranges::sort(items, [&](const attention_item& a, const attention_item& b) {
