@@ -1,8 +1,8 @@
 // Where a process spends the GPU's time, without a profiler on the machine: CUDA loads this library
 // into any program (CUDA_INJECTION64_PATH), and it asks CUPTI for every kernel, copies and slow
 // calls. At the end it prints, for each CUDA graph that was replayed often and for the last kernels
-// outside of graphs, what each kind of kernel took and what passed between the kernel before it and
-// its begin.
+// outside of graphs, what each kind of kernel took, what passed between the kernel before it and
+// its begin, and, for kernels begin before those in front end, between the two ends.
 //   g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include cuda_profile.cpp -o profile.so
 #include <cupti.h>
 #include <dlfcn.h>
@@ -74,7 +74,8 @@ void print_kinds(std::uint32_t graph, std::vector<span> all) {
   std::map<std::string, kind> kinds;
   double total = 0, between = 0;
   for (std::size_t i = 1; i < all.size(); ++i) {
-    kind& one = kinds[all[i].name.substr(0, 110)];
+    // Products of one kernel differ by what stands in front of them.
+    kind& one = kinds[all[i].name.substr(0, 110) + " behind " + all[i - 1].name.substr(0, 60)];
     const double gap =
         (static_cast<double>(all[i].begin) - static_cast<double>(all[i - 1].end)) / 1e3;
     ++one.count;
@@ -92,9 +93,11 @@ void print_kinds(std::uint32_t graph, std::vector<span> all) {
   std::sort(sorted.begin(), sorted.end(),
             [](auto& a, auto& b) { return a.second.took > b.second.took; });
   for (std::size_t i = 0; i < std::min<std::size_t>(sorted.size(), 14); ++i)
-    std::printf("profile:   %5d x %8.2f us, %6.2f us before it: %s\n", sorted[i].second.count,
-                sorted[i].second.took / sorted[i].second.count,
-                sorted[i].second.gap / sorted[i].second.count, sorted[i].first.c_str());
+    std::printf("profile:   %5d x %8.2f us, %6.2f us before it, %8.2f from end to end: %s\n",
+                sorted[i].second.count, sorted[i].second.took / sorted[i].second.count,
+                sorted[i].second.gap / sorted[i].second.count,
+                (sorted[i].second.took + sorted[i].second.gap) / sorted[i].second.count,
+                sorted[i].first.c_str());
 }
 
 void report() {
