@@ -1,6 +1,7 @@
 // The product for some hundred rows, whose tiles are too few for all SMs: the two blocks of a
 // cluster multiply the same tile, each for half of k, and then add up half of its rows each, out of
-// each other's shared memory. A tile is 64 or 128 rows of w, which wgmma has as its rows, by up to
+// each other's shared memory; or four of them, each for a quarter, where tiles are so few that all
+// such clusters find a place. A tile is 64 or 128 rows of w, which wgmma has as its rows, by up to
 // 256 rows of a, its columns: so w is read once and instructions are long. A thread has the memory
 // unit keep a ring of stages full, of w before the kernel in front is done, and one or two
 // warpgroups multiply 64 rows of w each. Outputs go through shared memory, where rows of a tile
@@ -21,8 +22,6 @@ namespace troupe::kernels::cuda {
 
 namespace {
 
-/// The blocks of a cluster, and parts of k.
-constexpr int halves = 2;
 constexpr int group_rows = 64;
 /// Of k in a stage, and in an instruction.
 constexpr int depth = 64;
@@ -35,9 +34,11 @@ constexpr std::uint32_t shared_room = 227U << 10U;
 constexpr int producer_registers = 40;
 constexpr int consumer_registers = 232;
 
-template <class Element, int Groups, int Rows>
+/// Parts of k, as many as blocks of a cluster.
+template <class Element, int Groups, int Rows, int Parts>
 struct halved_shape {
   using element = Element;
+  static constexpr int parts = Parts;
   static constexpr int groups = Groups;
   /// Of a in a tile, and of w.
   static constexpr int rows = Rows;
@@ -54,7 +55,7 @@ struct halved_shape {
   static constexpr int pitch = columns + 4;
   static constexpr std::uint32_t sum_bytes = rows * pitch * 4;
   /// 1,024 for the alignment and 256 for barriers.
-  static constexpr std::uint32_t stages = std::min(8U, (shared_room - 1280) / stage_bytes);
+  static constexpr std::uint32_t stages = std::min(12U, (shared_room - 1280) / stage_bytes);
   static constexpr std::uint32_t shared_bytes = std::max(stages * stage_bytes, sum_bytes) + 1024;
   static_assert(shared_bytes + 256 <= shared_room);
 };
@@ -85,10 +86,10 @@ struct block_work {
 
   template <class Shape>
   __device__ static block_work of(const halved_plan& plan) {
-    const int tile = static_cast<int>(blockIdx.x) / halves;
-    const int half = static_cast<int>(block_of_cluster());
+    const int tile = static_cast<int>(blockIdx.x) / Shape::parts;
+    const int part = static_cast<int>(block_of_cluster());
     return {tile % plan.row_tiles * Shape::rows, tile / plan.row_tiles * Shape::columns,
-            plan.steps * half / halves, plan.steps * (half + 1) / halves};
+            plan.steps * part / Shape::parts, plan.steps * (part + 1) / Shape::parts};
   }
 };
 
@@ -214,21 +215,24 @@ __device__ __forceinline__ void put_outputs(const halved_plan& plan, std::int64_
     *reinterpret_cast<float4*>(floats) = x;
 }
 
-/// Adds up and stores this block's half of a tile's rows.
+/// Adds up and stores this block's share of a tile's rows.
 template <class Shape>
 __device__ __forceinline__ void join(const halved_plan& plan, const block_work& work,
                                      std::uint32_t sums) {
   constexpr int vectors = Shape::columns / 4;
-  constexpr int each = Shape::rows / halves * vectors / Shape::consumers;
-  /// Loads that are under way together.
-  constexpr int ahead = each % 4 == 0 ? 4 : 2;
-  static_assert(each % ahead == 0 && each * Shape::consumers * halves == Shape::rows * vectors);
-  const std::uint32_t first = address_in(0, sums);
-  const std::uint32_t second = address_in(1, sums);
-  const int begin = static_cast<int>(block_of_cluster()) * (Shape::rows / halves);
+  constexpr int each = Shape::rows / Shape::parts * vectors / Shape::consumers;
+  /// Of which all parts are under way together.
+  constexpr int ahead = Shape::parts == 2 && each % 4 == 0 ? 4 : 2;
+  static_assert(each % ahead == 0 &&
+                each * Shape::consumers * Shape::parts == Shape::rows * vectors);
+  std::uint32_t part[Shape::parts];
+#pragma unroll
+  for (int p = 0; p < Shape::parts; ++p)
+    part[p] = address_in(p, sums);
+  const int begin = static_cast<int>(block_of_cluster()) * (Shape::rows / Shape::parts);
 #pragma unroll
   for (int i = 0; i < each; i += ahead) {
-    float4 x[ahead], y[ahead];
+    float4 x[ahead][Shape::parts];
     int row[ahead], column[ahead];
 #pragma unroll
     for (int j = 0; j < ahead; ++j) {
@@ -236,20 +240,25 @@ __device__ __forceinline__ void join(const halved_plan& plan, const block_work& 
       row[j] = begin + vector / vectors;
       column[j] = vector % vectors * 4;
       const auto place = static_cast<std::uint32_t>((row[j] * Shape::pitch + column[j]) * 4);
-      x[j] = load_in_cluster(first + place);
-      y[j] = load_in_cluster(second + place);
+#pragma unroll
+      for (int p = 0; p < Shape::parts; ++p)
+        x[j][p] = load_in_cluster(part[p] + place);
     }
 #pragma unroll
-    for (int j = 0; j < ahead; ++j)
+    for (int j = 0; j < ahead; ++j) {
+      float4 sum = x[j][0];
+#pragma unroll
+      for (int p = 1; p < Shape::parts; ++p)
+        sum = {sum.x + x[j][p].x, sum.y + x[j][p].y, sum.z + x[j][p].z, sum.w + x[j][p].w};
       if (work.row + row[j] < plan.m && work.column + column[j] < plan.n)
         put_outputs<typename Shape::element>(
-            plan, (work.row + row[j]) * plan.ldo + work.column + column[j],
-            {x[j].x + y[j].x, x[j].y + y[j].y, x[j].z + y[j].z, x[j].w + y[j].w});
+            plan, (work.row + row[j]) * plan.ldo + work.column + column[j], sum);
+    }
   }
 }
 
 template <class Shape>
-__global__ void __cluster_dims__(halves, 1, 1) __launch_bounds__(Shape::threads, 1)
+__global__ void __cluster_dims__(Shape::parts, 1, 1) __launch_bounds__(Shape::threads, 1)
     halved_kernel(const __grid_constant__ halved_plan plan) {
   extern __shared__ unsigned char memory[];
   __shared__ __align__(8) std::uint64_t barriers[2 * Shape::stages];
@@ -286,7 +295,7 @@ __global__ void __cluster_dims__(halves, 1, 1) __launch_bounds__(Shape::threads,
     meet_cluster();
     join<Shape>(plan, work, ring.memory);
   }
-  // The other block may still read this one's sums.
+  // The other blocks may still read this one's sums.
   meet_cluster();
 }
 
@@ -308,7 +317,7 @@ result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
                          .row_tiles = ceil_div(args.m, Shape::rows),
                          .floats = args.out_type == dtype::f32,
                          .add = args.add};
-  const int blocks = plan.row_tiles * ceil_div(args.n, Shape::columns) * halves;
+  const int blocks = plan.row_tiles * ceil_div(args.n, Shape::columns) * Shape::parts;
   auto* const kernel = halved_kernel<Shape>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
   launch_early(kernel,
@@ -321,33 +330,41 @@ result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
 struct halved_form {
   int columns;
   int rows;
+  int parts;
   result<void> (*launch)(const ordered_matmul_args&, cudaStream_t);
 };
 
-template <int Groups, int Rows>
+template <int Groups, int Rows, int Parts>
 result<void> launch_type(const ordered_matmul_args& args, cudaStream_t on) {
   return with_16_bits(args.type, [&](auto element) {
-    return launch<halved_shape<decltype(element), Groups, Rows>>(args, on);
+    return launch<halved_shape<decltype(element), Groups, Rows, Parts>>(args, on);
   });
 }
-template <int Groups, int Rows>
-constexpr halved_form form_of{Groups * group_rows, Rows, launch_type<Groups, Rows>};
+template <int Groups, int Rows, int Parts = 2>
+constexpr halved_form form_of{Groups * group_rows, Rows, Parts, launch_type<Groups, Rows, Parts>};
 
 /// Of those that take the same time, one warpgroup is the quicker in whole steps.
-constexpr std::array forms{form_of<1, 64>,  form_of<1, 96>,  form_of<1, 128>, form_of<1, 160>,
-                           form_of<1, 192>, form_of<1, 256>, form_of<2, 64>,  form_of<2, 96>,
-                           form_of<2, 128>, form_of<2, 160>, form_of<2, 192>, form_of<2, 224>,
-                           form_of<2, 256>};
+constexpr std::array forms{form_of<1, 64>,  form_of<1, 96>,    form_of<1, 128>,   form_of<1, 160>,
+                           form_of<1, 192>, form_of<1, 256>,   form_of<2, 64>,    form_of<2, 96>,
+                           form_of<2, 128>, form_of<2, 160>,   form_of<2, 192>,   form_of<2, 224>,
+                           form_of<2, 256>, form_of<1, 64, 4>, form_of<1, 128, 4>};
+
+/// How many clusters of a form have a place at a time. As GPCs differ, an H100 has room for 30 of
+/// four.
+int clusters_of(const halved_form& form, int multiprocessors) {
+  return form.parts == 2 ? multiprocessors / 2 : multiprocessors / form.parts - 3;
+}
 
 /// About how many cycles a product takes.
 double cycles_of(const halved_form& form, const ordered_matmul_args& args, int multiprocessors) {
   const int tiles = ceil_div(args.m, form.rows) * ceil_div(args.n, form.columns);
-  const int turns = ceil_div(tiles, multiprocessors / halves);
+  const int turns = ceil_div(tiles, clusters_of(form, multiprocessors));
   // wgmma reads and copies write at 128 bytes a cycle.
   const double bytes = form.columns / group_rows * 4.0 * (2048 + form.rows * 32) +
                        (form.columns + form.rows) * static_cast<double>(row_bytes);
   const double stage = std::max(form.columns * form.rows / 32.0, bytes / 128);
-  return turns * (ceil_div(args.k, depth * halves) * stage + 6000 + form.columns * form.rows / 8.0);
+  return turns *
+         (ceil_div(args.k, depth * form.parts) * stage + 6000 + form.columns * form.rows / 8.0);
 }
 
 } // namespace

@@ -121,8 +121,8 @@ inline constexpr std::int64_t max_halved_rows = 512;
 [[nodiscard]] bool takes_halved(const ordered_matmul_args& args) noexcept;
 
 /// out = a w^T or, with `add`, out += a w^T for some hundred rows, which wide_matmul() has too few
-/// tiles for. The sum is that of the first half of k and that of the second, in f32 and each k
-/// ascending: a row's bits depend on neither m nor the other rows, and are not wide_matmul()'s.
+/// tiles for. The sum is that of the halves of k, or of its quarters, in f32 and each k ascending:
+/// a row's bits depend on no other row, and on m by which of the two it is.
 /// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it, or f32, which it must be to `add`
 /// @errors unsupported: what takes_halved() refuses; internal
 /// @async  enqueues on `stream`

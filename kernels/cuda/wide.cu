@@ -1,17 +1,12 @@
-// The product for many rows: a block for each SM takes tiles of 128 rows of a and up to 256 of w
-// one after the other. A thread has the memory unit keep a ring of stages full, and two warpgroups
-// multiply 64 rows each out of it. Two blocks of a cluster take tiles one below the other and bring
-// half of their w each, to both. With ending::gate a tile is as many rows of gate as of up, and it
-// becomes silu(gate) * up. Outputs in 16 bits are kept in registers and stored or added, part by
-// part, while the next tile's products are under way.
+// The product for many rows: a block for each SM takes tiles of 128 rows of a, or 64 where there
+// are no more, and up to 256 of w one after the other. A thread has the memory unit keep a ring of
+// stages full, and two warpgroups multiply 64 rows each out of it. Two blocks of a cluster take
+// tiles one below the other and bring half of their w each, to both. With ending::gate a tile is as
+// many rows of gate as of up, and it becomes silu(gate) * up. Outputs in 16 bits are kept in
+// registers and stored or added, part by part, while the next tile's products are under way.
 // Roofline: the tensor cores, 128 cycles for each 64 x 256 x 16. A stage's 48 KiB come from L2, or
 // 32 KiB where w is shared, in 1,024 cycles.
-#include "kernels/cuda/barriers.cuh"
-#include "kernels/cuda/device.cuh"
-#include "kernels/cuda/mma.cuh"
-#include "kernels/cuda/stage_ring.cuh"
-#include "kernels/cuda/tensor_copies.cuh"
-#include "kernels/cuda/wgmma_wide.cuh"
+#include "kernels/cuda/wide_tiles.cuh"
 
 #include <algorithm>
 #include <array>
@@ -20,445 +15,14 @@ namespace troupe::kernels::cuda {
 
 namespace {
 
-/// `sum` adds what is rounded to 16 bits, for only so a tile can be kept.
-enum class ending { store, add, sum, gate };
-
-constexpr int groups = 2;
-constexpr int group_rows = 64;
-constexpr int tile_rows = groups * group_rows;
-constexpr int consumers = groups * 128;
-/// A further warpgroup of which one thread brings stages: registers are given to whole ones.
-constexpr int threads = consumers + 128;
-constexpr int producer_registers = 24;
-constexpr int consumer_registers = 240;
-/// Of k in a stage, and in an instruction.
-constexpr int depth = 64;
-constexpr int step_depth = 16;
-/// A row of a stage.
-constexpr std::uint32_t row_bytes = depth * 2;
-/// Where a warp gathers outputs to rows of 128 bytes.
-constexpr int warp_rows = 16;
-constexpr std::uint32_t gather_bytes = warp_rows * 128;
-constexpr std::uint32_t shared_room = 227U << 10U;
-/// Tiles one below the other that are taken before the next column: they and their w stay in L2.
-constexpr int band_rows = 16;
-
-template <class Element, ending Ending, int Columns, int Cluster>
-struct wide_shape {
-  using element = Element;
-  static constexpr ending end = Ending;
-  static constexpr int columns = Columns;
-  static constexpr int cluster = Cluster;
-  /// Columns of out in a tile.
-  static constexpr int outputs = Ending == ending::gate ? Columns / 2 : Columns;
-  /// w comes in two boxes.
-  static constexpr int box_rows = Columns / 2;
-  static constexpr std::uint32_t a_bytes = tile_rows * row_bytes;
-  static constexpr std::uint32_t box_bytes = box_rows * row_bytes;
-  static constexpr std::uint32_t a_begin = 0;
-  static constexpr std::uint32_t w_begin = a_bytes;
-  static constexpr std::uint32_t stage_bytes = a_bytes + 2 * box_bytes;
-  static constexpr std::uint32_t all_gather_bytes = consumers / 32 * gather_bytes;
-  /// 1,024 for the alignment and 256 for barriers.
-  static constexpr std::uint32_t stages =
-      std::min(8U, (shared_room - all_gather_bytes - 1280) / stage_bytes);
-  static constexpr std::uint32_t shared_bytes = stages * stage_bytes + all_gather_bytes + 1024;
-  static_assert(Cluster == 1 || Cluster == 2);
-};
-
-struct wide_plan {
-  CUtensorMap a;
-  CUtensorMap w;
-  void* out;
-  std::int64_t ldo;
-  int m;
-  /// Columns of out.
-  int n;
-  /// From a row of w to that which the second box begins with.
-  int second_box;
-  /// Stages of a tile.
-  int steps;
-  /// Tiles one below the other, in as many as a cluster has, and side by side.
-  int row_tiles;
-  int column_tiles;
-  /// Of row_tiles, how many are taken before the next column is.
-  int band;
-};
-
-/// Where the n-th tile of a cluster lies.
-struct tile_place {
-  int row;
-  int column;
-
-  template <class Shape>
-  __device__ static tile_place of(const wide_plan& plan, int tile) {
-    const int in_band = plan.band * plan.column_tiles;
-    const int first = tile / in_band * plan.band;
-    const int height = min(plan.band, plan.row_tiles - first);
-    const int within = tile % in_band;
-    int row = first + within % height;
-    if constexpr (Shape::cluster > 1)
-      row = row * Shape::cluster + static_cast<int>(block_of_cluster());
-    return {row * tile_rows, within / height * Shape::outputs};
-  }
-};
-
-/// The thread that brings stages.
-template <class Shape>
-struct producer {
-  const wide_plan& plan;
-  int tile;
-  int tiles;
-  int step = 0;
-  tile_place place{};
-
-  __device__ producer(const wide_plan& p, int first)
-      : plan{p}, tile{first}, tiles{p.row_tiles * p.column_tiles} {
-    if (more())
-      place = tile_place::of<Shape>(plan, tile);
-  }
-  __device__ bool more() const { return tile < tiles; }
-  __device__ void next() {
-    if (++step < plan.steps)
-      return;
-    step = 0;
-    tile += static_cast<int>(gridDim.x) / Shape::cluster;
-    if (more())
-      place = tile_place::of<Shape>(plan, tile);
-  }
-  __device__ void bring_w(const stage_ring<Shape>& ring) const {
-    arrive_expecting(ring.filled(), Shape::stage_bytes);
-    const int column = step * depth;
-    if constexpr (Shape::cluster == 1) {
-      copy_box(plan.w, {column, place.column}, ring.w(), ring.filled());
-      copy_box(plan.w, {column, place.column + plan.second_box}, ring.w() + Shape::box_bytes,
-               ring.filled());
-    } else {
-      const std::uint32_t box = block_of_cluster();
-      copy_box_to(3, plan.w, {column, place.column + static_cast<int>(box) * plan.second_box},
-                  ring.w() + box * Shape::box_bytes, ring.filled());
-    }
-  }
-  __device__ void bring_a(const stage_ring<Shape>& ring) const {
-    copy_box(plan.a, {step * depth, place.row}, ring.a(), ring.filled());
-  }
-  /// Fills the ring with w, waits for what is in front, and goes on with w and a.
-  __device__ void run(stage_ring<Shape> ring) {
-    stage_ring<Shape> first = ring;
-    producer ahead = *this;
-    for (std::uint32_t i = 0; i < Shape::stages && ahead.more(); ++i, first.next(), ahead.next())
-      ahead.bring_w(first);
-    wait_for_before();
-    for (std::uint32_t i = 0; i < Shape::stages && more(); ++i, ring.next(), next())
-      bring_a(ring);
-    for (; more(); ring.next(), next()) {
-      await(ring.emptied(), ring.phase ^ 1U);
-      bring_w(ring);
-      bring_a(ring);
-    }
-    let_next_begin();
-  }
-};
-
-/// gated() by the fast exponential and division, some units of f32's last place from it: warps that
-/// multiply have no time for the exact ones.
-__device__ __forceinline__ float gated_fast(float gate, float up) {
-  return __fdividef(gate, 1.0F + __expf(-gate)) * up;
-}
-
-/// Adds to memory without bringing what is there.
-__device__ __forceinline__ void add_in_memory(float* to, const uint4& x) {
-  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(__uint_as_float(x.x)),
-               "f"(__uint_as_float(x.y)), "f"(__uint_as_float(x.z)), "f"(__uint_as_float(x.w))
-               : "memory");
-}
-
-/// Calls f with a vector of 16 bytes of each row, its row and its column in vectors, for what the
-/// warp has gathered: rows of Vectors of them, whose place in the row is turned by `turn`.
-template <int Vectors, class Turn, class F>
-__device__ __forceinline__ void each_vector(std::uint32_t gathered, Turn turn, F f) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  __syncwarp();
-#pragma unroll
-  for (int i = 0; i < warp_rows * Vectors / 32; ++i) {
-    const int row = (i * 32 + lane) / Vectors;
-    const int vector = (i * 32 + lane) % Vectors;
-    f(load_vector(gathered + static_cast<std::uint32_t>(row * 128 + (vector ^ turn(row)) * 16)),
-      row, vector);
-  }
-  __syncwarp();
-}
-
-/// Where the i-th two of a thread's eight pairs of floats go, of 32 columns of its warp's rows.
-__device__ __forceinline__ void gather_floats(std::uint32_t gathered, int i, const float2& pair) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = lane / 4 + i % 2 * 8;
-  const int vector = (i / 2 * 2 + lane % 4 / 2) ^ (row % 4 * 2);
-  store_floats(gathered + static_cast<std::uint32_t>(row * 128 + vector * 16 + lane % 2 * 8),
-               pair.x, pair.y);
-}
-/// Adds 32 columns from `first` on to what is in memory.
-__device__ __forceinline__ void add_gathered(const wide_plan& plan, const tile_place& at, int first,
-                                             std::uint32_t gathered) {
-  float* const out = static_cast<float*>(plan.out) + at.row * plan.ldo + at.column + first;
-  each_vector<8>(
-      gathered, [](int r) { return r % 4 * 2; },
-      [&](const uint4& x, int r, int vector) {
-        if (at.row + r < plan.m && at.column + first + vector * 4 < plan.n)
-          add_in_memory(out + r * plan.ldo + vector * 4, x);
-      });
-}
-
-/// What a thread of a warpgroup has of a tile: of its warp's 16 rows parts of rows lane / 4 and
-/// lane / 4 + 8.
-template <class Shape>
-struct warp_tile {
-  float d[Shape::columns / 2];
-  /// Of the ring's first stage.
-  std::uint64_t a;
-  std::uint64_t w;
-
-  __device__ void begin(const stage_ring<Shape>& ring) {
-    // The same in all threads of a warp, which the compiler does not see.
-    const std::uint32_t group = __shfl_sync(0xFFFFFFFFU, threadIdx.x / 128, 0);
-    a = panel_operand(ring.memory + group * group_rows * row_bytes, 16);
-    w = panel_operand(ring.memory + Shape::a_bytes, 16);
-    hold(d);
-  }
-
-  /// Tells that this warp has read a stage.
-  __device__ static void release(std::uint32_t emptied) {
-    const std::uint32_t lane = threadIdx.x % 32;
-    if constexpr (Shape::cluster == 1) {
-      if (lane == 0)
-        arrive(emptied);
-    } else if (lane < Shape::cluster) {
-      arrive_in(lane, emptied);
-    }
-  }
-
-  /// d += a w^T for a stage, which goes on when this returns; step 0 begins with zeros.
-  __device__ __forceinline__ void multiply(stage_ring<Shape>& ring, int step) {
-    await(ring.filled(), ring.phase);
-    begin_products();
-    // Addresses are in units of 16 bytes.
-    const std::uint64_t stage = ring.at * (Shape::stage_bytes / 16);
-#pragma unroll
-    for (int k = 0; k < depth / step_depth; ++k)
-      wgmma_wide<typename Shape::element, Shape::columns>(d, a + stage + k * (step_depth * 2 / 16),
-                                                          w + stage + k * (step_depth * 2 / 16),
-                                                          step + k);
-    commit_products();
-    wait_products<1>();
-    if (step > 0)
-      release(ring.emptied_before());
-    ring.next();
-  }
-
-  __device__ void end(const stage_ring<Shape>& ring) {
-    wait_products<0>();
-    hold(d);
-    release(ring.emptied_before());
-  }
-
-  /// Adds all columns to what is in memory, 32 at a time.
-  __device__ void add(const wide_plan& plan, const tile_place& at, std::uint32_t gathered) const {
-#pragma unroll
-    for (int first = 0; first < Shape::columns; first += 32) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const int from = first / 2 + i / 2 * 4 + i % 2 * 2;
-        gather_floats(gathered, i, {d[from], d[from + 1]});
-      }
-      add_gathered(plan, at, first, gathered);
-    }
-  }
-};
-
-/// A finished tile on its way to memory: its outputs rounded, two in a register.
-template <class Shape>
-struct kept_tile {
-  using T = typename Shape::element;
-  /// Of 16 columns each.
-  static constexpr int parts = Shape::outputs / 16;
-
-  std::uint32_t pairs[Shape::columns / 4];
-  tile_place at;
-
-  __device__ __forceinline__ void keep(const float (&d)[Shape::columns / 2]) {
-#pragma unroll
-    for (int i = 0; i < Shape::columns / 4; ++i)
-      pairs[i] = pack_pair<T>(d[2 * i], d[2 * i + 1]);
-  }
-
-  __device__ __forceinline__ std::uint32_t outputs(int i) const {
-    if constexpr (Shape::end != ending::gate) {
-      return pairs[i];
-    } else {
-      // Rounded as the two of them are where they go through memory.
-      const float2 gate = unpack_pair<T>(pairs[i]);
-      const float2 up = unpack_pair<T>(pairs[Shape::columns / 8 + i]);
-      return pack_pair<T>(gated_fast(gate.x, up.x), gated_fast(gate.y, up.y));
-    }
-  }
-
-  /// Gathers a part, and with the last of each two adds them, or stores with that of each four.
-  template <int Part>
-  __device__ __forceinline__ void finish(const wide_plan& plan, std::uint32_t gathered) const {
-    if constexpr (Shape::end == ending::sum) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        gather_floats(gathered, Part % 2 * 4 + i, unpack_pair<T>(pairs[4 * Part + i]));
-      if constexpr (Part % 2 == 1)
-        add_gathered(plan, at, Part / 2 * 32, gathered);
-    } else {
-      store<Part>(plan, gathered);
-    }
-  }
-
-  template <int Part>
-  __device__ __forceinline__ void store(const wide_plan& plan, std::uint32_t gathered) const {
-    constexpr int turned = Part % 4 * 2;
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int row = lane % 16;
-    const std::uint32_t four[4] = {outputs(4 * Part), outputs(4 * Part + 1), outputs(4 * Part + 2),
-                                   outputs(4 * Part + 3)};
-    store_matrices(
-        gathered + static_cast<std::uint32_t>(row * 128 + ((turned + lane / 16) ^ (row % 8)) * 16),
-        four);
-    if constexpr (Part % 4 == 3 || Part + 1 == parts) {
-      constexpr int first = Part / 4 * 64;
-      auto* const out = static_cast<T*>(plan.out) + at.row * plan.ldo + at.column + first;
-      each_vector<(Part % 4 + 1) * 2>(
-          gathered, [](int r) { return r % 8; },
-          [&](const uint4& x, int r, int vector) {
-            if (at.row + r < plan.m && at.column + first + vector * 8 < plan.n)
-              *reinterpret_cast<uint4*>(out + r * plan.ldo + vector * 8) = x;
-          });
-    }
-  }
-
-  /// All parts from Part on, and before each of them what `between` does.
-  template <int Part, class Between>
-  __device__ __forceinline__ void finish_from(const wide_plan& plan, std::uint32_t gathered,
-                                              Between between) const {
-    if constexpr (Part < parts) {
-      between();
-      finish<Part>(plan, gathered);
-      finish_from<Part + 1>(plan, gathered, between);
-    }
-  }
-};
-
-/// What a warp that multiplies knows all along.
-template <class Shape>
-struct consumer {
-  const wide_plan& plan;
-  stage_ring<Shape> ring;
-  int tile;
-
-  __device__ static std::uint32_t warp() { return threadIdx.x / 32; }
-  /// Where the warp gathers outputs.
-  __device__ std::uint32_t gathered() const {
-    return ring.memory + Shape::stages * Shape::stage_bytes + warp() * gather_bytes;
-  }
-  __device__ bool more() const { return tile < plan.row_tiles * plan.column_tiles; }
-  __device__ void next() { tile += static_cast<int>(gridDim.x) / Shape::cluster; }
-  __device__ tile_place place() const {
-    tile_place at = tile_place::of<Shape>(plan, tile);
-    at.row += static_cast<int>(warp()) * warp_rows;
-    return at;
-  }
-
-  __device__ void add_all() {
-    for (; more(); next()) {
-      warp_tile<Shape> made;
-      made.begin(ring);
-      for (int step = 0; step < plan.steps; ++step)
-        made.multiply(ring, step);
-      made.end(ring);
-      made.add(plan, place(), gathered());
-    }
-  }
-
-  /// Every block has a tile.
-  __device__ void store_all() {
-    warp_tile<Shape> made;
-    kept_tile<Shape> kept;
-    made.begin(ring);
-    for (int step = 0; step < plan.steps; ++step)
-      made.multiply(ring, step);
-    made.end(ring);
-    for (;;) {
-      kept.keep(made.d);
-      kept.at = place();
-      next();
-      if (!more())
-        break;
-      made.begin(ring);
-      int step = 0;
-      kept.template finish_from<0>(plan, gathered(), [&] {
-        if (step < plan.steps)
-          made.multiply(ring, step++);
-      });
-      for (; step < plan.steps; ++step)
-        made.multiply(ring, step);
-      made.end(ring);
-    }
-    kept.template finish_from<0>(plan, gathered(), [] {});
-  }
-
-  __device__ void run() {
-    wait_for_before();
-    if constexpr (Shape::end == ending::add)
-      add_all();
-    else
-      store_all();
-  }
-};
-
-template <class Shape>
-__global__ void __cluster_dims__(Shape::cluster, 1, 1) __launch_bounds__(threads, 1)
-    wide_kernel(const __grid_constant__ wide_plan plan) {
-  extern __shared__ unsigned char memory[];
-  __shared__ __align__(8) std::uint64_t barriers[2 * Shape::stages];
-  const stage_ring<Shape> ring{(shared_address(memory) + 1023) / 1024 * 1024,
-                               shared_address(barriers), shared_address(barriers + Shape::stages)};
-  if (threadIdx.x == consumers) {
-    fetch_description(plan.a);
-    fetch_description(plan.w);
-    for (std::uint32_t i = 0; i < Shape::stages; ++i) {
-      init_barrier(ring.full + i * 8, 1);
-      // Each warp of the cluster that multiplies.
-      init_barrier(ring.empty + i * 8, Shape::cluster * consumers / 32);
-    }
-    show_barriers();
-  }
-  if constexpr (Shape::cluster > 1)
-    meet_cluster();
-  else
-    __syncthreads();
-  if (threadIdx.x < consumers) {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(consumer_registers));
-    consumer<Shape>{plan, ring, static_cast<int>(blockIdx.x) / Shape::cluster}.run();
-  } else {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(producer_registers));
-    if (threadIdx.x == consumers)
-      producer<Shape>{plan, static_cast<int>(blockIdx.x) / Shape::cluster}.run(ring);
-  }
-  // The other block may still tell this one that it has read a stage.
-  if constexpr (Shape::cluster > 1) {
-    __syncwarp();
-    meet_cluster();
-  }
-}
+using namespace wide;
 
 template <class Shape>
 result<void> launch(const ordered_matmul_args& args, int multiprocessors, cudaStream_t stream) {
   constexpr bool gate = Shape::end == ending::gate;
   const auto type =
       args.type == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  const auto a = describe_boxes({args.a, args.m, args.k, args.lda, tile_rows}, type);
+  const auto a = describe_boxes({args.a, args.m, args.k, args.lda, Shape::rows}, type);
   const auto w =
       describe_boxes({args.w, gate ? 2 * args.n : args.n, args.k, args.k, Shape::box_rows}, type);
   if (!a || !w)
@@ -471,7 +35,7 @@ result<void> launch(const ordered_matmul_args& args, int multiprocessors, cudaSt
                        .n = static_cast<int>(args.n),
                        .second_box = gate ? static_cast<int>(args.n) : Shape::box_rows,
                        .steps = ceil_div(args.k, depth),
-                       .row_tiles = ceil_div(args.m, tile_rows * Shape::cluster),
+                       .row_tiles = ceil_div(args.m, Shape::rows * Shape::cluster),
                        .column_tiles = ceil_div(args.n, Shape::outputs),
                        .band = band_rows / Shape::cluster};
   const int clusters =
@@ -479,7 +43,7 @@ result<void> launch(const ordered_matmul_args& args, int multiprocessors, cudaSt
   auto* const kernel = wide_kernel<Shape>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
   launch_early(kernel,
-               {dim3(static_cast<unsigned>(clusters * Shape::cluster)), threads,
+               {dim3(static_cast<unsigned>(clusters * Shape::cluster)), Shape::threads,
                 Shape::shared_bytes, stream},
                plan);
   return {};
@@ -489,25 +53,28 @@ result<void> launch(const ordered_matmul_args& args, int multiprocessors, cudaSt
 struct wide_form {
   int columns;
   int cluster;
+  /// Of a in a tile.
+  int rows;
   result<void> (*launch)(const ordered_matmul_args&, int, cudaStream_t);
   /// The same by ending::sum, for blocks that take many tiles.
   result<void> (*launch_sum)(const ordered_matmul_args&, int, cudaStream_t) = nullptr;
 };
 
-template <ending Ending, int Columns, int Cluster>
+template <ending Ending, int Columns, int Cluster, int Groups>
 result<void> launch_type(const ordered_matmul_args& args, int multiprocessors, cudaStream_t on) {
   return with_16_bits(args.type, [&](auto element) {
-    return launch<wide_shape<decltype(element), Ending, Columns, Cluster>>(args, multiprocessors,
-                                                                           on);
+    return launch<wide_shape<decltype(element), Ending, Columns, Cluster, Groups>>(
+        args, multiprocessors, on);
   });
 }
-template <ending Ending, int Columns, int Cluster>
-constexpr wide_form form_of{Columns, Cluster, launch_type<Ending, Columns, Cluster>};
+template <ending Ending, int Columns, int Cluster, int Groups = 2>
+constexpr wide_form form_of{Columns, Cluster, Groups* group_rows,
+                            launch_type<Ending, Columns, Cluster, Groups>};
 
 /// In bf16, whose range is that of f32.
 template <int Columns, int Cluster>
 constexpr wide_form adding_form_of{
-    Columns, Cluster, launch_type<ending::add, Columns, Cluster>,
+    Columns, Cluster, 2 * group_rows, launch_type<ending::add, Columns, Cluster, 2>,
     launch<wide_shape<__nv_bfloat16, ending::sum, Columns, Cluster>>};
 
 /// Those that were the fastest for some shape, or are for numbers of rows between.
@@ -521,13 +88,16 @@ constexpr std::array forms<ending::store>{
     form_of<ending::store, 128, 2>, form_of<ending::store, 96, 2>,  form_of<ending::store, 64, 2>};
 template <>
 constexpr std::array forms<ending::gate>{
-    form_of<ending::gate, 256, 2>, form_of<ending::gate, 224, 2>, form_of<ending::gate, 256, 1>,
-    form_of<ending::gate, 224, 1>, form_of<ending::gate, 128, 1>};
+    form_of<ending::gate, 256, 2>,    form_of<ending::gate, 224, 2>,
+    form_of<ending::gate, 256, 1>,    form_of<ending::gate, 224, 1>,
+    form_of<ending::gate, 128, 1>,    form_of<ending::gate, 96, 2>,
+    form_of<ending::gate, 64, 1>,     form_of<ending::gate, 224, 1, 1>,
+    form_of<ending::gate, 128, 1, 1>, form_of<ending::gate, 64, 1, 1>};
 
 /// How many tiles the clusters of a form take one after the other.
 int turns_of(const wide_form& form, const ordered_matmul_args& args, std::int64_t w_rows,
              int multiprocessors) {
-  const int tiles = ceil_div(args.m, tile_rows * form.cluster) * ceil_div(w_rows, form.columns);
+  const int tiles = ceil_div(args.m, form.rows * form.cluster) * ceil_div(w_rows, form.columns);
   return ceil_div(tiles, multiprocessors / form.cluster);
 }
 
@@ -537,8 +107,8 @@ double cycles_of(const wide_form& form, const ordered_matmul_args& args, std::in
                  int multiprocessors) {
   const int turns = turns_of(form, args, w_rows, multiprocessors);
   // A stage is multiplied, or comes at about 55 bytes a cycle.
-  const double bytes = (tile_rows + form.columns / form.cluster) * static_cast<double>(row_bytes);
-  const double stage = std::max(form.columns * depth / 16.0, bytes / 55);
+  const double bytes = (form.rows + form.columns / form.cluster) * static_cast<double>(row_bytes);
+  const double stage = std::max(form.columns * form.rows / 32.0, bytes / 55);
   // Where w is not shared, blocks drift apart and L2 has less of what they want.
   const double apart = form.cluster == 1 ? 1 + 0.01 * turns : 1;
   return turns * (ceil_div(args.k, depth) * stage + 3000) * apart;
