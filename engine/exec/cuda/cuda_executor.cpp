@@ -176,17 +176,6 @@ void cuda_executor::gather_inputs(staged_step& staged) {
   staged.inputs.deal_decodes();
 }
 
-/// What is saved was made by steps before this one, which does not write it; what comes back goes
-/// to blocks that nobody has had since a step that was collected, and is there before the kernels
-/// of this step begin.
-result<void> cuda_executor::copy_blocks(const staged_step& staged) {
-  if (!swap_)
-    return {};
-  if (auto saved = swap_->save(staged.saved, stream_.get()); !saved)
-    return saved;
-  return swap_->restore(staged.restored, stream_.get());
-}
-
 result<void> cuda_executor::forward(staged_step& staged) {
   host_inputs& inputs = staged.inputs;
   const std::uint32_t rows = inputs.rows();

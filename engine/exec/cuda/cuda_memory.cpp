@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <span>
 
 namespace troupe::engine::cuda {
 
@@ -20,6 +21,20 @@ constexpr std::int32_t most_whole_positions = 1024;
 
 std::uint64_t blocks_of(std::uint64_t tokens, std::uint32_t block_size) {
   return (tokens + block_size - 1) / block_size;
+}
+
+/// Whether a row stores to a block that is saved.
+bool any_stores_to(const std::vector<block_copy>& saved,
+                   const std::vector<sequence_table::row>& rows, std::uint32_t block_size) {
+  const auto is_saved = [&](block_id block) {
+    return std::ranges::find(saved, block, &block_copy::block) != saved.end();
+  };
+  return std::ranges::any_of(rows, [&](const sequence_table::row& row) {
+    const std::span blocks{row.sequence->blocks};
+    const auto first = row.position / block_size;
+    const auto end = blocks_of(row.position + row.tokens, block_size);
+    return std::ranges::any_of(blocks.subspan(first, end - first), is_saved);
+  });
 }
 
 } // namespace
@@ -238,6 +253,21 @@ device_limits cuda_executor::pass_limits() const {
               std::max<std::int64_t>(description_.max_num_batched_tokens, options_.max_num_seqs),
           .picked = options_.max_num_seqs,
           .positions = description_.max_model_len};
+}
+
+/// What is saved was made by steps before this one, and is copied while this one runs, but where it
+/// writes these blocks, which no scheduler of ours lets it do. What comes back goes to blocks that
+/// nobody has had since a step that was collected, and is there before the kernels of this step
+/// begin.
+result<void> cuda_executor::copy_blocks(const staged_step& staged) {
+  if (!swap_)
+    return {};
+  if (auto saved = swap_->save(staged.saved, stream_.get()); !saved)
+    return saved;
+  if (!staged.saved.empty() && any_stores_to(staged.saved, staged.rows, options_.block_size))
+    if (auto joined = swap_->join(stream_.get()); !joined)
+      return joined;
+  return swap_->restore(staged.restored, stream_.get());
 }
 
 result<void> cuda_executor::make_memory() {
