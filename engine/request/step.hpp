@@ -50,8 +50,7 @@ struct step_batch {
   /// Sequences that it learns before this step; one of `removed` may come back here.
   std::vector<new_sequence> added{};
   /// Blocks that are copied to host memory before anything of this step is written, as the steps
-  /// before it left them: of preempted sequences, so that nothing has to be computed anew. A step
-  /// that writes such a block waits for the copy.
+  /// before it left them: of preempted sequences, so that nothing has to be computed anew.
   std::vector<block_copy> saved{};
   /// Blocks that are filled from host memory behind that, before any row is computed. The place is
   /// free with the step behind this one.

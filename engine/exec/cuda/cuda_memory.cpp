@@ -23,19 +23,40 @@ std::uint64_t blocks_of(std::uint64_t tokens, std::uint32_t block_size) {
   return (tokens + block_size - 1) / block_size;
 }
 
-/// Whether a row stores to a block that is saved.
-bool any_stores_to(const std::vector<block_copy>& saved,
-                   const std::vector<sequence_table::row>& rows, std::uint32_t block_size) {
-  const auto is_saved = [&](block_id block) {
-    return std::ranges::find(saved, block, &block_copy::block) != saved.end();
-  };
-  return std::ranges::any_of(rows, [&](const sequence_table::row& row) {
-    const std::span blocks{row.sequence->blocks};
-    const auto first = row.position / block_size;
-    const auto end = blocks_of(row.position + row.tokens, block_size);
-    return std::ranges::any_of(blocks.subspan(first, end - first), is_saved);
-  });
-}
+/// The blocks of some copies, to ask which rows use one.
+class copied_blocks {
+public:
+  explicit copied_blocks(const std::vector<block_copy>& copies) {
+    for (const block_copy& one : copies)
+      blocks_.push_back(one.block);
+    std::ranges::sort(blocks_);
+  }
+
+  /// Whether a row stores to one.
+  [[nodiscard]] bool stored_by(const std::vector<sequence_table::row>& rows,
+                               std::uint32_t block_size) const {
+    return any(rows, block_size, [&](const auto& row) { return row.position / block_size; });
+  }
+  /// Whether a row reads one or stores to it.
+  [[nodiscard]] bool used_by(const std::vector<sequence_table::row>& rows,
+                             std::uint32_t block_size) const {
+    return any(rows, block_size, [](const auto&) { return std::uint32_t{0}; });
+  }
+
+private:
+  template <class First>
+  [[nodiscard]] bool any(const std::vector<sequence_table::row>& rows, std::uint32_t block_size,
+                         First first_of) const {
+    return !blocks_.empty() && std::ranges::any_of(rows, [&](const sequence_table::row& row) {
+      const auto end = blocks_of(row.position + row.tokens, block_size);
+      const auto used = std::span{row.sequence->blocks}.first(end).subspan(first_of(row));
+      return std::ranges::any_of(
+          used, [&](block_id block) { return std::ranges::binary_search(blocks_, block); });
+    });
+  }
+
+  std::vector<block_id> blocks_;
+};
 
 } // namespace
 
@@ -255,18 +276,24 @@ device_limits cuda_executor::pass_limits() const {
           .positions = description_.max_model_len};
 }
 
-/// What is saved was made by steps before this one, and is copied while this one runs, but where it
-/// writes these blocks, which no scheduler of ours lets it do. What comes back goes to blocks that
-/// nobody has had since a step that was collected, and is there before the kernels of this step
-/// begin.
+/// What is saved was made by steps before this one, and what comes back is there before the kernels
+/// of this step begin; both are copied beside kernels, but where these use the same blocks: no
+/// scheduler of ours lets a step write what it saves, or brings back what a step in work has.
 result<void> cuda_executor::copy_blocks(const staged_step& staged) {
   if (!swap_)
     return {};
   if (auto saved = swap_->save(staged.saved, stream_.get()); !saved)
     return saved;
-  if (!staged.saved.empty() && any_stores_to(staged.saved, staged.rows, options_.block_size))
+  if (copied_blocks{staged.saved}.stored_by(staged.rows, options_.block_size))
     if (auto joined = swap_->join(stream_.get()); !joined)
       return joined;
+  const copied_blocks back{staged.restored};
+  if (std::ranges::any_of(steps_, [&](const staged_step& other) {
+        return (other.at == phase::launched || other.at == phase::sampled) &&
+               back.used_by(other.rows, options_.block_size);
+      }))
+    if (auto ordered = swap_->stay_behind(stream_.get()); !ordered)
+      return ordered;
   return swap_->restore(staged.restored, stream_.get());
 }
 

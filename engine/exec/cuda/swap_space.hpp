@@ -60,9 +60,14 @@ public:
   [[nodiscard]] result<void> save(std::span<const block_copy> copies, stream_ref kernels);
   /// Lets what `kernels` is given from now on wait for all that was saved.
   [[nodiscard]] result<void> join(stream_ref kernels);
+  /// Lets what is copied from now on wait for all that `kernels` has so far.
+  [[nodiscard]] result<void> stay_behind(stream_ref kernels) {
+    return order(kernels, copies_.get());
+  }
   /// Copies places to these blocks, behind all that was saved; what `kernels` is given from now on
   /// waits for it.
-  /// @pre    nothing that `kernels` has touches these blocks; none is there twice
+  /// @pre    nothing that `kernels` has touches these blocks, but for what the copies stay behind;
+  ///         none is there twice
   /// @async  as save()
   [[nodiscard]] result<void> restore(std::span<const block_copy> copies, stream_ref kernels);
 
