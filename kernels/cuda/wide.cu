@@ -91,8 +91,8 @@ constexpr std::array forms<ending::gate>{
     form_of<ending::gate, 256, 2>,    form_of<ending::gate, 224, 2>,
     form_of<ending::gate, 256, 1>,    form_of<ending::gate, 224, 1>,
     form_of<ending::gate, 128, 1>,    form_of<ending::gate, 96, 2>,
-    form_of<ending::gate, 64, 1>,     form_of<ending::gate, 224, 1, 1>,
-    form_of<ending::gate, 128, 1, 1>, form_of<ending::gate, 64, 1, 1>};
+    form_of<ending::gate, 224, 1, 1>, form_of<ending::gate, 128, 1, 1>,
+    form_of<ending::gate, 64, 1, 1>};
 
 /// How many tiles the clusters of a form take one after the other.
 int turns_of(const wide_form& form, const ordered_matmul_args& args, std::int64_t w_rows,
