@@ -122,7 +122,8 @@ inline constexpr std::int64_t max_halved_rows = 512;
 
 /// out = a w^T or, with `add`, out += a w^T for some hundred rows, which wide_matmul() has too few
 /// tiles for. The sum is that of the halves of k, or of its quarters, in f32 and each k ascending:
-/// a row's bits depend on no other row, and on m by which of the two it is.
+/// a row's bits depend on no other row, and on m by which of the two it is, and are not
+/// wide_matmul()'s.
 /// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it, or f32, which it must be to `add`
 /// @errors unsupported: what takes_halved() refuses; internal
 /// @async  enqueues on `stream`

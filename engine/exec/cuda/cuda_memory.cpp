@@ -1,4 +1,5 @@
-// The memory of the CUDA executor: what it will take, and the taking of it.
+// The memory of the CUDA executor: what it will take, the taking of it, and blocks that leave it
+// and come back.
 #include "engine/exec/cuda/cuda_executor.hpp"
 #include "engine/exec/cuda/likelihood.hpp"
 
