@@ -11,6 +11,7 @@
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/split_norms.cuh"
 #include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/tensor_copies.cuh"
 #include "kernels/cuda/wgmma_wide.cuh"
@@ -44,8 +45,9 @@ struct halved_shape {
   static constexpr int rows = Rows;
   static constexpr int columns = Groups * group_rows;
   static constexpr int consumers = Groups * 128;
-  /// Registers are given to whole warpgroups.
-  static constexpr int threads = consumers + (Groups == 1 ? 32 : 128);
+  /// One more brings stages, and other warps end norms; registers are given to whole warpgroups.
+  static constexpr int threads = consumers + (Groups == 1 ? 64 : 128);
+  static constexpr int norm_threads = threads - consumers - 32;
   static constexpr std::uint32_t w_bytes = columns * row_bytes;
   static constexpr std::uint32_t w_begin = 0;
   static constexpr std::uint32_t a_begin = w_bytes;
@@ -54,10 +56,13 @@ struct halved_shape {
   /// once lies on different banks.
   static constexpr int pitch = columns + 4;
   static constexpr std::uint32_t sum_bytes = rows * pitch * 4;
-  /// 1,024 for the alignment and 256 for barriers.
-  static constexpr std::uint32_t stages = std::min(12U, (shared_room - 1280) / stage_bytes);
+  /// Beside the ring: 256 bytes for barriers, and the scales of rows.
+  static constexpr std::uint32_t own_bytes = 256 + rows * 4;
+  /// 1,024 for the alignment.
+  static constexpr std::uint32_t stages =
+      std::min(12U, (shared_room - own_bytes - 1024) / stage_bytes);
   static constexpr std::uint32_t shared_bytes = std::max(stages * stage_bytes, sum_bytes) + 1024;
-  static_assert(shared_bytes + 256 <= shared_room);
+  static_assert(shared_bytes + own_bytes <= shared_room);
 };
 
 struct halved_plan {
@@ -74,6 +79,10 @@ struct halved_plan {
   /// Whether out is in f32, and is added to.
   bool floats;
   bool add;
+  begun_norm begins;
+  ended_norm ends;
+  /// Columns of a.
+  int k;
 };
 
 /// What a block multiplies.
@@ -215,53 +224,119 @@ __device__ __forceinline__ void put_outputs(const halved_plan& plan, std::int64_
     *reinterpret_cast<float4*>(floats) = x;
 }
 
-/// Adds up and stores this block's share of a tile's rows.
+/// The rows of a tile that a block adds up, in vectors of four outputs: a thread has those of four
+/// columns, some rows apart.
 template <class Shape>
-__device__ __forceinline__ void join(const halved_plan& plan, const block_work& work,
-                                     std::uint32_t sums) {
-  constexpr int vectors = Shape::columns / 4;
-  constexpr int each = Shape::rows / Shape::parts * vectors / Shape::consumers;
+struct row_share {
+  static constexpr int vectors = Shape::columns / 4;
+  static constexpr int step = Shape::consumers / vectors;
+  static constexpr int each = Shape::rows / Shape::parts / step;
   /// Of which all parts are under way together.
-  constexpr int ahead = Shape::parts == 2 && each % 4 == 0 ? 4 : 2;
-  static_assert(each % ahead == 0 &&
-                each * Shape::consumers * Shape::parts == Shape::rows * vectors);
-  std::uint32_t part[Shape::parts];
+  static constexpr int ahead = Shape::parts == 2 && each % 4 == 0 ? 4 : 2;
+  static_assert(each % ahead == 0 && each * step * Shape::parts == Shape::rows);
+
+  const halved_plan& plan;
+  const block_work& work;
+  /// Within the tile.
+  int row = static_cast<int>(block_of_cluster()) * (Shape::rows / Shape::parts) +
+            static_cast<int>(threadIdx.x) / vectors;
+  int column = static_cast<int>(threadIdx.x) % vectors * 4;
+
+  __device__ int row_of(int i) const { return row + i * step; }
+  __device__ bool has(int i) const {
+    return work.row + row_of(i) < plan.m && work.column + column < plan.n;
+  }
+  __device__ std::int64_t place(int i) const {
+    return (work.row + row_of(i)) * plan.ldo + work.column + column;
+  }
+
+  /// Calls f with the number of each vector and what the blocks of the cluster have of it in all.
+  template <class F>
+  __device__ __forceinline__ void each_sum(std::uint32_t sums, F f) const {
+    std::uint32_t part[Shape::parts];
 #pragma unroll
-  for (int p = 0; p < Shape::parts; ++p)
-    part[p] = address_in(p, sums);
-  const int begin = static_cast<int>(block_of_cluster()) * (Shape::rows / Shape::parts);
+    for (int p = 0; p < Shape::parts; ++p)
+      part[p] = address_in(p, sums);
 #pragma unroll
-  for (int i = 0; i < each; i += ahead) {
-    float4 x[ahead][Shape::parts];
-    int row[ahead], column[ahead];
+    for (int i = 0; i < each; i += ahead) {
+      float4 x[ahead][Shape::parts];
 #pragma unroll
-    for (int j = 0; j < ahead; ++j) {
-      const int vector = (i + j) * Shape::consumers + static_cast<int>(threadIdx.x);
-      row[j] = begin + vector / vectors;
-      column[j] = vector % vectors * 4;
-      const auto place = static_cast<std::uint32_t>((row[j] * Shape::pitch + column[j]) * 4);
+      for (int j = 0; j < ahead; ++j) {
+        const auto at = static_cast<std::uint32_t>((row_of(i + j) * Shape::pitch + column) * 4);
 #pragma unroll
-      for (int p = 0; p < Shape::parts; ++p)
-        x[j][p] = load_in_cluster(part[p] + place);
-    }
+        for (int p = 0; p < Shape::parts; ++p)
+          x[j][p] = load_in_cluster(part[p] + at);
+      }
 #pragma unroll
-    for (int j = 0; j < ahead; ++j) {
-      float4 sum = x[j][0];
+      for (int j = 0; j < ahead; ++j) {
+        float4 sum = x[j][0];
 #pragma unroll
-      for (int p = 1; p < Shape::parts; ++p)
-        sum = {sum.x + x[j][p].x, sum.y + x[j][p].y, sum.z + x[j][p].z, sum.w + x[j][p].w};
-      if (work.row + row[j] < plan.m && work.column + column[j] < plan.n)
-        put_outputs<typename Shape::element>(
-            plan, (work.row + row[j]) * plan.ldo + work.column + column[j], sum);
+        for (int p = 1; p < Shape::parts; ++p)
+          sum = {sum.x + x[j][p].x, sum.y + x[j][p].y, sum.z + x[j][p].z, sum.w + x[j][p].w};
+        f(i + j, sum);
+      }
     }
   }
-}
+
+  /// Stores the outputs, or adds them to what is there.
+  __device__ __forceinline__ void store(std::uint32_t sums, const float* scales) const {
+    each_sum(sums, [&](int i, const float4& sum) {
+      if (!has(i))
+        return;
+      const float by = plan.ends.squares == nullptr ? 1.0F : scales[row_of(i)];
+      put_outputs<typename Shape::element>(plan, place(i),
+                                           {sum.x * by, sum.y * by, sum.z * by, sum.w * by});
+    });
+  }
+
+  /// Adds the outputs to `residual`, what is there, and begins the norm of that.
+  __device__ __forceinline__ void begin_norm(std::uint32_t sums,
+                                             const float4 (&residual)[each]) const {
+    using T = typename Shape::element;
+    const begun_norm& norm = plan.begins;
+    float4 weight{};
+    if (work.column + column < plan.n)
+      weight = *reinterpret_cast<const float4*>(norm.weight + work.column + column);
+    each_sum(sums, [&](int i, const float4& sum) {
+      const float4 x{residual[i].x + sum.x, residual[i].y + sum.y, residual[i].z + sum.z,
+                     residual[i].w + sum.w};
+      constexpr int lanes = norm_part / 4;
+      float squares = x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w;
+#pragma unroll
+      for (int apart = lanes / 2; apart > 0; apart /= 2)
+        squares += __shfl_xor_sync(0xFFFFFFFFU, squares, apart);
+      if (!has(i))
+        return;
+      *reinterpret_cast<float4*>(static_cast<float*>(plan.out) + place(i)) = x;
+      const std::int64_t at =
+          static_cast<std::int64_t>(work.row + row_of(i)) * plan.n + work.column + column;
+      *reinterpret_cast<uint2*>(static_cast<T*>(norm.rows) +
+                                at) = {pack_pair<T>(x.x * weight.x, x.y * weight.y),
+                                       pack_pair<T>(x.z * weight.z, x.w * weight.w)};
+      if (threadIdx.x % lanes == 0)
+        norm.squares[at / norm_part] = squares;
+    });
+  }
+
+  /// Vectors [Begin, End) of what is there. As many as registers have room for come before the
+  /// products, the others behind them.
+  static constexpr int early = std::min(each, 8);
+  template <int Begin, int End>
+  __device__ __forceinline__ void load_residual(float4 (&to)[each]) const {
+#pragma unroll
+    for (int i = Begin; i < End; ++i)
+      to[i] = has(i) ? __ldcg(reinterpret_cast<const float4*>(static_cast<const float*>(plan.out) +
+                                                              place(i)))
+                     : float4{};
+  }
+};
 
 template <class Shape>
 __global__ void __cluster_dims__(Shape::parts, 1, 1) __launch_bounds__(Shape::threads, 1)
     halved_kernel(const __grid_constant__ halved_plan plan) {
   extern __shared__ unsigned char memory[];
   __shared__ __align__(8) std::uint64_t barriers[2 * Shape::stages];
+  __shared__ float scales[Shape::rows];
   const stage_ring<Shape> ring{(shared_address(memory) + 1023) / 1024 * 1024,
                                shared_address(barriers), shared_address(barriers + Shape::stages)};
   if (threadIdx.x == Shape::consumers) {
@@ -281,19 +356,36 @@ __global__ void __cluster_dims__(Shape::parts, 1, 1) __launch_bounds__(Shape::th
       asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(producer_registers));
     if (threadIdx.x == Shape::consumers)
       bring_stages<Shape>(plan, work, ring);
+    if (threadIdx.x >= Shape::consumers + 32 && plan.ends.squares != nullptr) {
+      wait_for_before();
+      leave_scales<Shape::rows, Shape::norm_threads, 2>(
+          plan.ends, plan.k, work.row, plan.m - 1, scales,
+          static_cast<int>(threadIdx.x) - Shape::consumers - 32);
+    }
     __syncwarp();
     meet_cluster();
   } else {
     if constexpr (Shape::groups > 1)
       asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(consumer_registers));
-    wait_for_before();
+    const row_share<Shape> share{plan, work};
+    const bool begins = plan.begins.weight != nullptr;
+    float4 residual[row_share<Shape>::each];
     float d[Shape::rows / 2];
+    // The kernel in front does not write it, and is behind all that do.
+    if (begins)
+      share.template load_residual<0, share.early>(residual);
+    wait_for_before();
     multiply<Shape>(d, ring, work.end - work.first);
     // All warps have read the stages that sums take the place of.
     meet<Shape::consumers>(1);
     keep<Shape>(d, ring.memory);
+    if (begins)
+      share.template load_residual<share.early, share.each>(residual);
     meet_cluster();
-    join<Shape>(plan, work, ring.memory);
+    if (begins)
+      share.begin_norm(ring.memory, residual);
+    else
+      share.store(ring.memory, scales);
   }
   // The other blocks may still read this one's sums.
   meet_cluster();
@@ -316,7 +408,10 @@ result<void> launch(const ordered_matmul_args& args, cudaStream_t stream) {
                          .steps = ceil_div(args.k, depth),
                          .row_tiles = ceil_div(args.m, Shape::rows),
                          .floats = args.out_type == dtype::f32,
-                         .add = args.add};
+                         .add = args.add,
+                         .begins = args.begins,
+                         .ends = args.ends,
+                         .k = static_cast<int>(args.k)};
   const int blocks = plan.row_tiles * ceil_div(args.n, Shape::columns) * Shape::parts;
   auto* const kernel = halved_kernel<Shape>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
@@ -370,7 +465,12 @@ double cycles_of(const halved_form& form, const ordered_matmul_args& args, int m
 } // namespace
 
 bool takes_halved(const ordered_matmul_args& args) noexcept {
-  return takes_wide(args) && args.m <= max_halved_rows;
+  ordered_matmul_args stored = args;
+  stored.begins = {};
+  const bool begins = args.begins.weight == nullptr ||
+                      (args.add && args.n % norm_part == 0 && aligned(args.begins.weight, 16, 16) &&
+                       aligned(args.begins.rows, args.n * 2, 16));
+  return takes_wide(stored) && begins && args.m <= max_halved_rows;
 }
 
 result<void> halved_matmul(const ordered_matmul_args& args, stream_ref stream) {

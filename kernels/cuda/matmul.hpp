@@ -29,6 +29,9 @@ struct matmul_args {
   dtype out_type = dtype::bf16;
   /// Adds to what is in out.
   bool add = false;
+  /// Where a kernel of our own serves the shape that has a part in norms.
+  begun_norm begins{};
+  ended_norm ends{};
 };
 
 /// The same product for a kernel of our own.

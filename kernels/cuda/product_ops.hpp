@@ -10,6 +10,31 @@
 /// cuBLASLt's.
 namespace troupe::kernels::cuda {
 
+/// Columns whose squares a product that begins a norm adds up.
+inline constexpr std::int64_t norm_part = 64;
+
+/// rms_norm() in two halves, without a kernel between two products. The one that adds to the
+/// residual begins it: it leaves the rows times the norm's weight, and sums of squares.
+struct begun_norm {
+  /// f32 [n]; nullptr begins none.
+  const float* weight = nullptr;
+  /// [m, n] in `type`, contiguous.
+  void* rows = nullptr;
+  /// f32 [m, n / norm_part]: of the residual, not of `rows`.
+  float* squares = nullptr;
+};
+
+/// Rows of a product that ends a norm.
+inline constexpr std::int64_t max_split_rows = 256;
+
+/// The product of the rows that one left ends the norm: it divides its outputs by the root of the
+/// mean square of the row.
+struct ended_norm {
+  /// f32 [m, k / norm_part]; nullptr ends none.
+  const float* squares = nullptr;
+  float eps = 0;
+};
+
 struct ordered_matmul_args {
   const void* a = nullptr;
   std::int64_t lda = 0;
@@ -26,7 +51,16 @@ struct ordered_matmul_args {
   dtype out_type = dtype::f32;
   /// Adds to what is in out, an f32. Not by ordered_matmul() and skinny_matmul().
   bool add = false;
+  /// By halved_matmul() alone, where it adds to what the kernel in front does not write.
+  begun_norm begins{};
+  /// By halved_matmul(), wide_matmul() and wide_gated_matmul() alone, where out has `type`.
+  ended_norm ends{};
 };
+
+/// Whether a product has no part in a norm.
+[[nodiscard]] constexpr bool without_norm(const ordered_matmul_args& args) noexcept {
+  return args.begins.weight == nullptr && args.ends.squares == nullptr;
+}
 
 /// out = a w^T with one f32 accumulator per output and k ascending, so that a row's bits do not
 /// depend on m. For correctness, not for speed: it runs on the ordinary multipliers.
@@ -117,7 +151,7 @@ inline constexpr std::int64_t max_normed_rows = 8;
 /// Rows of a that halved_matmul() takes at most.
 inline constexpr std::int64_t max_halved_rows = 512;
 
-/// As takes_wide().
+/// As takes_wide(); one that begins a norm has n a multiple of norm_part.
 [[nodiscard]] bool takes_halved(const ordered_matmul_args& args) noexcept;
 
 /// out = a w^T or, with `add`, out += a w^T for some hundred rows, which wide_matmul() has too few
@@ -131,7 +165,8 @@ inline constexpr std::int64_t max_halved_rows = 512;
 [[nodiscard]] result<void> halved_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// Whether wide_matmul() takes a product: bf16 or f16; out in that, or f32, also to add to; n, k,
-/// lda and ldo multiples of 8, from addresses that are multiples of 16 bytes.
+/// lda and ldo multiples of 8, from addresses that are multiples of 16 bytes. One that ends a norm
+/// has up to max_split_rows, and k a multiple of 256.
 [[nodiscard]] bool takes_wide(const ordered_matmul_args& args) noexcept;
 
 /// out = a w^T or, with `add`, out += a w^T for many rows, at the rate of the tensor cores. Sums

@@ -52,6 +52,8 @@ struct shortcuts {
   std::int64_t kept_sums = 6;
   /// Products of very few rows norm them, and add to the residual.
   bool norm_in_product = true;
+  /// Products of some hundred rows begin the norm of what they make, and the next ones end it.
+  bool split_norms = true;
   /// The last layer computes of rows that do not sample K and V alone.
   bool narrow_last = true;
   /// Products never tuned go through our kernels where those take them. For tests.

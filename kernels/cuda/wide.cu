@@ -37,7 +37,9 @@ result<void> launch(const ordered_matmul_args& args, int multiprocessors, cudaSt
                        .steps = ceil_div(args.k, depth),
                        .row_tiles = ceil_div(args.m, Shape::rows * Shape::cluster),
                        .column_tiles = ceil_div(args.n, Shape::outputs),
-                       .band = band_rows / Shape::cluster};
+                       .band = band_rows / Shape::cluster,
+                       .ends = args.ends,
+                       .k = static_cast<int>(args.k)};
   const int clusters =
       std::min(plan.row_tiles * plan.column_tiles, multiprocessors / Shape::cluster);
   auto* const kernel = wide_kernel<Shape>;
@@ -92,7 +94,7 @@ constexpr std::array forms<ending::gate>{
     form_of<ending::gate, 256, 1>,    form_of<ending::gate, 224, 1>,
     form_of<ending::gate, 128, 1>,    form_of<ending::gate, 96, 2>,
     form_of<ending::gate, 224, 1, 1>, form_of<ending::gate, 128, 1, 1>,
-    form_of<ending::gate, 64, 1, 1>};
+    form_of<ending::gate, 96, 1, 1>,  form_of<ending::gate, 64, 1, 1>};
 
 /// How many tiles the clusters of a form take one after the other.
 int turns_of(const wide_form& form, const ordered_matmul_args& args, std::int64_t w_rows,
@@ -136,7 +138,10 @@ result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
 
 bool takes_wide(const ordered_matmul_args& args) noexcept {
   constexpr std::int64_t most = std::int64_t{1} << 30U;
-  return size_of(args.type) == 2 &&
+  const bool ends = args.ends.squares == nullptr ||
+                    (args.out_type == args.type && args.m <= max_split_rows &&
+                     args.k % (4 * norm_part) == 0 && aligned(args.ends.squares, 16, 16));
+  return size_of(args.type) == 2 && args.begins.weight == nullptr && ends &&
          (args.out_type == dtype::f32 || (args.out_type == args.type && !args.add)) &&
          args.m >= 1 && args.m <= most && args.n >= 8 && args.n <= most && args.k >= 8 &&
          args.k <= most && args.n % 8 == 0 && args.k % 8 == 0 && args.lda >= args.k &&

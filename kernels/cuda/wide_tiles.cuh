@@ -3,6 +3,7 @@
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/split_norms.cuh"
 #include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/tensor_copies.cuh"
 #include "kernels/cuda/wgmma_wide.cuh"
@@ -30,6 +31,12 @@ inline constexpr std::uint32_t shared_room = 227U << 10U;
 /// Tiles one below the other that are taken before the next column: they and their w stay in L2.
 inline constexpr int band_rows = 16;
 
+/// What outputs of rows are multiplied by, and for each 64 rows a barrier for its arrival.
+struct row_scales {
+  float of[max_split_rows];
+  std::uint64_t made[max_split_rows / group_rows];
+};
+
 /// Tiles of so many warpgroups' 64 rows of a.
 template <class Element, ending Ending, int Columns, int Cluster, int Groups = 2>
 struct wide_shape {
@@ -38,13 +45,17 @@ struct wide_shape {
   static constexpr int groups = Groups;
   static constexpr int rows = Groups * group_rows;
   static constexpr int consumers = Groups * 128;
-  /// One more brings stages; registers are given to whole warpgroups.
-  static constexpr int threads = consumers + (Groups == 1 ? 32 : 128);
+  /// One more brings stages, and other warps end norms; registers are given to whole warpgroups.
+  static constexpr int threads = consumers + (Groups == 1 ? 64 : 128);
+  static constexpr int norm_threads = threads - consumers - 32;
+  /// Whether it ends norms; each row's squares so many vectors at a time, as registers allow.
+  static constexpr bool norms = Ending == ending::store || Ending == ending::gate;
+  static constexpr int scales_ahead = Groups == 1 ? 4 : Columns <= 128 ? 2 : 1;
   /// Of a thread as launched, and then where two warpgroups multiply: those of small tiles leave
   /// room for two blocks of a norm, beside which w begins to come.
   static constexpr bool small = Columns <= 128;
   static constexpr int registers = Groups == 1 ? 255 : small ? 104 : 168;
-  static constexpr int producer_registers = 24;
+  static constexpr int producer_registers = small ? 40 : 24;
   static constexpr int consumer_registers = small ? 136 : 240;
   static constexpr int columns = Columns;
   static constexpr int cluster = Cluster;
@@ -58,9 +69,11 @@ struct wide_shape {
   static constexpr std::uint32_t w_begin = a_bytes;
   static constexpr std::uint32_t stage_bytes = a_bytes + 2 * box_bytes;
   static constexpr std::uint32_t all_gather_bytes = consumers / 32 * gather_bytes;
-  /// 1,024 for the alignment and 256 for barriers.
+  /// Of barriers, and of what ends norms.
+  static constexpr std::uint32_t own_bytes = 256 + (norms ? sizeof(row_scales) : 0);
+  /// 1,024 for the alignment.
   static constexpr std::uint32_t stages =
-      std::min(16U, (shared_room - all_gather_bytes - 1280) / stage_bytes);
+      std::min(16U, (shared_room - all_gather_bytes - own_bytes - 1024) / stage_bytes);
   static constexpr std::uint32_t shared_bytes = stages * stage_bytes + all_gather_bytes + 1024;
   static_assert(Cluster == 1 || Cluster == 2);
 };
@@ -82,6 +95,9 @@ struct wide_plan {
   int column_tiles;
   /// Of row_tiles, how many are taken before the next column is.
   int band;
+  ended_norm ends;
+  /// Columns of a.
+  int k;
 };
 
 /// Where the n-th tile of a cluster lies.
@@ -284,10 +300,13 @@ struct kept_tile {
   std::uint32_t pairs[Shape::columns / 4];
   tile_place at;
 
-  __device__ __forceinline__ void keep(const float (&d)[Shape::columns / 2]) {
+  /// @param scales  of the thread's two rows
+  __device__ __forceinline__ void keep(const float (&d)[Shape::columns / 2],
+                                       const float (&scales)[2]) {
 #pragma unroll
     for (int i = 0; i < Shape::columns / 4; ++i)
-      pairs[i] = pack_pair<T>(d[2 * i], d[2 * i + 1]);
+      pairs[i] = Shape::norms ? pack_pair<T>(d[2 * i] * scales[i % 2], d[2 * i + 1] * scales[i % 2])
+                              : pack_pair<T>(d[2 * i], d[2 * i + 1]);
   }
 
   __device__ __forceinline__ std::uint32_t outputs(int i) const {
@@ -355,6 +374,7 @@ struct consumer {
   const wide_plan& plan;
   stage_ring<Shape> ring;
   int tile;
+  const row_scales* scales;
 
   __device__ static std::uint32_t warp() { return threadIdx.x / 32; }
   /// Where the warp gathers outputs.
@@ -367,6 +387,16 @@ struct consumer {
     tile_place at = tile_place::of<Shape>(plan, tile);
     at.row += static_cast<int>(warp()) * warp_rows;
     return at;
+  }
+
+  /// What outputs of the thread's two rows of a tile are multiplied by.
+  __device__ void await_scales(const tile_place& at, float (&found)[2]) const {
+    if (plan.ends.squares == nullptr)
+      return;
+    await(shared_address(&scales->made[at.row / group_rows]), 0);
+    const int row = at.row + static_cast<int>(threadIdx.x) % 32 / 4;
+    found[0] = scales->of[row];
+    found[1] = scales->of[row + 8];
   }
 
   __device__ void add_all() {
@@ -384,12 +414,15 @@ struct consumer {
   __device__ void store_all() {
     warp_tile<Shape> made;
     kept_tile<Shape> kept;
+    float by[2]{1, 1};
     made.begin(ring);
     for (int step = 0; step < plan.steps; ++step)
       made.multiply(ring, step);
     made.end(ring);
     for (;;) {
-      kept.keep(made.d);
+      if constexpr (Shape::norms)
+        await_scales(place(), by);
+      kept.keep(made.d, by);
       kept.at = place();
       next();
       if (!more())
@@ -416,11 +449,34 @@ struct consumer {
   }
 };
 
+/// What the other warps do: they end the norm of each tile's rows, once.
+template <class Shape>
+__device__ void end_norms(const wide_plan& plan, int tile, row_scales& scales) {
+  if (plan.ends.squares == nullptr)
+    return;
+  const int thread = static_cast<int>(threadIdx.x) - Shape::consumers - 32;
+  wait_for_before();
+  std::uint32_t done = 0;
+  for (; tile < plan.row_tiles * plan.column_tiles;
+       tile += static_cast<int>(gridDim.x) / Shape::cluster) {
+    const int row = tile_place::of<Shape>(plan, tile).row;
+    const std::uint32_t bit = 1U << static_cast<unsigned>(row / group_rows);
+    if ((done & bit) != 0)
+      continue;
+    done |= bit;
+    leave_scales<Shape::rows, Shape::norm_threads, Shape::scales_ahead>(
+        plan.ends, plan.k, row, plan.m - 1, scales.of + row, thread);
+    for (int i = 0; i < Shape::groups; ++i)
+      arrive(shared_address(&scales.made[row / group_rows + i]));
+  }
+}
+
 template <class Shape>
 __global__ void __cluster_dims__(Shape::cluster, 1, 1) __maxnreg__(Shape::registers)
     wide_kernel(const __grid_constant__ wide_plan plan) {
   extern __shared__ unsigned char memory[];
   __shared__ __align__(8) std::uint64_t barriers[2 * Shape::stages];
+  __shared__ row_scales scales;
   const stage_ring<Shape> ring{(shared_address(memory) + 1023) / 1024 * 1024,
                                shared_address(barriers), shared_address(barriers + Shape::stages)};
   if (threadIdx.x == Shape::consumers) {
@@ -431,21 +487,28 @@ __global__ void __cluster_dims__(Shape::cluster, 1, 1) __maxnreg__(Shape::regist
       // Each warp of the cluster that multiplies.
       init_barrier(ring.empty + i * 8, Shape::cluster * Shape::consumers / 32);
     }
+    if constexpr (Shape::norms)
+      for (const std::uint64_t& one : scales.made)
+        init_barrier(shared_address(&one), Shape::norm_threads);
     show_barriers();
   }
   if constexpr (Shape::cluster > 1)
     meet_cluster();
   else
     __syncthreads();
+  const int first = static_cast<int>(blockIdx.x) / Shape::cluster;
   if (threadIdx.x < Shape::consumers) {
     if constexpr (Shape::groups > 1)
       asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Shape::consumer_registers));
-    consumer<Shape>{plan, ring, static_cast<int>(blockIdx.x) / Shape::cluster}.run();
+    consumer<Shape>{plan, ring, first, &scales}.run();
   } else {
     if constexpr (Shape::groups > 1)
       asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Shape::producer_registers));
     if (threadIdx.x == Shape::consumers)
-      producer<Shape>{plan, static_cast<int>(blockIdx.x) / Shape::cluster}.run(ring);
+      producer<Shape>{plan, first}.run(ring);
+    if constexpr (Shape::norms)
+      if (threadIdx.x >= Shape::consumers + 32)
+        end_norms<Shape>(plan, first, scales);
   }
   // The other block may still tell this one that it has read a stage.
   if constexpr (Shape::cluster > 1) {

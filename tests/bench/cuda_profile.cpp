@@ -69,8 +69,7 @@ struct kind {
   double gap = 0;
 
   void take(const span& one, const span& before) {
-    const double passed =
-        (static_cast<double>(one.begin) - static_cast<double>(before.end)) / 1e3;
+    const double passed = (static_cast<double>(one.begin) - static_cast<double>(before.end)) / 1e3;
     ++count;
     took += static_cast<double>(one.end - one.begin) / 1e3;
     // What is longer is a lack of work.

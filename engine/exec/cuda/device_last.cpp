@@ -88,13 +88,12 @@ result<void> device_model::run_last_layer(const forward_batch& batch,
   all.then([&] { return kernels::cuda::rope_store(rope_of(of, every), on); });
   if (picked == 0)
     return all.state();
-  const device_buffer* const delta = sums_in_products(picked) ? nullptr : &delta_;
+  const layer_norms norms = norms_of(picked);
   all.then([&] { return gather_residual(batch, on); });
   all.then([&] { return query_picked(of, batch, cache, on); });
   all.then([&] { return kernels::cuda::attention(attention_of(batch.sampling, cache), on); });
-  all.then([&] { return multiply(products_of(of, picked)[1], picked, on); });
-  all.then([&] { return add_ranks(picked, on); });
-  all.then([&] { return feed(of, delta, picked, on); });
+  all.then([&] { return put_out(of, norms, picked, on); });
+  all.then([&] { return feed(of, norms, picked, on); });
   return all.state();
 }
 

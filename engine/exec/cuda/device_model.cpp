@@ -249,9 +249,16 @@ result<void> device_model::attend(const layer& of, const forward_batch& batch,
     all.then([&] { return kernels::cuda::rope_store(rope, on); });
     all.then([&] { return kernels::cuda::attention(attention, on); });
   }
-  all.then([&] { return multiply(products_of(of, batch.rows)[1], batch.rows, on); });
-  all.then([&] { return add_ranks(batch.rows, on); });
   return all.state();
+}
+
+result<void> device_model::put_out(const layer& of, const layer_norms& norms, std::int64_t rows,
+                                   stream_ref on) {
+  product output = products_of(of, rows)[1];
+  output.begins = norms.split_mlp ? &of.mlp_norm : nullptr;
+  if (auto made = multiply(output, rows, on); !made)
+    return made;
+  return add_ranks(rows, on);
 }
 
 result<void> device_model::silu(std::int64_t rows, stream_ref on) {
@@ -265,27 +272,32 @@ result<void> device_model::silu(std::int64_t rows, stream_ref on) {
                                  on);
 }
 
-result<void> device_model::project(const layer& of, const device_buffer* delta, std::int64_t rows,
+result<void> device_model::project(const layer& of, const layer_norms& norms, std::int64_t rows,
                                    stream_ref on) {
-  const product qkv = qkv_product(of);
+  product qkv = qkv_product(of);
   if (norms_in_products(rows))
     return kernels::cuda::streamed_normed_matmul(kernels::cuda::plain(padded_args_of(qkv, rows)),
                                                  residual_normed_by(of.attention_norm), on);
-  if (auto normed = norm(of.attention_norm, delta, rows, nullptr, on); !normed)
-    return normed;
-  return multiply(qkv, rows, on);
+  qkv.ends = norms.split_attention;
+  chain all;
+  if (!norms.split_attention)
+    all.then([&] { return norm(of.attention_norm, norms.delta, rows, nullptr, on); });
+  all.then([&] { return multiply(qkv, rows, on); });
+  return all.state();
 }
 
-result<void> device_model::gate(const layer& of, const device_buffer* delta, std::int64_t rows,
+result<void> device_model::gate(const layer& of, const layer_norms& norms, std::int64_t rows,
                                 stream_ref on) {
-  const product both = products_of(of, rows)[2];
+  product both = products_of(of, rows)[2];
+  both.ends = norms.split_mlp;
   auto args = kernels::cuda::plain(padded_args_of(both, rows));
   args.out = gated_.data();
   args.n = args.ldo = config_.intermediate_size;
   if (norms_in_products(rows))
     return kernels::cuda::streamed_normed_gated_matmul(args, residual_normed_by(of.mlp_norm), on);
   chain all;
-  all.then([&] { return norm(of.mlp_norm, delta, rows, nullptr, on); });
+  if (!norms.split_mlp)
+    all.then([&] { return norm(of.mlp_norm, norms.delta, rows, nullptr, on); });
   auto* const at_once = !ordered_ && kernels::cuda::shortcuts_taken().gate_in_product
                             ? library_.gated(padded_args_of(both, rows))
                             : nullptr;
@@ -298,23 +310,33 @@ result<void> device_model::gate(const layer& of, const device_buffer* delta, std
   return all.state();
 }
 
-result<void> device_model::feed(const layer& of, const device_buffer* delta, std::int64_t rows,
+result<void> device_model::feed(const layer& of, const layer_norms& norms, std::int64_t rows,
                                 stream_ref on) {
-  if (auto gated = gate(of, delta, rows, on); !gated)
-    return gated;
-  if (auto made = multiply(products_of(of, rows)[3], rows, on); !made)
-    return made;
-  return add_ranks(rows, on);
+  product down = products_of(of, rows)[3];
+  down.begins = norms.next;
+  chain all;
+  all.then([&] { return gate(of, norms, rows, on); });
+  all.then([&] { return multiply(down, rows, on); });
+  all.then([&] { return add_ranks(rows, on); });
+  return all.state();
 }
 
 result<void> device_model::run_layer(std::size_t index, const forward_batch& batch,
-                                     const kernels::cuda::kv_cache& cache, stream_ref on) {
+                                     const kernels::cuda::kv_cache& cache, layer_norms norms,
+                                     stream_ref on) {
   const layer& of = layers_[index];
-  const device_buffer* const delta = sums_in_products(batch.rows) ? nullptr : &delta_;
+  // The last layer may norm by itself.
+  const std::size_t behind = index + (narrows(batch) ? 2 : 1);
+  if (norms.split_attention && behind < layers_.size())
+    norms.next = &layers_[index + 1].attention_norm;
+  layer_norms first = norms;
+  if (index == 0)
+    first = {};
   chain all;
-  all.then([&] { return project(of, index == 0 ? nullptr : delta, batch.rows, on); });
+  all.then([&] { return project(of, first, batch.rows, on); });
   all.then([&] { return attend(of, batch, cache, on); });
-  all.then([&] { return feed(of, delta, batch.rows, on); });
+  all.then([&] { return put_out(of, norms, batch.rows, on); });
+  all.then([&] { return feed(of, norms, batch.rows, on); });
   return all.state();
 }
 
@@ -335,8 +357,9 @@ result<void> device_model::forward(const forward_batch& batch,
   });
   const bool narrow = narrows(batch);
   const std::size_t whole = layers_.size() - (narrow ? 1 : 0);
+  const layer_norms norms = norms_of(batch.rows);
   for (std::size_t i = 0; i < whole; ++i)
-    all.then([&] { return run_layer(i, batch, caches[i], on); });
+    all.then([&] { return run_layer(i, batch, caches[i], norms, on); });
   if (narrow)
     all.then([&] { return run_last_layer(batch, caches.back(), on); });
   if (batch.picked == 0)

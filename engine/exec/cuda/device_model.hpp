@@ -122,6 +122,22 @@ private:
     std::int64_t first_row = 0;
     /// Adds to `out`.
     bool add = false;
+    /// The weight of the norm that it begins; null for none.
+    const device_buffer* begins = nullptr;
+    /// Ends the norm of a that the product in front has begun.
+    bool ends = false;
+  };
+
+  /// How the norms of a layer are made.
+  struct layer_norms {
+    /// What they add to the residual first; null where products did.
+    const device_buffer* delta = nullptr;
+    /// That of attention and that of the MLP are begun by the product in front and ended by the one
+    /// behind: no kernel stands between these.
+    bool split_attention = false;
+    bool split_mlp = false;
+    /// The weight of the next layer's first norm, where down begins it.
+    const device_buffer* next = nullptr;
   };
 
   [[nodiscard]] static result<layer> load_layer(const load_context& from, weight_uploader& bring,
@@ -143,13 +159,21 @@ private:
   [[nodiscard]] kernels::cuda::rope_store_args
   rope_of(const layer& of, const kernels::cuda::attention_args& attention) const;
   /// Makes qkv_ of the residual and what is to be added to it.
-  [[nodiscard]] result<void> project(const layer& of, const device_buffer* delta, std::int64_t rows,
+  [[nodiscard]] result<void> project(const layer& of, const layer_norms& norms, std::int64_t rows,
                                      stream_ref on);
   /// Makes of qkv_ what a layer's attention gives.
   [[nodiscard]] result<void> attend(const layer& of, const forward_batch& batch,
                                     const kernels::cuda::kv_cache& cache, stream_ref on);
+  /// Adds what attention gave to the residual, or leaves it to be added.
+  [[nodiscard]] result<void> put_out(const layer& of, const layer_norms& norms, std::int64_t rows,
+                                     stream_ref on);
   [[nodiscard]] result<void> run_layer(std::size_t index, const forward_batch& batch,
-                                       const kernels::cuda::kv_cache& cache, stream_ref on);
+                                       const kernels::cuda::kv_cache& cache, layer_norms norms,
+                                       stream_ref on);
+  /// How layers of passes of so many rows norm, but for `next`.
+  [[nodiscard]] layer_norms norms_of(std::int64_t rows) const;
+  /// Whether the norm in front of that of products_of() with this number is split.
+  [[nodiscard]] bool splits_norm(std::size_t index, std::int64_t rows) const;
   /// Whether the last layer leaves out what no row that samples reads.
   [[nodiscard]] bool narrows(const forward_batch& batch) const noexcept;
   /// K and V of all rows, and all else of the picked ones: behind it they are the first rows.
@@ -163,9 +187,9 @@ private:
   /// Makes gated_ of gate_up_.
   [[nodiscard]] result<void> silu(std::int64_t rows, stream_ref on);
   /// Makes gated_ of the residual and what is to be added to it.
-  [[nodiscard]] result<void> gate(const layer& of, const device_buffer* delta, std::int64_t rows,
+  [[nodiscard]] result<void> gate(const layer& of, const layer_norms& norms, std::int64_t rows,
                                   stream_ref on);
-  [[nodiscard]] result<void> feed(const layer& of, const device_buffer* delta, std::int64_t rows,
+  [[nodiscard]] result<void> feed(const layer& of, const layer_norms& norms, std::int64_t rows,
                                   stream_ref on);
   /// Chooses between kernels by what layers take with each, where several are near each other.
   /// @param decodes  a step of decodes alone may have so many rows
@@ -206,7 +230,7 @@ private:
   static constexpr std::size_t arena_count = 3;
   static constexpr std::size_t phase_count = 2;
   using arena_sizes = std::array<std::array<std::int64_t, phase_count>, arena_count>;
-  [[nodiscard]] std::array<work_part, 11> work_parts(const device_limits& limits) const noexcept;
+  [[nodiscard]] std::array<work_part, 12> work_parts(const device_limits& limits) const noexcept;
   [[nodiscard]] arena_sizes sizes_of_arenas(const device_limits& limits) const noexcept;
   [[nodiscard]] const device_buffer& head() const {
     return config_.tie_word_embeddings ? table_ : head_;
@@ -235,6 +259,8 @@ private:
   kernels::cuda::matmul_library library_;
   device_buffer residual_;
   device_buffer normed_;
+  /// Of norms that are split.
+  device_buffer squares_;
   device_buffer qkv_;
   device_buffer query_;
   device_buffer attended_;

@@ -27,12 +27,9 @@ device_model::product device_model::qkv_product(const layer& of) const {
 }
 
 bool device_model::sums_in_products(std::int64_t rows) const noexcept {
-  // Up to 48 rows `streamed` is the fastest, and storing; up to 64 where there are too few outputs
-  // for all blocks of `halved`.
-  const bool wide_enough = config_.hidden_size >= 2048;
-  return norms_in_products(rows) ||
-         (kernels::cuda::shortcuts_taken().sum_in_product && !ordered_ && link_ == nullptr &&
-          rows > (wide_enough ? 48 : kernels::cuda::max_streamed_rows));
+  // Up to 48 rows `streamed` is the fastest, and storing.
+  return norms_in_products(rows) || (kernels::cuda::shortcuts_taken().sum_in_product && !ordered_ &&
+                                     link_ == nullptr && rows > 48);
 }
 
 bool device_model::norms_in_products(std::int64_t rows) const noexcept {
@@ -42,6 +39,31 @@ bool device_model::norms_in_products(std::int64_t rows) const noexcept {
          taken.streamed && !ordered_ && link_ == nullptr &&
          kernels::cuda::takes_normed(kernels::cuda::plain(padded_args_of(qkv_product(first), rows)),
                                      residual_normed_by(first.attention_norm));
+}
+
+bool device_model::splits_norm(std::size_t index, std::int64_t rows) const {
+  const kernels::cuda::shortcuts& taken = kernels::cuda::shortcuts_taken();
+  // Large products of more rows are at the card's limit of power, where a kernel less is no time
+  // less.
+  const std::int64_t most = config_.hidden_size < 2048 ? kernels::cuda::max_split_rows : 128;
+  // Before its norm is ended a row may be beyond the range of float16.
+  if (!taken.split_norms || compute_ != kernels::dtype::bf16 || !sums_in_products(rows) ||
+      rows > most || norms_in_products(rows) ||
+      config_.hidden_size % (4 * kernels::cuda::norm_part) != 0)
+    return false;
+  const std::vector<product> products = products_of(layers_.front(), rows);
+  const auto kernel = [&](std::size_t of) {
+    return library_.kernel_of(padded_args_of(products[of], rows));
+  };
+  const std::string_view behind = kernel(index);
+  return kernel(index == 0 ? 3 : 1) == "halved" &&
+         (behind == "wide" || (behind == "halved" && index == 0));
+}
+
+device_model::layer_norms device_model::norms_of(std::int64_t rows) const {
+  return {.delta = sums_in_products(rows) ? nullptr : &delta_,
+          .split_attention = splits_norm(0, rows),
+          .split_mlp = splits_norm(2, rows)};
 }
 
 bool device_model::norms_itself(std::size_t index, std::int64_t rows) const noexcept {
@@ -63,7 +85,13 @@ kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t 
           .k = p.k,
           .type = compute_,
           .out_type = p.out_type,
-          .add = p.add};
+          .add = p.add,
+          .begins = p.begins == nullptr
+                        ? kernels::cuda::begun_norm{}
+                        : kernels::cuda::begun_norm{p.begins->as<float>(), normed_.data(),
+                                                    squares_.as<float>()},
+          .ends = {.squares = p.ends ? squares_.as<float>() : nullptr,
+                   .eps = static_cast<float>(config_.rms_norm_eps)}};
 }
 
 std::int64_t device_model::padded(std::int64_t rows, std::int64_t most) noexcept {
@@ -117,16 +145,15 @@ result<float> device_model::time_layers(std::int64_t rows, stream_ref on) {
   auto end = make_event(true);
   if (!begin || !end)
     return fail(begin ? end.error() : begin.error());
-  const device_buffer* const delta = sums_in_products(rows) ? nullptr : &delta_;
+  layer_norms norms = norms_of(rows);
   const auto pass = [&](const layer& of) {
-    const std::vector<product> products = products_of(of, rows);
+    norms.next = norms.split_attention ? &of.attention_norm : nullptr;
     chain all;
-    all.then([&] { return project(of, delta, rows, on); });
+    all.then([&] { return project(of, norms, rows, on); });
     // For rope and attention.
-    all.then([&] { return norm(last_norm_, delta, rows, nullptr, on); });
-    all.then([&] { return multiply(products[1], rows, on); });
-    all.then([&] { return gate(of, delta, rows, on); });
-    all.then([&] { return multiply(products[3], rows, on); });
+    all.then([&] { return norm(last_norm_, norms.delta, rows, nullptr, on); });
+    all.then([&] { return put_out(of, norms, rows, on); });
+    all.then([&] { return feed(of, norms, rows, on); });
     return all.state();
   };
   // The host takes longer to enqueue small layers than the device to run them.
@@ -154,8 +181,10 @@ result<void> device_model::choose_in_layers(std::int64_t rows, bool decodes, str
     if (library_.recalls(args))
       continue;
     auto names = library_.own_kernels_of(args);
-    // With fewer rows one of ours always wins, with more tune() does well.
-    if (rows > 32 && rows <= kernels::cuda::max_streamed_rows)
+    // With fewer rows one of ours always wins, with more tune() does well, but where norms are
+    // split between some of ours.
+    if (rows > 32 && rows <= kernels::cuda::max_split_rows &&
+        (i != 0 || !decodes || rows <= kernels::cuda::max_streamed_rows))
       names.push_back("cuBLASLt");
     auto best = library_.kernel_of(args);
     if (std::find(names.begin(), names.end(), best) == names.end()) {
@@ -192,8 +221,8 @@ result<void> device_model::warm(std::int64_t rows, stream_ref on) {
   const std::vector<product> products = products_of(layers_.front(), rows);
   for (std::size_t i = 0; i < (rows <= limits_.picked ? 5 : 4); ++i) {
     // Those behind a norm may be kernels with it, and that of gate and up one that is gated.
-    const auto made = i == 0   ? project(layers_.front(), nullptr, rows, on)
-                      : i == 2 ? gate(layers_.front(), nullptr, rows, on)
+    const auto made = i == 0   ? project(layers_.front(), {}, rows, on)
+                      : i == 2 ? gate(layers_.front(), {}, rows, on)
                                : multiply(products[i], rows, on);
     if (!made)
       return made;
@@ -217,9 +246,10 @@ std::string device_model::kernels_of(std::int64_t rows) const {
   constexpr std::array<std::string_view, 5> names{"qkv", "o", "gate_up", "down", "lm_head"};
   std::string text;
   for (std::size_t i = 0; i < names.size(); ++i)
-    text += fmt::format("{}{} {}", i == 0 ? "" : ", ", names[i],
+    text += fmt::format("{}{} {}{}", i == 0 ? "" : ", ", names[i],
                         norms_itself(i, rows) ? "streamed with norm"
-                                              : library_.kernel_of(args_of(products[i], rows)));
+                                              : library_.kernel_of(args_of(products[i], rows)),
+                        (i == 0 || i == 2) && splits_norm(i, rows) ? " behind a split norm" : "");
   return text;
 }
 

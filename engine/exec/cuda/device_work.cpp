@@ -19,7 +19,7 @@ constexpr std::int64_t aligned_size(std::int64_t bytes) {
 
 } // namespace
 
-std::array<device_model::work_part, 11>
+std::array<device_model::work_part, 12>
 device_model::work_parts(const device_limits& limits) const noexcept {
   const model_config& c = config_;
   const std::int64_t query = c.heads * c.head_dim;
@@ -32,6 +32,10 @@ device_model::work_parts(const device_limits& limits) const noexcept {
       {{&self::workspace_, std::int64_t{64} << 20U, own},
        {&self::residual_, limits.rows * c.hidden_size * 4, own},
        {&self::normed_, limits.rows * c.hidden_size * size, own},
+       {&self::squares_,
+        std::min(limits.rows, kernels::cuda::max_split_rows) * c.hidden_size /
+            kernels::cuda::norm_part * 4,
+        own},
        {&self::delta_, limits.rows * c.hidden_size * size, own},
        {&self::gathered_, gathered_bytes(limits), own},
        {&self::qkv_, limits.rows * (query + 2 * kv) * size, layer_parts, 0},
