@@ -186,10 +186,10 @@ auto with_type(dtype type, F f) {
   return type == dtype::f32 ? f(float{}) : with_16_bits(type, f);
 }
 
-/// Whether a product is one of 16 bits, its outputs are those or f32, and it has no part in a norm.
+/// Whether a product is one of 16 bits, its outputs are those or f32, and it is alone().
 [[nodiscard]] inline bool of_16_bits(const ordered_matmul_args& args) noexcept {
   return size_of(args.type) == 2 && (args.out_type == dtype::f32 || args.out_type == args.type) &&
-         without_norm(args);
+         alone(args);
 }
 
 /// Calls f with values of the types of such a product's operands and outputs.

@@ -359,7 +359,7 @@ __global__ void __cluster_dims__(Shape::parts, 1, 1) __launch_bounds__(Shape::th
     if (threadIdx.x >= Shape::consumers + 32 && plan.ends.squares != nullptr) {
       wait_for_before();
       leave_scales<Shape::rows, Shape::norm_threads, 2>(
-          plan.ends, plan.k, work.row, plan.m - 1, scales,
+          {plan.ends, plan.k, work.row, plan.m - 1}, scales,
           static_cast<int>(threadIdx.x) - Shape::consumers - 32);
     }
     __syncwarp();
@@ -470,7 +470,7 @@ bool takes_halved(const ordered_matmul_args& args) noexcept {
   const bool begins = args.begins.weight == nullptr ||
                       (args.add && args.n % norm_part == 0 && aligned(args.begins.weight, 16, 16) &&
                        aligned(args.begins.rows, args.n * 2, 16));
-  return takes_wide(stored) && begins && args.m <= max_halved_rows;
+  return takes_wide(stored) && begins && args.leaders == nullptr && args.m <= max_halved_rows;
 }
 
 result<void> halved_matmul(const ordered_matmul_args& args, stream_ref stream) {

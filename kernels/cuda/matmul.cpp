@@ -40,6 +40,8 @@ struct own_kernel {
   matmul_library::gated_product* gated;
   /// Its choice for one number of rows is good for others near it.
   bool many_rows = false;
+  /// It tells leaders.
+  bool leads = false;
 };
 
 /// Rows from which the kernels for some hundred rows and for many are candidates.
@@ -61,7 +63,7 @@ constexpr std::array<own_kernel, 4> own_kernels{
       [](const ordered_matmul_args& args) {
         return takes_wide(args) && args.m >= wide_rows && shortcuts_taken().wide;
       },
-      wide_matmul, wide_gated_matmul, true},
+      wide_matmul, wide_gated_matmul, true, true},
      {"halved",
       [](const ordered_matmul_args& args) {
         return takes_halved(args) && args.m >= halved_rows && shortcuts_taken().halved;
@@ -174,7 +176,8 @@ ordered_matmul_args plain(const matmul_args& args) {
           .out_type = args.out_type,
           .add = args.add,
           .begins = args.begins,
-          .ends = args.ends};
+          .ends = args.ends,
+          .leaders = args.leaders};
 }
 
 struct matmul_library::state {
@@ -355,7 +358,9 @@ struct matmul_library::state {
           own.n /= 2;
           return one.gated(own, stream).has_value();
         }
-        return one.multiply(own, stream).has_value() && (!behind.run || behind.run());
+        const bool leads = behind.leaders != nullptr && one.leads;
+        own.leaders = leads ? behind.leaders : nullptr;
+        return one.multiply(own, stream).has_value() && (leads || !behind.run || behind.run());
       };
       const float time = time_of(product, weights, args.m, stream);
       if (time < best) {
@@ -388,8 +393,8 @@ result<void> matmul_library::run(const matmul_args& args, stream_ref stream) {
     return fail(found.error());
   if ((*found)->own != nullptr)
     return (*found)->own->multiply(plain(args), stream);
-  if (!without_norm(plain(args)))
-    return fail(errc::unsupported, "matmul: cuBLASLt has no part in norms");
+  if (!alone(plain(args)))
+    return fail(errc::unsupported, "matmul: cuBLASLt has no part in norms and tells no leaders");
   return good(state_->multiply(**found, args, (*found)->algorithm, stream), "cuBLASLt");
 }
 

@@ -32,6 +32,7 @@ struct matmul_args {
   /// Where a kernel of our own serves the shape that has a part in norms.
   begun_norm begins{};
   ended_norm ends{};
+  row_leader* leaders = nullptr;
 };
 
 /// The same product for a kernel of our own.
@@ -43,6 +44,8 @@ struct matmul_follower {
   std::function<result<void>()> run;
   /// It is silu_mul(), which our kernels make in the product.
   bool in_product = false;
+  /// It finds leaders, which the kernel for many rows tells, to here; nullptr for another one.
+  row_leader* leaders = nullptr;
 };
 
 /// Shapes and what was found to serve them best, as text without blanks.

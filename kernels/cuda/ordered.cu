@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(threads) ordered_matmul_kernel(ordered_matmul_
 result<void> ordered_matmul(const ordered_matmul_args& args, stream_ref stream) {
   if (args.out_type != dtype::f32 && args.out_type != args.type)
     return fail(errc::unsupported, "ordered_matmul: makes float32 or the type of its operands");
-  if (args.add || !without_norm(args))
+  if (args.add || !alone(args))
     return fail(errc::unsupported, "ordered_matmul: adds to nothing and norms nothing");
   if (args.m < 0 || args.n <= 0 || args.k <= 0 || args.lda < args.k || args.ldo < args.n)
     return fail(errc::bad_shape, "ordered_matmul: strides below the columns, or no columns");

@@ -35,6 +35,19 @@ struct ended_norm {
   float eps = 0;
 };
 
+/// The greatest of some outputs of a row and the first column that has it, or -1 where any of them
+/// is NaN or infinite.
+struct row_leader {
+  float value;
+  std::int32_t column;
+};
+/// Columns that a leader stands for; the last of a row may have fewer.
+inline constexpr std::int64_t led_columns = 64;
+/// Leaders of a row of n outputs.
+[[nodiscard]] constexpr std::int64_t count_leaders(std::int64_t n) noexcept {
+  return (n + led_columns - 1) / led_columns;
+}
+
 struct ordered_matmul_args {
   const void* a = nullptr;
   std::int64_t lda = 0;
@@ -55,11 +68,14 @@ struct ordered_matmul_args {
   begun_norm begins{};
   /// By halved_matmul(), wide_matmul() and wide_gated_matmul() alone, where out has `type`.
   ended_norm ends{};
+  /// [m, count_leaders(n)] what leads among the columns of each row; nullptr tells nobody. By
+  /// wide_matmul() alone, into f32 that is not added to; out may then be nullptr.
+  row_leader* leaders = nullptr;
 };
 
-/// Whether a product has no part in a norm.
-[[nodiscard]] constexpr bool without_norm(const ordered_matmul_args& args) noexcept {
-  return args.begins.weight == nullptr && args.ends.squares == nullptr;
+/// Whether a product has no part in a norm and tells no leaders.
+[[nodiscard]] constexpr bool alone(const ordered_matmul_args& args) noexcept {
+  return args.begins.weight == nullptr && args.ends.squares == nullptr && args.leaders == nullptr;
 }
 
 /// out = a w^T with one f32 accumulator per output and k ascending, so that a row's bits do not
@@ -175,7 +191,7 @@ inline constexpr std::int64_t max_halved_rows = 512;
 /// @shape  a [m, k], w [n, k] in `type`; out [m, n] in it, or f32, which it must be to `add`
 /// @errors unsupported: what takes_wide() refuses; internal
 /// @async  enqueues on `stream`
-/// @cost   2 m n k flops; f32 is written twice; the host takes some microseconds
+/// @cost   2 m n k flops; the host takes some microseconds
 [[nodiscard]] result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream);
 
 /// out = silu(a gate^T) * (a up^T) where w holds gate and then up: what wide_matmul() with

@@ -346,6 +346,67 @@ TEST_CASE("cuda products of many rows") {
     check_product(cuda::wide_matmul, type, s, random);
 }
 
+TEST_CASE("cuda products of many rows tell what leads in each row") {
+  TROUPE_EACH_TYPE_OF_16_BITS(type);
+  splitmix64 random{29};
+  // On an H100 each way to cut into tiles is the best one for some.
+  for (const many_rows& s : std::vector<many_rows>{{1, 8, 8},
+                                                   {5, 40, 64},
+                                                   {64, 10248, 72},
+                                                   {64, 25352, 200},
+                                                   {100, 10248, 72},
+                                                   {128, 33544, 136},
+                                                   {256, 17032, 72},
+                                                   {200, 1000, 264}}) {
+    CAPTURE(s.m, s.n, s.k);
+    matrix a{type, s.m, s.k, s.k + 8}, w{type, s.n, s.k, s.k}, out{dtype::f32, s.m, s.n, s.n + 8};
+    a.fill(random, 1);
+    w.fill(random, 1);
+    // Many equals: each second row of w is that before it.
+    for (std::int64_t row = 1; row < s.n; row += 2)
+      for (std::int64_t c = 0; c < s.k; ++c)
+        w.set(row, c, w.get(row - 1, c));
+    // Rows that are not finite everywhere, and one that is not in one column.
+    if (s.m > 4)
+      a.set(3, 0, std::numeric_limits<float>::infinity());
+    const mirror da{a}, dw{w}, d{out};
+    const std::int64_t count = cuda::count_leaders(s.n);
+    std::vector<cuda::row_leader> told(static_cast<std::size_t>(s.m * count));
+    const mirror leaders{told};
+    auto args = wide_args(type, s, da, dw, d);
+    args.out_type = dtype::f32;
+    args.leaders = leaders.as<cuda::row_leader>();
+    for (const bool stores : {true, false}) {
+      leaders.poison();
+      args.out = stores ? d.as<void>() : nullptr;
+      fine(cuda::wide_matmul(args, nullptr));
+      if (stores)
+        d.fetch(out.bytes.data());
+      leaders.fetch(told.data());
+      std::size_t wrong = 0;
+      for (std::int64_t row = 0; row < s.m; ++row)
+        for (std::int64_t part = 0; part < count; ++part) {
+          const std::int64_t first = part * cuda::led_columns;
+          const std::int64_t end = std::min(first + cuda::led_columns, s.n);
+          std::int64_t most = first;
+          bool finite = true;
+          for (std::int64_t c = first; c < end; ++c) {
+            finite = finite && std::isfinite(out.get(row, c));
+            most = out.get(row, c) > out.get(row, most) ? c : most;
+          }
+          const auto& one = told[static_cast<std::size_t>(row * count + part)];
+          wrong +=
+              finite ? one.column != most || one.value != out.get(row, most) : one.column != -1;
+        }
+      CHECK(wrong == 0);
+    }
+    CHECK(cuda::halved_matmul(args, nullptr).error().code == errc::unsupported);
+    CHECK(cuda::streamed_matmul(args, nullptr).error().code == errc::unsupported);
+    args.add = true;
+    CHECK(cuda::wide_matmul(args, nullptr).error().code == errc::unsupported);
+  }
+}
+
 TEST_CASE("cuda products of some hundred rows") {
   TROUPE_EACH_TYPE_OF_16_BITS(type);
   splitmix64 random{28};

@@ -54,6 +54,8 @@ struct shortcuts {
   bool norm_in_product = true;
   /// Products of some hundred rows begin the norm of what they make, and the next ones end it.
   bool split_norms = true;
+  /// The product that makes logits tells the greatest of them, where it is one of ours.
+  bool head_leads = true;
   /// The last layer computes of rows that do not sample K and V alone.
   bool narrow_last = true;
   /// Products never tuned go through our kernels where those take them. For tests.

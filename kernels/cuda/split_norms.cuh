@@ -7,30 +7,39 @@
 /// that multiply read memory, their next product waits for it, and with it the ring of stages.
 namespace troupe::kernels::cuda {
 
+/// Rows whose norm is ended.
+struct begun_rows {
+  const ended_norm& ends;
+  /// A multiple of 4 norm_part.
+  int columns;
+  /// Those behind the last are taken for the last.
+  int first;
+  int last;
+};
+
 /// Leaves one over the root of the mean square of `Rows` rows at `to`, by `Threads` threads, of
 /// which this is the `thread`-th. All rows of a thread are under way together, each with `Ahead`
 /// vectors of squares.
-/// @param first, last  of the rows; those behind the last are left as the last
-/// @pre    wait_for_before(); columns a multiple of 4 norm_part
+/// @pre    wait_for_before()
 template <int Rows, int Threads, int Ahead>
-__device__ __forceinline__ void leave_scales(const ended_norm& ends, int columns, int first,
-                                             int last, float* to, int thread) {
+__device__ __forceinline__ void leave_scales(const begun_rows& of, float* to, int thread) {
   constexpr int each = (Rows + Threads - 1) / Threads;
-  const int vectors = columns / (4 * static_cast<int>(norm_part));
-  const auto* const squares = reinterpret_cast<const float4*>(ends.squares);
+  const int vectors = of.columns / (4 * static_cast<int>(norm_part));
+  const auto* const squares = reinterpret_cast<const float4*>(of.ends.squares);
   float sums[each]{};
 #pragma unroll Ahead
   for (int i = 0; i < vectors; ++i) {
 #pragma unroll
     for (int r = 0; r < each; ++r) {
-      const float4 four = squares[min(first + thread + r * Threads, last) * vectors + i];
+      const float4 four = squares[min(of.first + thread + r * Threads, of.last) * vectors + i];
       sums[r] += four.x + four.y + four.z + four.w;
     }
   }
 #pragma unroll
   for (int r = 0; r < each; ++r)
     if (thread + r * Threads < Rows)
-      to[thread + r * Threads] = 1.0F / sqrtf(sums[r] / static_cast<float>(columns) + ends.eps);
+      to[thread + r * Threads] =
+          1.0F / sqrtf(sums[r] / static_cast<float>(of.columns) + of.ends.eps);
 }
 
 } // namespace troupe::kernels::cuda

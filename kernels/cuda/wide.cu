@@ -39,7 +39,9 @@ result<void> launch(const ordered_matmul_args& args, int multiprocessors, cudaSt
                        .column_tiles = ceil_div(args.n, Shape::outputs),
                        .band = band_rows / Shape::cluster,
                        .ends = args.ends,
-                       .k = static_cast<int>(args.k)};
+                       .k = static_cast<int>(args.k),
+                       .leaders = args.leaders,
+                       .leader_count = static_cast<int>(count_leaders(args.n))};
   const int clusters =
       std::min(plan.row_tiles * plan.column_tiles, multiprocessors / Shape::cluster);
   auto* const kernel = wide_kernel<Shape>;
@@ -95,6 +97,12 @@ constexpr std::array forms<ending::gate>{
     form_of<ending::gate, 128, 1>,    form_of<ending::gate, 96, 2>,
     form_of<ending::gate, 224, 1, 1>, form_of<ending::gate, 128, 1, 1>,
     form_of<ending::gate, 96, 1, 1>,  form_of<ending::gate, 64, 1, 1>};
+/// Where w comes no sooner, the first of them are the quicker.
+template <>
+constexpr std::array forms<ending::floats>{
+    form_of<ending::floats, 128, 1, 1>, form_of<ending::floats, 128, 1>,
+    form_of<ending::floats, 192, 1, 1>, form_of<ending::floats, 192, 1>,
+    form_of<ending::floats, 192, 2>};
 
 /// How many tiles the clusters of a form take one after the other.
 int turns_of(const wide_form& form, const ordered_matmul_args& args, std::int64_t w_rows,
@@ -121,8 +129,10 @@ template <ending Ending>
 result<void> launch_best(const ordered_matmul_args& args, cudaStream_t stream) {
   const std::int64_t w_rows = Ending == ending::gate ? 2 * args.n : args.n;
   const int multiprocessors = count_multiprocessors();
+  // Of many columns w takes as long from memory by all forms, some 2,000 bytes a cycle.
+  const double least = Ending == ending::floats ? static_cast<double>(w_rows * args.k) / 1000 : 0;
   const auto cycles = [&](const wide_form& form) {
-    return cycles_of(form, args, w_rows, multiprocessors);
+    return std::max(least, cycles_of(form, args, w_rows, multiprocessors));
   };
   const auto& best = *std::min_element(
       forms<Ending>.begin(), forms<Ending>.end(),
@@ -141,7 +151,8 @@ bool takes_wide(const ordered_matmul_args& args) noexcept {
   const bool ends = args.ends.squares == nullptr ||
                     (args.out_type == args.type && args.m <= max_split_rows &&
                      args.k % (4 * norm_part) == 0 && aligned(args.ends.squares, 16, 16));
-  return size_of(args.type) == 2 && args.begins.weight == nullptr && ends &&
+  const bool leads = args.leaders == nullptr || (args.out_type == dtype::f32 && !args.add);
+  return size_of(args.type) == 2 && args.begins.weight == nullptr && ends && leads &&
          (args.out_type == dtype::f32 || (args.out_type == args.type && !args.add)) &&
          args.m >= 1 && args.m <= most && args.n >= 8 && args.n <= most && args.k >= 8 &&
          args.k <= most && args.n % 8 == 0 && args.k % 8 == 0 && args.lda >= args.k &&
@@ -154,12 +165,8 @@ result<void> wide_matmul(const ordered_matmul_args& args, stream_ref stream) {
     return fail(errc::unsupported, "wide_matmul: takes 16 bits in multiples of 8 and of 16 bytes");
   if (args.out_type != dtype::f32)
     return launch_best<ending::store>(args, stream);
-  if (!args.add) {
-    const auto size = [](std::int64_t floats) { return static_cast<std::size_t>(floats * 4); };
-    cudaMemset2DAsync(args.out, size(args.ldo), 0, size(args.n), static_cast<std::size_t>(args.m),
-                      stream);
-  }
-  return launch_best<ending::add>(args, stream);
+  return args.add ? launch_best<ending::add>(args, stream)
+                  : launch_best<ending::floats>(args, stream);
 }
 
 result<void> wide_gated_matmul(const ordered_matmul_args& args, stream_ref stream) {

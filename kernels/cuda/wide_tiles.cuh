@@ -9,14 +9,17 @@
 #include "kernels/cuda/wgmma_wide.cuh"
 
 #include <algorithm>
+#include <cfloat>
 #include <cstdint>
+#include <type_traits>
 
 /// The blocks of wide.cu: a thread has the memory unit keep a ring of stages full, and one or two
 /// warpgroups multiply 64 rows of a each out of it.
 namespace troupe::kernels::cuda::wide {
 
-/// `sum` adds what is rounded to 16 bits, for only so a tile can be kept.
-enum class ending { store, add, sum, gate };
+/// `sum` adds what is rounded to 16 bits, for only so a tile can be kept. `floats` stores f32 and
+/// finds who leads.
+enum class ending { store, add, sum, gate, floats };
 
 inline constexpr int group_rows = 64;
 /// Of k in a stage, and in an instruction.
@@ -52,8 +55,9 @@ struct wide_shape {
   static constexpr bool norms = Ending == ending::store || Ending == ending::gate;
   static constexpr int scales_ahead = Groups == 1 ? 4 : Columns <= 128 ? 2 : 1;
   /// Of a thread as launched, and then where two warpgroups multiply: those of small tiles leave
-  /// room for two blocks of a norm, beside which w begins to come.
-  static constexpr bool small = Columns <= 128;
+  /// room for two blocks of a norm, beside which w begins to come. One that is kept in f32 is not
+  /// small.
+  static constexpr bool small = Columns <= 128 && Ending != ending::floats;
   static constexpr int registers = Groups == 1 ? 255 : small ? 104 : 168;
   static constexpr int producer_registers = small ? 40 : 24;
   static constexpr int consumer_registers = small ? 136 : 240;
@@ -98,6 +102,9 @@ struct wide_plan {
   ended_norm ends;
   /// Columns of a.
   int k;
+  /// [m, leader_count], or nullptr.
+  row_leader* leaders;
+  int leader_count;
 };
 
 /// Where the n-th tile of a cluster lies.
@@ -368,6 +375,97 @@ struct kept_tile {
   }
 };
 
+/// The same in f32, with what leads among each led_columns of a row.
+template <class Shape>
+struct kept_floats {
+  static constexpr int parts = Shape::outputs / 16;
+
+  float d[Shape::columns / 2];
+  tile_place at;
+  /// Of the thread's two rows: the greatest so far, its column in the tile, and a NaN where any
+  /// output is not finite, else 0.
+  struct lead {
+    float most;
+    int column;
+    float finite;
+
+    __device__ void take(float x, int c) {
+      finite = fmaf(x, 0.0F, finite);
+      if (x > most) {
+        most = x;
+        column = c;
+      }
+    }
+  } leads[2];
+
+  __device__ __forceinline__ void keep(const float (&from)[Shape::columns / 2],
+                                       const float (&)[2]) {
+#pragma unroll
+    for (int i = 0; i < Shape::columns / 2; ++i)
+      d[i] = from[i];
+  }
+
+  /// Stores 16 columns, and with the last of each led_columns what leads.
+  template <int Part>
+  __device__ __forceinline__ void finish(const wide_plan& plan) {
+    constexpr int led_parts = static_cast<int>(led_columns) / 16;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    float* const out = static_cast<float*>(plan.out);
+    if constexpr (Part % led_parts == 0)
+      leads[0] = leads[1] = {-FLT_MAX, 0, 0};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int column = 16 * Part + i / 2 * 8 + lane % 4 * 2;
+      const float2 pair{d[8 * Part + 2 * i], d[8 * Part + 2 * i + 1]};
+      const int row = at.row + lane / 4 + i % 2 * 8;
+      // n is a multiple of 8.
+      if (at.column + column >= plan.n)
+        continue;
+      if (out != nullptr && row < plan.m)
+        __stcs(reinterpret_cast<float2*>(out + row * plan.ldo + at.column + column), pair);
+      leads[i % 2].take(pair.x, column);
+      leads[i % 2].take(pair.y, column + 1);
+    }
+    if constexpr (Part % led_parts == led_parts - 1)
+      if (plan.leaders != nullptr)
+        tell<Part / led_parts>(plan);
+  }
+
+  template <int Led>
+  __device__ __forceinline__ void tell(const wide_plan& plan) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int leader = at.column / static_cast<int>(led_columns) + Led;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      lead& one = leads[half];
+#pragma unroll
+      for (int step = 1; step < 4; step *= 2) {
+        const float x = __shfl_xor_sync(0xFFFFFFFFU, one.most, step);
+        const int c = __shfl_xor_sync(0xFFFFFFFFU, one.column, step);
+        one.finite += __shfl_xor_sync(0xFFFFFFFFU, one.finite, step);
+        if (x > one.most || (x == one.most && c < one.column)) {
+          one.most = x;
+          one.column = c;
+        }
+      }
+      const int row = at.row + lane / 4 + half * 8;
+      if (lane % 4 == 0 && row < plan.m && leader < plan.leader_count)
+        plan.leaders[static_cast<std::int64_t>(row) * plan.leader_count + leader] = {
+            one.most, one.finite == 0 ? at.column + one.column : -1};
+    }
+  }
+
+  template <int Part, class Between>
+  __device__ __forceinline__ void finish_from(const wide_plan& plan, std::uint32_t gathered,
+                                              Between between) {
+    if constexpr (Part < parts) {
+      between();
+      finish<Part>(plan);
+      finish_from<Part + 1>(plan, gathered, between);
+    }
+  }
+};
+
 /// What a warp that multiplies knows all along.
 template <class Shape>
 struct consumer {
@@ -413,7 +511,7 @@ struct consumer {
   /// Every block has a tile.
   __device__ void store_all() {
     warp_tile<Shape> made;
-    kept_tile<Shape> kept;
+    std::conditional_t<Shape::end == ending::floats, kept_floats<Shape>, kept_tile<Shape>> kept;
     float by[2]{1, 1};
     made.begin(ring);
     for (int step = 0; step < plan.steps; ++step)
@@ -465,7 +563,7 @@ __device__ void end_norms(const wide_plan& plan, int tile, row_scales& scales) {
       continue;
     done |= bit;
     leave_scales<Shape::rows, Shape::norm_threads, Shape::scales_ahead>(
-        plan.ends, plan.k, row, plan.m - 1, scales.of + row, thread);
+        {plan.ends, plan.k, row, plan.m - 1}, scales.of + row, thread);
     for (int i = 0; i < Shape::groups; ++i)
       arrive(shared_address(&scales.made[row / group_rows + i]));
   }

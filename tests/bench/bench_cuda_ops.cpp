@@ -392,6 +392,8 @@ void sampling_of(op_bench& bench, std::uint32_t rows) {
                          .sigma = 2},
                         nullptr));
   const auto scratch = must(device_buffer::make(rows * sizeof(sampling_scratch), "scratch"));
+  const auto leaders =
+      must(device_buffer::make(rows * most_vocabulary_parts * sizeof(ops::row_leader), "leaders"));
   const auto tokens = must(device_buffer::make(rows * 8, "tokens"));
   const auto how = must(device_buffer::make(rows * sizeof(sampling_row), "sampling"));
   struct kind {
@@ -411,6 +413,7 @@ void sampling_of(op_bench& bench, std::uint32_t rows) {
                                     .vocabulary = vocabulary,
                                     .how = how.as<sampling_row>(),
                                     .scratch = scratch.as<sampling_scratch>(),
+                                    .leaders = leaders.as<ops::row_leader>(),
                                     .any_random = one.row.temperature != 0,
                                     .any_bounded = one.row.bounded != 0,
                                     .sampled = tokens.as<std::int32_t>(),

@@ -255,6 +255,8 @@ result<void> cuda_executor::sample(step_id step) {
                                      .vocabulary = static_cast<std::int32_t>(config_.vocab_size),
                                      .how = inputs_.sampling(),
                                      .scratch = scratch_.as<sampling_scratch>(),
+                                     .leaders = model_->leaders(),
+                                     .leader_count = model_->count_leaders(inputs.picked()),
                                      .any_random = inputs.any_random(),
                                      .any_bounded = inputs.any_bounded(),
                                      .sampled = sampled_.as<std::int32_t>() + slot,

@@ -8,6 +8,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -56,6 +57,24 @@ sampling_row row_of(const sampling_params& p, std::uint32_t position, std::uint3
   return row;
 }
 
+/// What leads among each so many logits of each row.
+std::vector<kernels::cuda::row_leader> leaders_of(const std::vector<float>& logits,
+                                                  std::size_t width) {
+  constexpr auto each = static_cast<std::size_t>(kernels::cuda::led_columns);
+  std::vector<kernels::cuda::row_leader> told;
+  for (std::size_t row = 0; row < logits.size(); row += width)
+    for (std::size_t first = 0; first < width; first += each) {
+      const auto begin = logits.begin() + static_cast<std::ptrdiff_t>(row + first);
+      const auto end = begin + static_cast<std::ptrdiff_t>(std::min(each, width - first));
+      const auto most = std::max_element(begin, end);
+      const bool finite = std::all_of(begin, end, [](float x) { return std::isfinite(x); });
+      told.push_back({*most, finite ? static_cast<std::int32_t>(most - begin) +
+                                          static_cast<std::int32_t>(first)
+                                    : -1});
+    }
+  return told;
+}
+
 } // namespace
 
 TEST_CASE("the device samples as the CPU does") {
@@ -82,6 +101,8 @@ TEST_CASE("the device samples as the CPU does") {
     const device_buffer device_logits = on_device(logits);
     const device_buffer device_how = on_device(how);
     const device_buffer scratch = on_device(std::vector<sampling_scratch>(rows));
+    const device_buffer leaders =
+        on_device(std::vector<kernels::cuda::row_leader>(rows * most_vocabulary_parts));
     const device_buffer sampled = on_device(std::vector<std::int32_t>(rows, -7));
     const device_buffer outcome = on_device(std::vector<std::int32_t>(rows, -7));
     const sampling_args args{.logits = device_logits.as<float>(),
@@ -90,6 +111,7 @@ TEST_CASE("the device samples as the CPU does") {
                              .vocabulary = vocabulary,
                              .how = device_how.as<sampling_row>(),
                              .scratch = scratch.as<sampling_scratch>(),
+                             .leaders = leaders.as<kernels::cuda::row_leader>(),
                              .any_random = true,
                              .any_bounded = true,
                              .sampled = sampled.as<std::int32_t>(),
@@ -115,6 +137,17 @@ TEST_CASE("the device samples as the CPU does") {
       CAPTURE(vocabulary, r);
       CHECK(found == chosen[r]);
     }
+    // So with leaders that the product has told.
+    const auto told = leaders_of(logits, width);
+    const device_buffer device_told = on_device(told);
+    auto led = args;
+    led.leaders = device_told.as<kernels::cuda::row_leader>();
+    led.leader_count = static_cast<std::int32_t>(told.size() / rows);
+    std::vector<std::int32_t> chosen_led(rows);
+    REQUIRE(sample_rows(led, nullptr));
+    REQUIRE(download(chosen_led.data(), outcome.data(), rows * 4, nullptr));
+    REQUIRE(wait(stream_ref{nullptr}));
+    CHECK(chosen_led == chosen);
     sampler judge;
     for (std::size_t r = 0; r < rows; ++r) {
       const auto& p = params[r];

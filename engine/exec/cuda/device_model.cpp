@@ -368,8 +368,7 @@ result<void> device_model::forward(const forward_batch& batch,
       sums_in_products(narrow ? batch.picked : batch.rows) ? nullptr : &delta_;
   all.then(
       [&] { return norm(last_norm_, delta, batch.picked, narrow ? nullptr : batch.pick, on); });
-  all.then([&] { return multiply(head_product(), batch.picked, on); });
-  all.then([&] { return gather_logits(batch.picked, on); });
+  all.then([&] { return make_logits(batch.picked, on); });
   return all.state();
 }
 

@@ -88,6 +88,12 @@ public:
 
   /// [picked, vocabulary] of the pass that was enqueued last.
   [[nodiscard]] const float* logits() const noexcept { return logits_.as<float>(); }
+  /// What leads among parts of them, where the head told it: [picked, count_leaders(picked)].
+  [[nodiscard]] kernels::cuda::row_leader* leaders() const noexcept {
+    return leaders_.as<kernels::cuda::row_leader>();
+  }
+  /// How many leaders a row of a pass with so many picked ones has; 0 where none is told.
+  [[nodiscard]] std::int32_t count_leaders(std::int64_t picked) const;
   /// The rank's part, but for the vocabulary.
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
   [[nodiscard]] kernels::dtype compute() const noexcept { return compute_; }
@@ -126,6 +132,8 @@ private:
     const device_buffer* begins = nullptr;
     /// Ends the norm of a that the product in front has begun.
     bool ends = false;
+    /// Tells what leads among its outputs to leaders_.
+    bool leads = false;
   };
 
   /// How the norms of a layer are made.
@@ -209,6 +217,8 @@ private:
   [[nodiscard]] product query_product(const layer& of, const device_buffer& a) const;
   [[nodiscard]] product kv_product(const layer& of) const;
   [[nodiscard]] product head_product() const;
+  /// Makes logits_ of normed_, and leaders_ where these are told.
+  [[nodiscard]] result<void> make_logits(std::int64_t picked, stream_ref on);
   /// A product into delta_ that is a sum over the ranks.
   [[nodiscard]] product summed_product(const device_buffer& a, const device_buffer& w,
                                        std::int64_t k, std::int64_t rows) const;
@@ -230,7 +240,7 @@ private:
   static constexpr std::size_t arena_count = 3;
   static constexpr std::size_t phase_count = 2;
   using arena_sizes = std::array<std::array<std::int64_t, phase_count>, arena_count>;
-  [[nodiscard]] std::array<work_part, 12> work_parts(const device_limits& limits) const noexcept;
+  [[nodiscard]] std::array<work_part, 13> work_parts(const device_limits& limits) const noexcept;
   [[nodiscard]] arena_sizes sizes_of_arenas(const device_limits& limits) const noexcept;
   [[nodiscard]] const device_buffer& head() const {
     return config_.tie_word_embeddings ? table_ : head_;
@@ -270,6 +280,7 @@ private:
   /// What the ranks give, one behind the other.
   device_buffer gathered_;
   device_buffer logits_;
+  device_buffer leaders_;
 };
 
 } // namespace troupe::engine::cuda

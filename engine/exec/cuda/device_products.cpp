@@ -1,6 +1,7 @@
 // The products of the recipe: their shapes, and which kernels serve them.
 #include "engine/exec/cuda/chain.hpp"
 #include "engine/exec/cuda/device_model.hpp"
+#include "engine/exec/cuda/sampling.hpp"
 #include "engine/exec/cuda/step_graphs.hpp"
 
 #include <fmt/core.h>
@@ -91,7 +92,8 @@ kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t 
                         : kernels::cuda::begun_norm{p.begins->as<float>(), normed_.data(),
                                                     squares_.as<float>()},
           .ends = {.squares = p.ends ? squares_.as<float>() : nullptr,
-                   .eps = static_cast<float>(config_.rms_norm_eps)}};
+                   .eps = static_cast<float>(config_.rms_norm_eps)},
+          .leaders = p.leads ? leaders() : nullptr};
 }
 
 std::int64_t device_model::padded(std::int64_t rows, std::int64_t most) noexcept {
@@ -118,6 +120,24 @@ result<void> device_model::multiply(const product& p, std::int64_t rows, stream_
                                          : kernels::cuda::ordered_matmul(args, on);
 }
 
+std::int32_t device_model::count_leaders(std::int64_t picked) const {
+  const auto args = padded_args_of(head_product(), picked);
+  // Of ranks each has its columns alone.
+  if (!kernels::cuda::shortcuts_taken().head_leads || link_ != nullptr ||
+      !kernels::cuda::takes_wide(kernels::cuda::plain(args)) ||
+      (!ordered_ && library_.kernel_of(args) != "wide"))
+    return 0;
+  return static_cast<std::int32_t>(kernels::cuda::count_leaders(config_.vocab_size));
+}
+
+result<void> device_model::make_logits(std::int64_t picked, stream_ref on) {
+  product head = head_product();
+  head.leads = count_leaders(picked) > 0;
+  if (auto made = multiply(head, picked, on); !made)
+    return made;
+  return gather_logits(picked, on);
+}
+
 result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on) {
   if (ordered_)
     return {};
@@ -133,6 +153,17 @@ result<void> device_model::tune(std::int64_t rows, bool with_head, stream_ref on
         [&] { return norm(last_norm_, &delta_, rows, nullptr, on); }};
     if (i == 2)
       behind = {[&] { return silu(rows, on); }, kernels::cuda::shortcuts_taken().gate_in_product};
+    if (i == 4 && kernels::cuda::shortcuts_taken().head_leads && link_ == nullptr)
+      behind = {.run = [&]() -> result<void> {
+                  find_leaders({.logits = logits(),
+                                .stride = config_.vocab_size,
+                                .rows = rows,
+                                .vocabulary = static_cast<std::int32_t>(config_.vocab_size),
+                                .leaders = leaders()},
+                               on);
+                  return {};
+                },
+                .leaders = leaders()};
     if (auto tuned = library_.tune(args_of(p, rows), weights, on, behind); !tuned)
       return tuned;
   }

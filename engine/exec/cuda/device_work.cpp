@@ -1,5 +1,6 @@
 // The working memory of a pass: what lies where, and what may lie where something else was.
 #include "engine/exec/cuda/device_model.hpp"
+#include "engine/exec/cuda/sampling.hpp"
 
 #include <fmt/core.h>
 
@@ -19,7 +20,7 @@ constexpr std::int64_t aligned_size(std::int64_t bytes) {
 
 } // namespace
 
-std::array<device_model::work_part, 12>
+std::array<device_model::work_part, 13>
 device_model::work_parts(const device_limits& limits) const noexcept {
   const model_config& c = config_;
   const std::int64_t query = c.heads * c.head_dim;
@@ -44,7 +45,13 @@ device_model::work_parts(const device_limits& limits) const noexcept {
        {&self::gate_up_, limits.rows * 2 * c.intermediate_size * size, layer_parts, 1},
        {&self::gated_, limits.rows * c.intermediate_size * size, last_parts, 0},
        // The residual of the rows that sample passes through it too.
-       {&self::logits_, limits.picked * std::max(c.vocab_size, c.hidden_size) * 4, last_parts, 1}}};
+       {&self::logits_, limits.picked * std::max(c.vocab_size, c.hidden_size) * 4, last_parts, 1},
+       {&self::leaders_,
+        limits.picked *
+            std::max<std::int64_t>(most_vocabulary_parts,
+                                   kernels::cuda::count_leaders(c.vocab_size)) *
+            static_cast<std::int64_t>(sizeof(kernels::cuda::row_leader)),
+        last_parts, 1}}};
 }
 
 device_model::arena_sizes

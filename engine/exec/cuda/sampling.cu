@@ -1,6 +1,7 @@
 // Gumbel-max sampling as gumbel.hpp and sampler.hpp define it, in the same doubles, never
 // contracted: blocks share a row, and one block finds the border of a bounded row. Roofline: bound
-// by memory for greedy rows, 4 bytes a token; else by the generator's ten rounds.
+// by memory for greedy rows, 4 bytes a token, or nothing where the product that made the logits has
+// told the leaders; else by the generator's ten rounds.
 #include "engine/exec/cuda/sampling_border.cuh"
 #include "kernels/cuda/device.cuh"
 #include "troupe/base/prng.hpp"
@@ -14,6 +15,7 @@ namespace troupe::engine::cuda {
 namespace {
 
 constexpr int scan_threads = 256;
+constexpr int finish_threads = 256;
 
 /// The best offer of a warp, in all its threads.
 template <class Score>
@@ -24,16 +26,17 @@ __device__ offer<Score> best_of_warp(offer<Score> mine) {
   return mine;
 }
 
-/// The best offer of a block, in thread 0.
-template <class Score>
+/// The best offer of a block, in all its threads.
+template <int Threads, class Score>
 __device__ offer<Score> best_of_block(offer<Score> mine) {
-  __shared__ offer<Score> best[scan_threads / 32];
+  __shared__ offer<Score> best[Threads / 32];
   mine = best_of_warp(mine);
   if (threadIdx.x % 32 == 0)
     best[threadIdx.x / 32] = mine;
   __syncthreads();
-  for (int i = 1; i < scan_threads / 32 && threadIdx.x == 0; ++i)
-    mine.take(best[i]);
+  for (const offer<Score>& one : best)
+    mine.take(one);
+  __syncthreads();
   return mine;
 }
 
@@ -82,24 +85,35 @@ __global__ void __launch_bounds__(scan_threads) scan_kernel(sampling_args args) 
     }
   }
   const bool all_finite = __syncthreads_and(finite) != 0;
-  best = best_of_block(best);
-  if (threadIdx.x != 0)
-    return;
-  sampling_scratch& to = args.scratch[row];
-  to.greatest[blockIdx.y] = best.score;
-  to.likely[blockIdx.y] = best.token;
-  to.not_finite[blockIdx.y] = all_finite ? 0 : 1;
+  best = best_of_block<scan_threads>(best);
+  if (threadIdx.x == 0)
+    args.leaders[row * gridDim.y + blockIdx.y] = {best.score, all_finite ? best.token : -1};
 }
 
-/// The likeliest token of a row, from its parts, in all threads of a warp.
-__device__ offer<float> likeliest(const sampling_scratch& from, int parts) {
+/// The likeliest token of a row.
+struct likeliest_token {
   offer<float> best{-FLT_MAX, INT_MAX};
-  for (int i = static_cast<int>(threadIdx.x) % 32; i < parts; i += 32)
-    best.take({from.greatest[i], from.likely[i]});
-  return best_of_warp(best);
-}
+  /// Whether all its logits are numbers; else `best` is none.
+  bool finite = true;
 
-__global__ void __launch_bounds__(border_threads) border_kernel(sampling_args args, int parts) {
+  /// Of the leaders of the block's row, in all threads of the block.
+  template <int Threads>
+  __device__ static likeliest_token of(const sampling_args& args) {
+    likeliest_token found;
+    const kernels::cuda::row_leader* const leaders =
+        args.leaders + static_cast<std::int64_t>(blockIdx.x) * args.leader_count;
+    for (int i = static_cast<int>(threadIdx.x); i < args.leader_count; i += Threads) {
+      const kernels::cuda::row_leader one = leaders[i];
+      found.finite = found.finite && one.column >= 0;
+      found.best.take({one.value, one.column});
+    }
+    found.finite = __syncthreads_and(found.finite) != 0;
+    found.best = best_of_block<Threads>(found.best);
+    return found;
+  }
+};
+
+__global__ void __launch_bounds__(border_threads) border_kernel(sampling_args args) {
   __shared__ selector select;
   __shared__ std::int32_t listed[listed_most];
   __shared__ std::int32_t listed_count;
@@ -112,7 +126,7 @@ __global__ void __launch_bounds__(border_threads) border_kernel(sampling_args ar
   border_search search{args.logits + row * args.stride,
                        args.vocabulary,
                        args.how[row],
-                       likeliest(scratch, parts).score,
+                       likeliest_token::of<border_threads>(args).best.score,
                        select,
                        listed,
                        listed_count};
@@ -159,7 +173,7 @@ __device__ void offer_group(const sampling_args& args, const sampling_row& how, 
   }
 }
 
-__global__ void __launch_bounds__(scan_threads) choose_kernel(sampling_args args, int parts) {
+__global__ void __launch_bounds__(scan_threads) choose_kernel(sampling_args args) {
   const std::int64_t row = blockIdx.x;
   const sampling_row how = args.how[row];
   kernels::cuda::let_next_begin();
@@ -167,7 +181,7 @@ __global__ void __launch_bounds__(scan_threads) choose_kernel(sampling_args args
   if (how.temperature == 0)
     return;
   sampling_scratch& scratch = args.scratch[row];
-  const offer<float> likely = likeliest(scratch, parts);
+  const offer<float> likely = likeliest_token::of<scan_threads>(args).best;
   const offer<float> last = how.bounded != 0
                                 ? offer<float>{scratch.border_logit, scratch.border_token}
                                 : offer<float>{-FLT_MAX, INT_MAX};
@@ -183,36 +197,30 @@ __global__ void __launch_bounds__(scan_threads) choose_kernel(sampling_args args
   for (std::int32_t first = range.begin + 4 * static_cast<std::int32_t>(threadIdx.x);
        first < range.end; first += 4 * scan_threads)
     offer_group(args, how, last, first, best);
-  best = best_of_block(best);
+  best = best_of_block<scan_threads>(best);
   if (threadIdx.x != 0)
     return;
   scratch.best_score[blockIdx.y] = best.score;
   scratch.best_token[blockIdx.y] = best.token;
 }
 
-/// A warp a row.
-__global__ void __launch_bounds__(scan_threads) finish_kernel(sampling_args args, int parts) {
-  const std::int64_t row =
-      (static_cast<std::int64_t>(blockIdx.x) * scan_threads + threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+/// @param parts  that choose_kernel() shared a row into
+__global__ void __launch_bounds__(finish_threads) finish_kernel(sampling_args args, int parts) {
+  const std::int64_t row = blockIdx.x;
   kernels::cuda::wait_for_before();
-  if (row >= args.rows)
-    return;
-  const sampling_scratch& scratch = args.scratch[row];
-  const bool random = args.how[row].temperature != 0;
-  bool finite = true;
-  offer<double> best{-DBL_MAX, INT_MAX};
-  for (int i = lane; i < parts; i += 32) {
-    finite = finite && scratch.not_finite[i] == 0;
-    if (random)
+  const likeliest_token likely = likeliest_token::of<finish_threads>(args);
+  std::int32_t token = likely.best.token;
+  if (args.how[row].temperature != 0) {
+    const sampling_scratch& scratch = args.scratch[row];
+    offer<double> best{-DBL_MAX, INT_MAX};
+    for (int i = static_cast<int>(threadIdx.x); i < parts; i += finish_threads)
       best.take({scratch.best_score[i], scratch.best_token[i]});
+    token = best_of_block<finish_threads>(best).token;
   }
-  finite = __all_sync(0xFFFFFFFFU, finite) != 0;
-  const std::int32_t token = random ? best_of_warp(best).token : likeliest(scratch, parts).token;
-  if (lane != 0)
+  if (threadIdx.x != 0)
     return;
-  args.sampled[row] = finite ? token : 0;
-  args.outcome[row] = finite ? token : -1;
+  args.sampled[row] = likely.finite ? token : 0;
+  args.outcome[row] = likely.finite ? token : -1;
 }
 
 /// How many blocks share a row: as many as keep all multiprocessors busy, of 1,024 tokens at least.
@@ -224,25 +232,35 @@ int parts_of(const sampling_args& args) {
   return static_cast<int>(std::min<std::int64_t>(wanted, most_vocabulary_parts));
 }
 
+dim3 grid_of(const sampling_args& args) {
+  return {static_cast<unsigned>(args.rows), static_cast<unsigned>(parts_of(args))};
+}
+
 } // namespace
+
+std::int32_t find_leaders(const sampling_args& args, kernels::cuda::stream_ref stream) {
+  const dim3 grid = grid_of(args);
+  const bool wide =
+      args.vocabulary % 4 == 0 && kernels::cuda::aligned(args.logits, args.stride * 4, 16);
+  kernels::cuda::launch_early(wide ? scan_kernel<4> : scan_kernel<1>,
+                              {grid, scan_threads, 0, stream}, args);
+  return static_cast<std::int32_t>(grid.y);
+}
 
 result<void> sample_rows(const sampling_args& args, kernels::cuda::stream_ref stream) {
   if (args.rows == 0)
     return {};
   using kernels::cuda::launch_early;
-  const int parts = parts_of(args);
-  const dim3 grid(static_cast<unsigned>(args.rows), static_cast<unsigned>(parts));
-  const bool wide =
-      args.vocabulary % 4 == 0 && kernels::cuda::aligned(args.logits, args.stride * 4, 16);
-  launch_early(wide ? scan_kernel<4> : scan_kernel<1>, {grid, scan_threads, 0, stream}, args);
+  sampling_args led = args;
+  if (led.leader_count == 0)
+    led.leader_count = find_leaders(args, stream);
+  const dim3 grid = grid_of(args);
   if (args.any_random && args.any_bounded)
-    launch_early(border_kernel, {dim3(grid.x), border_threads, 0, stream}, args, parts);
+    launch_early(border_kernel, {dim3(grid.x), border_threads, 0, stream}, led);
   if (args.any_random)
-    launch_early(choose_kernel, {grid, scan_threads, 0, stream}, args, parts);
-  constexpr unsigned rows_of_block = scan_threads / 32;
-  launch_early(finish_kernel,
-               {dim3((grid.x + rows_of_block - 1) / rows_of_block), scan_threads, 0, stream}, args,
-               parts);
+    launch_early(choose_kernel, {grid, scan_threads, 0, stream}, led);
+  launch_early(finish_kernel, {dim3(grid.x), finish_threads, 0, stream}, led,
+               static_cast<int>(grid.y));
   return kernels::cuda::launched("sampling");
 }
 

@@ -7,7 +7,7 @@
 /// The sampler of engine/exec/sampler.hpp on the device: equal logits give equal tokens.
 namespace troupe::engine::cuda {
 
-/// Parts of a vocabulary that blocks of their own look through.
+/// Parts of a vocabulary that blocks of their own look through, each for its leader.
 inline constexpr int most_vocabulary_parts = 64;
 
 /// How one row samples, as the device sees it.
@@ -30,9 +30,6 @@ struct sampling_row {
 
 /// What the kernels leave each other for one row.
 struct sampling_scratch {
-  float greatest[most_vocabulary_parts];
-  std::int32_t likely[most_vocabulary_parts];
-  std::int32_t not_finite[most_vocabulary_parts];
   double best_score[most_vocabulary_parts];
   std::int32_t best_token[most_vocabulary_parts];
   float border_logit;
@@ -46,6 +43,11 @@ struct sampling_args {
   std::int32_t vocabulary = 0;
   const sampling_row* how = nullptr;
   sampling_scratch* scratch = nullptr;
+  /// [rows, leader_count] the greatest logits among parts of the vocabulary, as the product that
+  /// made the logits told them. Where that has told none, leader_count is 0, and there is room for
+  /// [rows, most_vocabulary_parts].
+  kernels::cuda::row_leader* leaders = nullptr;
+  std::int32_t leader_count = 0;
   /// Whether any row is not greedy, and whether any is bounded.
   bool any_random = false;
   bool any_bounded = false;
@@ -55,9 +57,16 @@ struct sampling_args {
   std::int32_t* outcome = nullptr;
 };
 
+/// Finds the leaders of args.rows rows.
+/// @return how many each has
+/// @async  enqueues on `stream`
+/// @cost   reads the logits once
+std::int32_t find_leaders(const sampling_args& args, kernels::cuda::stream_ref stream);
+
 /// Chooses the next token of each row.
 /// @async  enqueues on `stream`
-/// @cost   reads the logits once for greedy rows, twice for others; bounded rows more often
+/// @cost   find_leaders() where there are none, once more over the logits of rows that are not
+///         greedy, and more often over those of bounded ones
 [[nodiscard]] result<void> sample_rows(const sampling_args& args, kernels::cuda::stream_ref stream);
 
 } // namespace troupe::engine::cuda
