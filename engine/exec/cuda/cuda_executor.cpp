@@ -190,6 +190,9 @@ result<void> cuda_executor::forward(staged_step& staged) {
     return sent;
   forward_batch batch = inputs_.batch_of(inputs);
   batch.sampled = sampled_.as<std::int32_t>();
+  batch.logits = inputs.any_random() || inputs.any_logprobs();
+  const bool leads = model_->count_leaders(inputs.picked()) > 0;
+  logits_left_out_ = leads && !batch.logits ? inputs.picked() : 0;
   const auto pass = [&] { return model_->forward(batch, caches_, stream_.get()); };
   if (!decodes)
     return pass();
@@ -202,8 +205,9 @@ result<void> cuda_executor::forward(staged_step& staged) {
       static_cast<std::int64_t>(bucket) * ((config_.heads / config_.kv_heads + 15) / 16);
   batch.attention.decode_items_max = std::max<std::int64_t>(tiles, 4096);
   batch.attention.join_items_max = inputs.joins() > 0 ? tiles : 0;
-  return graphs_.run({.rows = bucket, .joins = inputs.joins() > 0, .turned = batch.turned}, pass,
-                     stream_.get());
+  return graphs_.run(
+      {.rows = bucket, .joins = inputs.joins() > 0, .turned = batch.turned, .logits = batch.logits},
+      pass, stream_.get());
 }
 
 result<void> cuda_executor::launch(step_id step) {
@@ -377,6 +381,9 @@ void cuda_executor::reset() {
 
 std::span<const float> cuda_executor::logits(std::size_t index) {
   logits_.resize(static_cast<std::size_t>(config_.vocab_size));
+  if (const auto picked = std::exchange(logits_left_out_, 0); picked > 0)
+    if (!model_->make_logits(picked, false, stream_.get()))
+      return {};
   const float* const from = model_->logits() + index * logits_.size();
   const auto sent = download(logits_.data(), from, logits_.size() * sizeof(float), stream_.get());
   if (!sent || !wait(stream_.get()))

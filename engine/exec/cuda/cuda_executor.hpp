@@ -148,6 +148,8 @@ private:
   /// Whether a step was prepared since the last reset.
   bool running_ = false;
   std::vector<float> logits_;
+  /// The picked rows of the pass that was launched last, where it made leaders and no logits.
+  std::uint32_t logits_left_out_ = 0;
   /// The newest step that was prepared; 0 after a reset, when numbers may begin anew.
   step_id last_prepared_{};
 };

@@ -368,7 +368,7 @@ result<void> device_model::forward(const forward_batch& batch,
       sums_in_products(narrow ? batch.picked : batch.rows) ? nullptr : &delta_;
   all.then(
       [&] { return norm(last_norm_, delta, batch.picked, narrow ? nullptr : batch.pick, on); });
-  all.then([&] { return make_logits(batch.picked, on); });
+  all.then([&] { return make_logits(batch.picked, !batch.logits, on); });
   return all.state();
 }
 

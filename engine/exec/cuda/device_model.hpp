@@ -29,6 +29,8 @@ struct forward_batch {
   /// Where each row is a sequence's only one and all go through turned_attention(): its `team`;
   /// else 0.
   int turned = 0;
+  /// Whether the logits are wanted, and not only what leads among them.
+  bool logits = true;
   /// The same of the picked rows alone, one behind the other; no rows where it is not told.
   kernels::cuda::attention_args sampling;
 };
@@ -86,7 +88,8 @@ public:
                                      const std::vector<kernels::cuda::kv_cache>& caches,
                                      stream_ref on);
 
-  /// [picked, vocabulary] of the pass that was enqueued last.
+  /// [picked, vocabulary] of the pass that was enqueued last, where they were wanted or no leaders
+  /// are told.
   [[nodiscard]] const float* logits() const noexcept { return logits_.as<float>(); }
   /// What leads among parts of them, where the head told it: [picked, count_leaders(picked)].
   [[nodiscard]] kernels::cuda::row_leader* leaders() const noexcept {
@@ -94,6 +97,8 @@ public:
   }
   /// How many leaders a row of a pass with so many picked ones has; 0 where none is told.
   [[nodiscard]] std::int32_t count_leaders(std::int64_t picked) const;
+  /// Makes the logits of the last pass, or with `only_leaders` what leads where that is told.
+  [[nodiscard]] result<void> make_logits(std::int64_t picked, bool only_leaders, stream_ref on);
   /// The rank's part, but for the vocabulary.
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
   [[nodiscard]] kernels::dtype compute() const noexcept { return compute_; }
@@ -132,8 +137,9 @@ private:
     const device_buffer* begins = nullptr;
     /// Ends the norm of a that the product in front has begun.
     bool ends = false;
-    /// Tells what leads among its outputs to leaders_.
+    /// Tells what leads among its outputs to leaders_, and stores them or does not.
     bool leads = false;
+    bool stores = true;
   };
 
   /// How the norms of a layer are made.
@@ -217,8 +223,6 @@ private:
   [[nodiscard]] product query_product(const layer& of, const device_buffer& a) const;
   [[nodiscard]] product kv_product(const layer& of) const;
   [[nodiscard]] product head_product() const;
-  /// Makes logits_ of normed_, and leaders_ where these are told.
-  [[nodiscard]] result<void> make_logits(std::int64_t picked, stream_ref on);
   /// A product into delta_ that is a sum over the ranks.
   [[nodiscard]] product summed_product(const device_buffer& a, const device_buffer& w,
                                        std::int64_t k, std::int64_t rows) const;

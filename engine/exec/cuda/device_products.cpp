@@ -79,7 +79,7 @@ kernels::cuda::matmul_args device_model::args_of(const product& p, std::int64_t 
   return {.a = p.a->data(),
           .lda = p.k,
           .w = p.w->as<std::byte>() + p.first_row * p.k * size,
-          .out = p.out->as<std::byte>() + before,
+          .out = p.stores ? p.out->as<std::byte>() + before : nullptr,
           .ldo = ldo,
           .m = rows,
           .n = p.n,
@@ -130,9 +130,10 @@ std::int32_t device_model::count_leaders(std::int64_t picked) const {
   return static_cast<std::int32_t>(kernels::cuda::count_leaders(config_.vocab_size));
 }
 
-result<void> device_model::make_logits(std::int64_t picked, stream_ref on) {
+result<void> device_model::make_logits(std::int64_t picked, bool only_leaders, stream_ref on) {
   product head = head_product();
   head.leads = count_leaders(picked) > 0;
+  head.stores = !head.leads || !only_leaders;
   if (auto made = multiply(head, picked, on); !made)
     return made;
   return gather_logits(picked, on);

@@ -21,8 +21,9 @@ struct graph_key {
   std::uint32_t rows = 0;
   /// Whether splits are joined.
   bool joins = false;
-  /// As forward_batch has it.
+  /// As forward_batch has them.
   int turned = 0;
+  bool logits = true;
 
   auto operator<=>(const graph_key&) const = default;
 };
