@@ -1,13 +1,16 @@
 // The product for some hundred rows, whose tiles are too few for all SMs: the two blocks of a
-// cluster multiply the same tile, each for half of k, and then add up half of its rows each, out of
-// each other's shared memory; or four of them, each for a quarter, where tiles are so few that all
-// such clusters find a place. A tile is 64 or 128 rows of w, which wgmma has as its rows, by up to
-// 256 rows of a, its columns: so w is read once and instructions are long. A thread has the memory
-// unit keep a ring of stages full, of w before the kernel in front is done, and one or two
-// warpgroups multiply 64 rows of w each. Outputs go through shared memory, where rows of a tile
-// become those of out. Larger clusters would need less, but not all SMs have a place in one of
-// four. Roofline: w from memory once, or shared memory, which gives 128 bytes a cycle to wgmma (2
-// KiB of w and 32 bytes of each row of a for 64 x N x 16, in N / 2 cycles) and to the copies.
+// cluster multiply the same tile, each for half of k, and then add up half of its rows each, out
+// of each other's shared memory; or four of them, each for a quarter, where tiles are so few
+// that all such clusters find a place. A tile is 64 or 128 rows of w, which wgmma has as its
+// rows, by up to 256 rows of a, its columns: so w is read once and instructions are long. A
+// thread has the memory unit keep a ring of stages full, of w before the kernel in front is
+// done, and one or two warpgroups multiply 64 rows of w each. Outputs go through shared memory,
+// where rows of a tile become those of out; where these are added to the residual, its next norm
+// may be begun there, for which the residual is read before the kernel in front is done. Other
+// warps end the norm of a. Larger clusters would need less, but not all SMs have a place in one
+// of four. Roofline: w from memory once, or shared memory, which gives 128 bytes a cycle to
+// wgmma (2 KiB of w and 32 bytes of each row of a for 64 x N x 16, in N / 2 cycles) and to the
+// copies.
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/mma.cuh"

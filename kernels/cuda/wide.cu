@@ -2,10 +2,11 @@
 // are no more, and up to 256 of w one after the other. A thread has the memory unit keep a ring of
 // stages full, and one or two warpgroups multiply 64 rows each out of it. Two blocks of a cluster
 // take tiles one below the other and bring half of their w each, to both. With ending::gate a tile
-// is as many rows of gate as of up, and it becomes silu(gate) * up. Outputs in 16 bits are kept in
-// registers and stored or added, part by part, while the next tile's products are under way.
-// Roofline: the tensor cores, 128 cycles for each 64 x 256 x 16. A stage's 48 KiB come from L2, or
-// 32 KiB where w is shared, in 1,024 cycles.
+// is as many rows of gate as of up, and it becomes silu(gate) * up. Outputs in 16 bits, or those of
+// ending::floats, are kept in registers and stored or added, part by part, while the next tile's
+// products are under way; the latter tell on their way which of a row lead. Other warps end norms
+// that the product in front has begun. Roofline: the tensor cores, 128 cycles for each 64 x 256 x
+// 16. A stage's 48 KiB come from L2, or 32 KiB where w is shared, in 1,024 cycles.
 #include "kernels/cuda/wide_tiles.cuh"
 
 #include <algorithm>
