@@ -26,8 +26,8 @@
 //   bench_cuda [--model llama8b|qwen06b] [--batches 1,8,32,64,128,256] [--steps N] [--context N]
 //              [--prefill 128,512,2048] [--without early_launch,one_carveout,read_ahead,
 //              less_ahead,skinny,streamed,halved,wide,even_blocks,gate_in_product,warpgroups,
-//              sum_in_product,split_norms,head_leads,narrow_last,rope_in_attention,rope_in_prompts,kept_sums,
-//              norm_in_product,kv_leaves_first]
+//              sum_in_product,split_norms,head_leads,narrow_last,rope_in_attention,
+//              rope_in_prompts,kept_sums,norm_in_product,kv_leaves_first]
 //              [--ladder 1,8,32,64] [--each 1,8,32,64] [--mixed 64,192 [--rows 1024]] [--ranks N]
 //              [--deterministic 1] [--turns narrow_last,kept_sums]
 //

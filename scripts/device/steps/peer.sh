@@ -100,6 +100,8 @@ compare() {
 }
 step_compare8b() { compare compare8b llama8b 128256 330 210 "${steps_8b[@]}" "${full_8b[@]}" "${loads_8b[@]}" "${long_8b[@]}"; }
 step_steps8b() { compare steps8b llama8b 128256 160 60 "${steps_8b[@]}"; }
+step_decodes8b() { compare decodes8b llama8b 128256 130 50 --decode 1,64,128,256; }
+step_decodes06b() { compare decodes06b qwen06b 151936 110 40 --decode 1,64,256; }
 step_loads8b() { compare loads8b llama8b 128256 200 130 "${loads_8b[@]}"; }
 step_long8b() { compare long8b llama8b 128256 200 100 "${long_8b[@]}"; }
 step_compare06b() {
