@@ -299,10 +299,13 @@ TEST_CASE("products of the library in 16 bits give logits near the ordered ones"
   // By cuBLASLt, and by our kernel for many rows.
   const bool own = GENERATE(false, true);
   const std::string_view dtype = GENERATE("bfloat16", "float16");
-  const std::uint32_t length = sums ? 300 : 200;
-  CAPTURE(sums, own, dtype);
-  kernels::cuda::shortcuts_taken().sum_in_product = sums;
-  kernels::cuda::shortcuts_taken().own_untuned = own;
+  // Of 200 rows norms are split where products add to the residual.
+  const std::uint32_t length = GENERATE(200U, 300U);
+  // Of a last layer that is narrowed the norms are never split.
+  const bool narrow = GENERATE(true, false);
+  CAPTURE(sums, own, dtype, length, narrow);
+  kernels::cuda::shortcuts_taken() = {
+      .sum_in_product = sums, .narrow_last = narrow, .own_untuned = own};
   std::vector<std::vector<float>> logits;
   for (const bool deterministic : {true, false}) {
     executor_options options = test::random_options(folder, dtype);
@@ -318,6 +321,8 @@ TEST_CASE("products of the library in 16 bits give logits near the ordered ones"
     REQUIRE(drive.run());
     const auto got = run->logits(0);
     logits.emplace_back(got.begin(), got.end());
+    const bool splits = !deterministic && sums && own && dtype == "bfloat16" && length == 200;
+    CHECK((run->kernels_of(length).find("behind a split norm") != std::string::npos) == splits);
   }
   CHECK(test::worst_between(logits[0], logits[1]) < (dtype == "bfloat16" ? 0.1 : 0.0125));
   kernels::cuda::shortcuts_taken() = {};
