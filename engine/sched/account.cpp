@@ -138,7 +138,8 @@ std::uint32_t scheduler::impl::covered(std::uint32_t blocks, std::uint32_t posit
 }
 
 bool scheduler::impl::stuck() const {
-  return exhausted_epoch == ledger.epoch() && !ledger.releases_pending() && open_wants() == 0;
+  return exhausted_epoch == ledger.epoch() && !ledger.releases_pending() && open_wants() == 0 &&
+         !one_ends;
 }
 
 /// Lets waiting sequences give up their pins, the last in turn first.

@@ -16,6 +16,9 @@ std::optional<step_batch> scheduler::impl::plan(time_point now) {
                  .preempted = false,
                  .rows = {}};
   pressed = false;
+  one_ends = std::ranges::any_of(running, [&](const sequence* seq) {
+    return seq->samples_in_flight > 0 && whole_in_flight(*seq);
+  });
   take_turns(plan);
   running_pass(plan);
   if (!plan.preempted)
@@ -54,13 +57,16 @@ void scheduler::impl::running_pass(step_plan& plan) {
     publish(*row.who);
 }
 
+/// Whether all of the answer is known or in flight.
+bool scheduler::impl::whole_in_flight(const sequence& seq) const {
+  return seq.generated() + seq.samples_in_flight >= seq.request.sampling.max_tokens ||
+         seq.expected() >= config.max_model_len;
+}
+
 /// Tokens that the sequence lacks, within the limit on long prompts.
 std::uint32_t scheduler::impl::tokens_wanted(const sequence& seq) const {
-  // What is in flight may already be the whole answer; a row more would be computed for nothing.
-  const bool complete =
-      seq.generated() + seq.samples_in_flight >= seq.request.sampling.max_tokens ||
-      seq.expected() >= config.max_model_len;
-  if (complete)
+  // A row more would be computed for nothing.
+  if (whole_in_flight(seq))
     return 0;
   const auto lacking = seq.expected() - seq.computed();
   const auto threshold = config.long_prefill_token_threshold;

@@ -127,7 +127,8 @@ struct scheduler::impl {
   [[nodiscard]] std::uint32_t account_limit() const;
   [[nodiscard]] std::uint32_t covered(std::uint32_t blocks, std::uint32_t position,
                                       std::uint32_t tokens) const;
-  /// The account is short, the last answer said exhausted, and no release is on its way.
+  /// The account is short, the last answer said exhausted, and no release is on its way, nor an
+  /// answer about to end.
   [[nodiscard]] bool stuck() const;
   [[nodiscard]] std::uint32_t give_up_pins(std::uint32_t wanted, const sequence* except);
   void drop_blocks(sequence& seq);
@@ -138,6 +139,7 @@ struct scheduler::impl {
   void waiting_pass(step_plan& plan, time_point now);
   [[nodiscard]] bool admit_head(step_plan& plan, time_point now);
   [[nodiscard]] bool is_roomy(step_plan& plan, const sequence& head, std::uint32_t prefix) const;
+  [[nodiscard]] bool whole_in_flight(const sequence& seq) const;
   [[nodiscard]] std::uint32_t tokens_wanted(const sequence& seq) const;
   [[nodiscard]] std::vector<block_id> shareable(const sequence& seq) const;
   void schedule(step_plan& plan, sequence& seq, std::uint32_t tokens);
@@ -219,6 +221,8 @@ struct scheduler::impl {
   std::optional<std::uint64_t> exhausted_epoch;
   /// A running sequence lacks blocks: nobody new is looked up meanwhile.
   bool pressed = false;
+  /// A running answer ends with a step in flight, surely, and its blocks come home behind it.
+  bool one_ends = false;
 
   std::vector<kv_commit> commits;
   std::vector<kv_admit> admits;

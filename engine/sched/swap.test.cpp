@@ -69,6 +69,25 @@ TEST_CASE("what was saved is not computed again", "[sched][swap]") {
   in.check_home();
 }
 
+TEST_CASE("an answer whose last token is in flight is not saved", "[sched][swap]") {
+  std::uint64_t saved = 0;
+  for (std::uint32_t first = 4; first < 24; ++first)
+    for (std::uint32_t second = 4; second < 24; ++second) {
+      world in{for_two(), vocab};
+      REQUIRE(in.submit(request_of(1, 9, first)));
+      REQUIRE(in.submit(request_of(2, 13, second)));
+      in.drain(1000);
+      const auto stats = in.sched.stats();
+      CAPTURE(first, second);
+      // Whatever was saved had something to come back for.
+      CHECK(stats.blocks_restored == stats.blocks_saved);
+      CHECK(in.worker.computed() == 9 + 13 + first + second - 2);
+      saved += stats.blocks_saved;
+      in.check_home();
+    }
+  CHECK(saved > 0);
+}
+
 TEST_CASE("without room in host memory all is computed again", "[sched][swap]") {
   auto config = tight();
   config.num_host_blocks = 2;
