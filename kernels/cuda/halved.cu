@@ -40,17 +40,12 @@ constexpr int consumer_registers = 232;
 
 /// Parts of k, as many as blocks of a cluster.
 template <class Element, int Groups, int Rows, int Parts>
-struct halved_shape {
+struct halved_shape : ring_block<Groups> {
   using element = Element;
   static constexpr int parts = Parts;
-  static constexpr int groups = Groups;
   /// Of a in a tile, and of w.
   static constexpr int rows = Rows;
   static constexpr int columns = Groups * group_rows;
-  static constexpr int consumers = Groups * 128;
-  /// One more brings stages, and other warps end norms; registers are given to whole warpgroups.
-  static constexpr int threads = consumers + (Groups == 1 ? 64 : 128);
-  static constexpr int norm_threads = threads - consumers - 32;
   static constexpr std::uint32_t w_bytes = columns * row_bytes;
   static constexpr std::uint32_t w_begin = 0;
   static constexpr std::uint32_t a_begin = w_bytes;
@@ -342,7 +337,7 @@ __global__ void __cluster_dims__(Shape::parts, 1, 1) __launch_bounds__(Shape::th
   __shared__ float scales[Shape::rows];
   const stage_ring<Shape> ring{(shared_address(memory) + 1023) / 1024 * 1024,
                                shared_address(barriers), shared_address(barriers + Shape::stages)};
-  if (threadIdx.x == Shape::consumers) {
+  if (Shape::fills()) {
     fetch_description(plan.a);
     fetch_description(plan.w);
     for (std::uint32_t i = 0; i < Shape::stages; ++i) {
@@ -357,13 +352,12 @@ __global__ void __cluster_dims__(Shape::parts, 1, 1) __launch_bounds__(Shape::th
   if (threadIdx.x >= Shape::consumers) {
     if constexpr (Shape::groups > 1)
       asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(producer_registers));
-    if (threadIdx.x == Shape::consumers)
+    if (Shape::fills())
       bring_stages<Shape>(plan, work, ring);
-    if (threadIdx.x >= Shape::consumers + 32 && plan.ends.squares != nullptr) {
+    if (Shape::ends_norms() && plan.ends.squares != nullptr) {
       wait_for_before();
-      leave_scales<Shape::rows, Shape::norm_threads, 2>(
-          {plan.ends, plan.k, work.row, plan.m - 1}, scales,
-          static_cast<int>(threadIdx.x) - Shape::consumers - 32);
+      leave_scales<Shape::rows, Shape::norm_threads, 2>({plan.ends, plan.k, work.row, plan.m - 1},
+                                                        scales, Shape::norm_thread());
     }
     __syncwarp();
     meet_cluster();

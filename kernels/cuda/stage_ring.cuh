@@ -4,6 +4,22 @@
 
 namespace troupe::kernels::cuda {
 
+/// The threads of a block in which `Groups` warpgroups multiply out of a ring of stages: behind
+/// them are a warp, whose first thread fills the ring, and others, which end norms. Registers are
+/// given to whole warpgroups.
+template <int Groups>
+struct ring_block {
+  static constexpr int groups = Groups;
+  static constexpr int consumers = Groups * 128;
+  static constexpr int threads = consumers + (Groups == 1 ? 64 : 128);
+  static constexpr int norm_threads = threads - consumers - 32;
+
+  __device__ static bool fills() { return threadIdx.x == consumers; }
+  __device__ static bool ends_norms() { return threadIdx.x >= consumers + 32; }
+  /// Which of those that end norms this is.
+  __device__ static int norm_thread() { return static_cast<int>(threadIdx.x) - consumers - 32; }
+};
+
 /// A place in a ring of stages in shared memory, which a thread fills with parts of two matrices
 /// and others multiply: stage after stage, with a barrier for its arrival and one for its release.
 /// Shape says how many there are at most (`stages`), what one takes (`stage_bytes`) and where in it

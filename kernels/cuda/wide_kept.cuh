@@ -122,23 +122,13 @@ struct kept_tile {
           });
     }
   }
-
-  /// All parts from Part on, and before each of them what `between` does.
-  template <int Part, class Between>
-  __device__ __forceinline__ void finish_from(const wide_plan& plan, std::uint32_t gathered,
-                                              Between between) const {
-    if constexpr (Part < parts) {
-      between();
-      finish<Part>(plan, gathered);
-      finish_from<Part + 1>(plan, gathered, between);
-    }
-  }
 };
 
 /// The same in f32, with what leads among each led_columns of a row.
 template <class Shape>
 struct kept_floats {
   static constexpr int parts = Shape::outputs / 16;
+  static_assert(Shape::outputs % led_columns == 0);
 
   float d[Shape::columns / 2];
   tile_place at;
@@ -167,7 +157,7 @@ struct kept_floats {
 
   /// Stores 16 columns, and with the last of each led_columns what leads.
   template <int Part>
-  __device__ __forceinline__ void finish(const wide_plan& plan) {
+  __device__ __forceinline__ void finish(const wide_plan& plan, std::uint32_t) {
     constexpr int led_parts = static_cast<int>(led_columns) / 16;
     const int lane = static_cast<int>(threadIdx.x) % 32;
     float* const out = static_cast<float*>(plan.out);
@@ -214,16 +204,17 @@ struct kept_floats {
             one.most, one.finite == 0 ? at.column + one.column : -1};
     }
   }
-
-  template <int Part, class Between>
-  __device__ __forceinline__ void finish_from(const wide_plan& plan, std::uint32_t gathered,
-                                              Between between) {
-    if constexpr (Part < parts) {
-      between();
-      finish<Part>(plan);
-      finish_from<Part + 1>(plan, gathered, between);
-    }
-  }
 };
+
+/// All parts of a kept tile from Part on, and before each of them what `between` does.
+template <int Part, class Kept, class Between>
+__device__ __forceinline__ void finish_from(Kept& kept, const wide_plan& plan,
+                                            std::uint32_t gathered, Between between) {
+  if constexpr (Part < Kept::parts) {
+    between();
+    kept.template finish<Part>(plan, gathered);
+    finish_from<Part + 1>(kept, plan, gathered, between);
+  }
+}
 
 } // namespace troupe::kernels::cuda::wide

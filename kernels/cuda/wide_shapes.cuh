@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/barriers.cuh"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/tensor_copies.cuh"
 
 #include <algorithm>
@@ -35,15 +36,10 @@ struct row_scales {
 
 /// Tiles of so many warpgroups' 64 rows of a.
 template <class Element, ending Ending, int Columns, int Cluster, int Groups = 2>
-struct wide_shape {
+struct wide_shape : ring_block<Groups> {
   using element = Element;
   static constexpr ending end = Ending;
-  static constexpr int groups = Groups;
   static constexpr int rows = Groups * group_rows;
-  static constexpr int consumers = Groups * 128;
-  /// One more brings stages, and other warps end norms; registers are given to whole warpgroups.
-  static constexpr int threads = consumers + (Groups == 1 ? 64 : 128);
-  static constexpr int norm_threads = threads - consumers - 32;
   /// Whether it ends norms; each row's squares so many vectors at a time, as registers allow.
   static constexpr bool norms = Ending == ending::store || Ending == ending::gate;
   static constexpr int scales_ahead = Groups == 1 ? 4 : Columns <= 128 ? 2 : 1;
@@ -65,7 +61,7 @@ struct wide_shape {
   static constexpr std::uint32_t a_begin = 0;
   static constexpr std::uint32_t w_begin = a_bytes;
   static constexpr std::uint32_t stage_bytes = a_bytes + 2 * box_bytes;
-  static constexpr std::uint32_t all_gather_bytes = consumers / 32 * gather_bytes;
+  static constexpr std::uint32_t all_gather_bytes = Groups * 4 * gather_bytes;
   /// Of barriers, and of what ends norms.
   static constexpr std::uint32_t own_bytes = 256 + (norms ? sizeof(row_scales) : 0);
   /// 1,024 for the alignment.

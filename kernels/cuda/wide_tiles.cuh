@@ -1,7 +1,6 @@
 #pragma once
 
 #include "kernels/cuda/split_norms.cuh"
-#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/wgmma_wide.cuh"
 #include "kernels/cuda/wide_kept.cuh"
 
@@ -195,7 +194,7 @@ struct consumer {
         break;
       made.begin(ring);
       int step = 0;
-      kept.template finish_from<0>(plan, gathered(), [&] {
+      finish_from<0>(kept, plan, gathered(), [&] {
         if (step < plan.steps)
           made.multiply(ring, step++);
       });
@@ -203,7 +202,7 @@ struct consumer {
         made.multiply(ring, step);
       made.end(ring);
     }
-    kept.template finish_from<0>(plan, gathered(), [] {});
+    finish_from<0>(kept, plan, gathered(), [] {});
   }
 
   __device__ void run() {
@@ -220,7 +219,7 @@ template <class Shape>
 __device__ void end_norms(const wide_plan& plan, int tile, row_scales& scales) {
   if (plan.ends.squares == nullptr)
     return;
-  const int thread = static_cast<int>(threadIdx.x) - Shape::consumers - 32;
+  const int thread = Shape::norm_thread();
   wait_for_before();
   std::uint32_t done = 0;
   for (; tile < plan.row_tiles * plan.column_tiles;
@@ -245,7 +244,7 @@ __global__ void __cluster_dims__(Shape::cluster, 1, 1) __maxnreg__(Shape::regist
   __shared__ row_scales scales;
   const stage_ring<Shape> ring{(shared_address(memory) + 1023) / 1024 * 1024,
                                shared_address(barriers), shared_address(barriers + Shape::stages)};
-  if (threadIdx.x == Shape::consumers) {
+  if (Shape::fills()) {
     fetch_description(plan.a);
     fetch_description(plan.w);
     for (std::uint32_t i = 0; i < Shape::stages; ++i) {
@@ -270,10 +269,10 @@ __global__ void __cluster_dims__(Shape::cluster, 1, 1) __maxnreg__(Shape::regist
   } else {
     if constexpr (Shape::groups > 1)
       asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Shape::producer_registers));
-    if (threadIdx.x == Shape::consumers)
+    if (Shape::fills())
       producer<Shape>{plan, first}.run(ring);
     if constexpr (Shape::norms)
-      if (threadIdx.x >= Shape::consumers + 32)
+      if (Shape::ends_norms())
         end_norms<Shape>(plan, first, scales);
   }
   // The other block may still tell this one that it has read a stage.
