@@ -191,8 +191,8 @@ result<void> cuda_executor::forward(staged_step& staged) {
   forward_batch batch = inputs_.batch_of(inputs);
   batch.sampled = sampled_.as<std::int32_t>();
   batch.logits = inputs.any_random() || inputs.any_logprobs();
-  const bool leads = model_->count_leaders(inputs.picked()) > 0;
-  logits_left_out_ = leads && !batch.logits ? inputs.picked() : 0;
+  staged.leaders = model_->count_leaders(inputs.picked());
+  logits_left_out_ = staged.leaders > 0 && !batch.logits ? inputs.picked() : 0;
   const auto pass = [&] { return model_->forward(batch, caches_, stream_.get()); };
   if (!decodes)
     return pass();
@@ -260,7 +260,7 @@ result<void> cuda_executor::sample(step_id step) {
                                      .how = inputs_.sampling(),
                                      .scratch = scratch_.as<sampling_scratch>(),
                                      .leaders = model_->leaders(),
-                                     .leader_count = model_->count_leaders(inputs.picked()),
+                                     .leader_count = staged.leaders,
                                      .any_random = inputs.any_random(),
                                      .any_bounded = inputs.any_bounded(),
                                      .sampled = sampled_.as<std::int32_t>() + slot,

@@ -71,6 +71,8 @@ private:
     event forwarded;
     event done;
     step_timings timings;
+    /// How many leaders its pass told of each row that samples.
+    std::int32_t leaders = 0;
     std::chrono::steady_clock::time_point enqueued;
     /// Whether the step in the place before it was the one before it.
     bool follows = false;
