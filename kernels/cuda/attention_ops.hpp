@@ -80,13 +80,18 @@ struct sequence_rows {
   std::int32_t table_begin = 0;
 };
 
+/// Positions of one split of the KV, counted from position 0, but where an item says otherwise.
+inline constexpr std::int32_t split_positions = 256;
+
 /// A tile of attention: rows of one sequence, numbered position by position with the query heads
 /// of one KV head adjacent, over the splits of positions that it covers.
 struct alignas(16) attention_item {
-  std::int32_t sequence = 0;
   std::int32_t tile_begin = 0;
   /// The split that is computed, or -1 for all of them one after the other.
   std::int32_t split = -1;
+  /// How many positions each of its sequence's splits has, a multiple of 64. With another number
+  /// than split_positions the order of summation is another.
+  std::int32_t split_length = split_positions;
   /// Where the partial result of a split goes.
   std::int32_t partial = -1;
   /// What attention_args::sequences has of its sequence: here it comes with the item, not behind
@@ -94,8 +99,6 @@ struct alignas(16) attention_item {
   sequence_rows of;
 };
 
-/// Positions of one split of the KV, counted from position 0.
-inline constexpr std::int32_t split_positions = 256;
 /// Rows of an item for prefill, and for decode.
 inline constexpr std::int32_t prefill_tile_rows = 64;
 /// Rows of an item for prefill where speed counts more than the order of summation.

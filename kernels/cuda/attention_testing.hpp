@@ -78,8 +78,10 @@ struct items {
   /// What is enqueued in front.
   std::function<void()> in_front = [] {};
 
+  /// @param length  positions of a split
   items(const paged_batch& b, bool prompts, bool splits,
-        std::int32_t tile_rows = cuda::prefill_tile_rows)
+        std::int32_t tile_rows = cuda::prefill_tile_rows,
+        std::int32_t length = cuda::split_positions)
       : prefill_rows{tile_rows} {
     const std::int32_t group = b.heads / b.kv_heads;
     for (std::int32_t s = 0; s < static_cast<std::int32_t>(b.members.size()); ++s) {
@@ -88,21 +90,27 @@ struct items {
       const std::int32_t rows = m.rows * group;
       if (prompts && rows > 16) {
         for (std::int32_t at = 0; at < rows; at += tile_rows)
-          prefill.push_back({s, at, -1, -1, of});
+          prefill.push_back({.tile_begin = at, .of = of});
         continue;
       }
       for (std::int32_t at = 0; at < rows; at += cuda::decode_tile_rows) {
         // A tile has the splits that its last row sees.
         const std::int32_t last =
             m.past + (std::min(at + cuda::decode_tile_rows, rows) - 1) / group;
-        const std::int32_t count = last / cuda::split_positions + 1;
+        const std::int32_t count = last / length + 1;
         if (!splits || count == 1) {
-          decode.push_back({s, at, -1, -1, of});
+          decode.push_back({.tile_begin = at, .of = of});
           continue;
         }
-        join.push_back({s, at, count, partials, of});
-        for (std::int32_t i = 0; i < count; ++i)
-          decode.push_back({s, at, i, partials++, of});
+        cuda::attention_item item{.tile_begin = at,
+                                  .split = count,
+                                  .split_length = length,
+                                  .partial = partials,
+                                  .of = of};
+        join.push_back(item);
+        for (item.split = 0; item.split < count; ++item.split, ++item.partial)
+          decode.push_back(item);
+        partials = item.partial;
       }
     }
   }

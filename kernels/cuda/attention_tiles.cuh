@@ -56,9 +56,9 @@ struct decode_work {
   __device__ decode_work(const attention_args& args, int work)
       : decode_work{args, args.decode[work / args.cache.kv_heads], work % args.cache.kv_heads} {}
   __device__ decode_work(const attention_args& args, const attention_item& of, int kv_head)
-      : item{of}, view{args, item, kv_head}, first{max(item.split, 0) * split_positions} {
+      : item{of}, view{args, item, kv_head}, first{max(item.split, 0) * item.split_length} {
     const int seen = view.position(decode_tile_rows - 1) + 1;
-    end = item.split < 0 ? seen : min(first + split_positions, seen);
+    end = item.split < 0 ? seen : min(first + item.split_length, seen);
   }
 };
 

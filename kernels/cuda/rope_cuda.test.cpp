@@ -131,10 +131,14 @@ TEST_CASE("cuda turned attention is rope_store and attention in one") {
           b.plan(random);
           const rope_inputs in{b, norms, random};
           const mirror dq{in.q}, dk{in.k}, dv{in.v}, other_k{in.k}, other_v{in.v};
-          items by{b, false, splits};
+          // Where norms are made too, splits are as long as a step of decodes may want them.
+          const std::int32_t length = norms ? 704 : cuda::split_positions;
+          items by{b, false, splits, cuda::prefill_tile_rows, length};
           const cuda::rope_store_args rope = in.args(dq, dk, dv);
           fine(cuda::rope_store(rope, nullptr));
-          const matrix wanted = attend(b, dq, dk, dv, by);
+          const matrix wanted = attend(b, dq, dk, dv, {b, false, splits});
+          CHECK(cpu::testing::worst_error(attend(b, dq, dk, dv, by), wanted.doubles(), 1) <
+                tolerance(type));
           by.turn = &rope;
           for (by.team = cuda::turned_team(rope.cache, static_cast<std::int64_t>(by.decode.size()));
                by.team > 0; by.team /= 2) {

@@ -11,26 +11,6 @@ namespace {
 using kernels::cuda::attention_item;
 using kernels::cuda::batch_row;
 using kernels::cuda::decode_tile_rows;
-using kernels::cuda::split_positions;
-
-/// Results of splits that one step may leave; sequences beyond that are walked whole, which gives
-/// the same bits.
-constexpr std::uint64_t most_partials = 2048;
-
-/// What the work of a step is divided by: a warp reads no faster than an SM's share of the
-/// bandwidth, so a sequence that would take a good part of the whole step must be split. All others
-/// are walked whole, for partial results are written and read again.
-constexpr std::int64_t multiprocessors = 132;
-
-/// The word of `counts` that says whether sequences have blocks in common.
-constexpr std::size_t shared_word = 3;
-/// The word of `counts` where those of the rows that sample begin.
-constexpr std::size_t sampling_counts = 4;
-
-/// Whether attention takes a sequence by the larger tiles.
-bool is_prompt(const kernels::cuda::sequence_rows& rows, std::int32_t group) {
-  return rows.rows > 1 && rows.rows * group > decode_tile_rows;
-}
 
 constexpr std::uint64_t tiles_of(std::uint64_t rows, std::int32_t tile_rows) {
   const auto each = static_cast<std::uint64_t>(tile_rows);
@@ -111,31 +91,16 @@ void host_inputs::add(const kernels::cuda::sequence_rows& rows, std::span<const 
   table_entries_ += blocks.size();
   if (begins && rows.first_position > 0)
     begun_behind_.push_back(sequences_);
-  const auto sequence = static_cast<std::int32_t>(sequences_++);
+  ++sequences_;
   const std::int32_t tile_rows = rows.rows * limits_.group;
-  if (!is_prompt(rows, limits_.group)) {
+  if (!is_prompt(rows)) {
     if (decodes_begin_ == decodes_end_)
       decodes_begin_ = rows.row_begin;
     decodes_end_ = rows.row_begin + rows.rows;
     return;
   }
   for (std::int32_t begin = 0; begin < tile_rows; begin += limits_.prefill_rows)
-    at<attention_item>(layout_.prefill)[prefill_items_++] = {
-        .sequence = sequence, .tile_begin = begin, .of = placed};
-}
-
-void host_inputs::deal_decodes() {
-  const auto* const sequences = at<kernels::cuda::sequence_rows>(layout_.sequences);
-  order_.clear();
-  for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequences_); ++i)
-    if (!is_prompt(sequences[i], limits_.group))
-      order_.push_back(i);
-  deal({sequences, counts(), at<attention_item>(layout_.decode), at<attention_item>(layout_.join),
-        decodes_alone() ? limits_.whole_positions : 0});
-  if (picked_ < rows_)
-    deal_sampling();
-  if (decodes_alone())
-    counts()[shared_word] = shares_blocks() ? 1 : 0;
+    at<attention_item>(layout_.prefill)[prefill_items_++] = {.tile_begin = begin, .of = placed};
 }
 
 std::span<const std::int32_t> host_inputs::table_of(std::uint32_t sequence) const noexcept {
@@ -171,74 +136,6 @@ bool host_inputs::reads_own_stores() {
     return std::ranges::any_of(table.first(table.size() - 1), [&](std::int32_t block) {
       return std::ranges::binary_search(stored, block);
     });
-  });
-}
-
-/// Each row that samples becomes a sequence of one row, with items of its own.
-void host_inputs::deal_sampling() {
-  const auto* const picks = at<std::int32_t>(layout_.pick);
-  auto* const alone = at<kernels::cuda::sequence_rows>(layout_.sampling_sequences);
-  order_.clear();
-  for (std::int32_t i = 0; i < static_cast<std::int32_t>(picked_); ++i) {
-    batch_row row = batch()[picks[i]];
-    alone[i] = at<kernels::cuda::sequence_rows>(layout_.sequences)[row.sequence];
-    alone[i].row_begin = row.sequence = i;
-    alone[i].rows = 1;
-    alone[i].first_position = row.position;
-    at<batch_row>(layout_.sampling_batch)[i] = row;
-    order_.push_back(i);
-  }
-  deal({alone, counts() + sampling_counts, at<attention_item>(layout_.sampling_decode),
-        at<attention_item>(layout_.sampling_join)});
-}
-
-void host_inputs::deal(const item_lists& to) {
-  const auto end_of = [&](std::int32_t i) {
-    return to.sequences[i].first_position + to.sequences[i].rows;
-  };
-  const auto tiles_of_rows = [&](std::int32_t i) {
-    return (to.sequences[i].rows * limits_.group + decode_tile_rows - 1) / decode_tile_rows;
-  };
-  std::int64_t positions = 0;
-  for (const std::int32_t i : order_)
-    positions += std::int64_t{tiles_of_rows(i)} * end_of(i);
-  std::ranges::sort(order_, [&](std::int32_t a, std::int32_t b) {
-    return end_of(a) != end_of(b) ? end_of(a) > end_of(b) : a < b;
-  });
-  const std::int64_t share = positions * limits_.kv_heads / multiprocessors;
-  std::int32_t partials = 0;
-  for (const std::int32_t sequence : order_) {
-    const std::int32_t splits = (end_of(sequence) + split_positions - 1) / split_positions;
-    for (std::int32_t tile = 0; tile < tiles_of_rows(sequence); ++tile) {
-      attention_item item{.sequence = sequence,
-                          .tile_begin = tile * decode_tile_rows,
-                          .of = to.sequences[sequence]};
-      if (splits == 1 || end_of(sequence) <= std::max<std::int64_t>(share * 3 / 4, to.whole) ||
-          partials + splits > static_cast<std::int32_t>(most_partials)) {
-        to.decode[to.counts[0]++] = item;
-        continue;
-      }
-      item.split = splits;
-      item.partial = partials;
-      to.join[to.counts[1]++] = item;
-      for (item.split = 0; item.split < splits; ++item.split, ++item.partial)
-        to.decode[to.counts[0]++] = item;
-      partials += splits;
-    }
-  }
-}
-
-void host_inputs::order_prompts() {
-  // The position that an item's last row sees up to.
-  const auto end_of = [&](const attention_item& item) {
-    const std::int32_t end =
-        std::min(item.tile_begin + limits_.prefill_rows, item.of.rows * limits_.group);
-    return item.of.first_position + (end - 1) / limits_.group;
-  };
-  const std::span items{at<attention_item>(layout_.prefill), prefill_items_};
-  std::ranges::sort(items, [&](const attention_item& a, const attention_item& b) {
-    const std::int32_t end_a = end_of(a), end_b = end_of(b);
-    return end_a != end_b ? end_a > end_b : a.sequence < b.sequence;
   });
 }
 

@@ -10,6 +10,13 @@
 
 namespace troupe::engine::cuda {
 
+/// Results of splits that one step may leave; sequences beyond that are walked whole.
+inline constexpr std::uint64_t most_partials = 2048;
+/// The word of a step's counts that says whether sequences have blocks in common, and the one where
+/// those of the rows that sample begin.
+inline constexpr std::size_t shared_word = 3;
+inline constexpr std::size_t sampling_counts = 4;
+
 /// The bounds of a step, which fix where its inputs lie on the device.
 struct input_limits {
   std::uint32_t rows = 0;
@@ -22,7 +29,8 @@ struct input_limits {
   std::int32_t dim = 0;
   /// Rows of a tile of prompts: 64 gives the bits of decode, 128 is faster.
   std::int32_t prefill_rows = kernels::cuda::prefill_tile_rows;
-  /// In a step of decodes alone, sequences of so many positions are not split.
+  /// In a step of decodes alone, sequences of so many positions are not split; and splits of any
+  /// step are as long as suits it. 0 where their length is split_positions always, for equal bits.
   std::int32_t whole_positions = 0;
 };
 
@@ -97,10 +105,16 @@ private:
     std::int32_t* counts;
     kernels::cuda::attention_item* decode;
     kernels::cuda::attention_item* join;
-    /// Sequences of so many positions stay whole.
-    std::int32_t whole = 0;
+    /// Teams of 8, 4, 2 or 1 warps walk the items, as turned_attention() has them; else pairs.
+    bool teams = false;
+
+    [[nodiscard]] std::int32_t end_of(std::int32_t i) const noexcept {
+      return sequences[i].first_position + sequences[i].rows;
+    }
   };
 
+  /// Whether attention takes a sequence by the larger tiles.
+  [[nodiscard]] bool is_prompt(const kernels::cuda::sequence_rows& rows) const noexcept;
   void deal_sampling();
   /// The blocks of a sequence that has been added.
   [[nodiscard]] std::span<const std::int32_t> table_of(std::uint32_t sequence) const noexcept;
@@ -111,6 +125,12 @@ private:
   [[nodiscard]] bool shares_blocks();
   /// Makes the items of the sequences that are in `order_`.
   void deal(const item_lists& to);
+  /// About how many positions a split is to have, so that few partial results are left and most
+  /// warps have work at once, in as large teams as may be.
+  /// @param share  of all positions, what a multiprocessor has of them
+  [[nodiscard]] std::int64_t wanted_length(const item_lists& to, std::int64_t share) const;
+  /// Of a sequence.
+  [[nodiscard]] std::int32_t tiles_of_rows(const item_lists& to, std::int32_t i) const;
   template <class T>
   [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
     return reinterpret_cast<T*>(memory_.as<std::byte>() + offset);

@@ -63,7 +63,7 @@ TEST_CASE("items of prompts that see most come first") {
       {2, 1}, {2, 0}, {0, 3}, {3, 2}, {0, 2}, {3, 1}, {0, 1}, {3, 0}, {0, 0}};
   for (std::size_t i = 0; i < items.size(); ++i) {
     CAPTURE(i);
-    CHECK(items[i].sequence == order[i].first);
+    CHECK(items[i].of.row_begin == sequences[static_cast<std::size_t>(order[i].first)].row_begin);
     CHECK(items[i].tile_begin == order[i].second * tile_rows);
   }
 }
@@ -94,9 +94,9 @@ TEST_CASE("decodes are walked whole unless one is much of the step") {
   auto items = deal(many);
   CHECK(inputs->joins() == 0);
   REQUIRE(items.size() == 32);
-  CHECK(items.front().sequence == 5);
-  CHECK(items[1].sequence == 0);
-  CHECK(items.back().sequence == 7);
+  CHECK(items.front().of.row_begin == 5);
+  CHECK(items[1].of.row_begin == 0);
+  CHECK(items.back().of.row_begin == 7);
   for (const auto& item : items)
     CHECK(item.split == -1);
   // One long sequence is split, and the short ones behind it are not.
@@ -104,13 +104,13 @@ TEST_CASE("decodes are walked whole unless one is much of the step") {
   CHECK(inputs->joins() == 1);
   REQUIRE(items.size() == 14);
   for (std::int32_t i = 0; i < 12; ++i) {
-    CHECK(items[static_cast<std::size_t>(i)].sequence == 1);
+    CHECK(items[static_cast<std::size_t>(i)].of.row_begin == 1);
     CHECK(items[static_cast<std::size_t>(i)].split == i);
     CHECK(items[static_cast<std::size_t>(i)].partial == i);
   }
-  CHECK(items[12].sequence == 2);
+  CHECK(items[12].of.row_begin == 2);
   CHECK(items[12].split == -1);
-  CHECK(items[13].sequence == 0);
+  CHECK(items[13].of.row_begin == 0);
 }
 
 TEST_CASE("decodes that have a prefix in common are told from those that have not") {
@@ -192,6 +192,74 @@ TEST_CASE("short decodes alone in a step are not split where that is said") {
   CHECK(joins_of(257, false) == 1);
 }
 
+TEST_CASE("long decodes alone are cut so that all warps have work, and into few parts") {
+  input_limits limits = of_decodes;
+  limits.whole_positions = 1024;
+  limits.table_entries = 16384;
+  both_inputs made{limits};
+  auto& [inputs, device] = made;
+  struct dealt {
+    std::vector<kernels::cuda::attention_item> items, joins;
+  };
+  const auto deal = [&](const std::vector<std::int32_t>& lengths) {
+    inputs->clear();
+    for (const std::int32_t length : lengths) {
+      inputs->add({static_cast<std::int32_t>(inputs->rows()), 1, length - 1, 0},
+                  std::vector<block_id>(static_cast<std::size_t>(length + 15) / 16));
+      inputs->add_row({.position = length - 1});
+      inputs->pick({});
+    }
+    inputs->deal_decodes();
+    REQUIRE(device->send(*inputs, nullptr));
+    const auto attention = device->batch_of(*inputs).attention;
+    dealt got;
+    got.items.resize(static_cast<std::size_t>(attention.decode_items_max));
+    got.joins.resize(static_cast<std::size_t>(attention.join_items_max));
+    for (auto [to, from] : {std::pair{&got.items, attention.decode}, {&got.joins, attention.join}})
+      REQUIRE(download(to->data(), from, to->size() * sizeof(got.items[0]), nullptr));
+    REQUIRE(wait(stream_ref{nullptr}));
+    return got;
+  };
+  // Eight warps of all 132 multiprocessors; each item is one of 8 heads.
+  const auto team_of = [](std::size_t items) {
+    int team = 8;
+    while (team > 1 && items * 8 * static_cast<std::size_t>(team) > 8 * 132)
+      team /= 2;
+    return team;
+  };
+  struct wish {
+    std::vector<std::int32_t> lengths;
+    std::size_t items;
+    int team;
+  };
+  std::vector<std::int32_t> one_long(63, 500);
+  one_long.push_back(32768);
+  for (const wish& one :
+       {wish{{32768}, 16, 8}, wish{{8192, 8192}, 16, 8}, wish{{8192, 8192, 8192}, 15, 8},
+        wish{{1025}, 5, 8}, wish{std::vector<std::int32_t>(20, 4096), 60, 2},
+        wish{std::vector<std::int32_t>(32, 4096), 32, 4}, wish{one_long, 64 + 63, 1}}) {
+    CAPTURE(one.lengths.size(), one.lengths.back());
+    const dealt got = deal(one.lengths);
+    CHECK(got.items.size() == one.items);
+    CHECK(team_of(got.items.size()) == one.team);
+    // Parts of a sequence are equal but for the last, and are all of it.
+    for (const auto& join : got.joins) {
+      const std::int32_t end = join.of.first_position + 1;
+      CHECK(join.split_length % 64 == 0);
+      CHECK((join.split - 1) * join.split_length < end);
+      CHECK(join.split * join.split_length >= end);
+      std::int32_t found = 0;
+      for (const auto& item : got.items)
+        if (item.of.row_begin == join.of.row_begin) {
+          CHECK(item.split == found);
+          CHECK(item.partial == join.partial + found++);
+          CHECK(item.split_length == join.split_length);
+        }
+      CHECK(found == join.split);
+    }
+  }
+}
+
 TEST_CASE("rows that sample beside others have items of their own") {
   const input_limits limits{
       .rows = 1024, .sequences = 4, .table_entries = 1024, .group = 4, .kv_heads = 8, .dim = 128};
@@ -239,14 +307,14 @@ TEST_CASE("rows that sample beside others have items of their own") {
   // The longest is split into twelve, and joined; the others behind it are whole.
   REQUIRE(own.join_items_max == 1);
   REQUIRE(own.decode_items_max == 14);
-  CHECK(fetch(own.join, 1)[0].sequence == 2);
+  CHECK(fetch(own.join, 1)[0].of.row_begin == 2);
   const auto items = fetch(own.decode, 14);
   for (std::int32_t i = 0; i < 12; ++i) {
-    CHECK(items[static_cast<std::size_t>(i)].sequence == 2);
+    CHECK(items[static_cast<std::size_t>(i)].of.row_begin == 2);
     CHECK(items[static_cast<std::size_t>(i)].split == i);
   }
-  CHECK(items[12].sequence == 0);
-  CHECK(items[13].sequence == 1);
+  CHECK(items[12].of.row_begin == 0);
+  CHECK(items[13].of.row_begin == 1);
   CHECK(fetch(own.decode_count, 1)[0] == 14);
   CHECK(fetch(own.taken, 1)[0] == 0);
   // The step's own items are the decode's alone.
