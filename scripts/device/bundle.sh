@@ -2,10 +2,11 @@
 # Builds what the GPU machine runs and packs it.
 #   scripts/device/bundle.sh [FOLDER]     default .device-bundle
 # DEVICE_BUILD names the build tree (build/cuda), DEVICE_JOBS the jobs (2). With DEVICE_HOST_ONLY=1 the bundle holds what needs
-# no GPU alone (the step stage), from build/release.
+# no GPU alone (the step stage), from build/release; with DEVICE_ATTENTION=1 the step attention's bench alone, with the peers that
+# the build tree was given headers of.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 to=${1:-.device-bundle}
 host_only=${DEVICE_HOST_ONLY:-0}
 preset=cuda
@@ -14,6 +15,10 @@ also=(troupe_cuda)
 if [[ $host_only == 1 ]]; then
   preset=release
   programs=(troupe bench_stage)
+  also=()
+fi
+if [[ ${DEVICE_ATTENTION:-0} == 1 ]]; then
+  programs=(bench_cuda_attention)
   also=()
 fi
 build=${DEVICE_BUILD:-build/$preset}
@@ -33,7 +38,7 @@ for library in "$build"/lib/stage/stage_clock.so "$build"/lib/stage/*/libtroupe_
 done
 perftest=$(command -v ucx_perftest) || { echo "bundle.sh: ucx_perftest is not installed: apt-get install ucx-utils" >&2; exit 1; }
 strip -o "$to/bin/ucx_perftest" "$perftest"
-[[ $host_only == 1 ]] || strip -o "$to/lib/libtroupe_cuda.so" "$build/lib/libtroupe_cuda.so"
+((${#also[@]} == 0)) || strip -o "$to/lib/libtroupe_cuda.so" "$build/lib/libtroupe_cuda.so"
 # The C and C++ libraries, the driver and CUDA's own are the machine's.
 machine='/(ld-linux|libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcuda|libcublasLt|libcublas|libcudart)[-.]'
 shopt -s nullglob

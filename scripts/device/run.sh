@@ -3,7 +3,7 @@
 #   bash .device-bundle/run.sh [FOLDER] [STEPS] [STEPS_OF_A_SECOND_GPU]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without (all of these
 #   where none is named); of each8b,each06b,again,deterministic,power,profile,profile06b,profile_load,policies8b,racecheck,memory8b,
-#   soak,swap,wire,stage,stages,coldstart,logits; beside vLLM, with .peer beside the bundle and the step peer once on the machine, of
+#   soak,swap,wire,stage,stages,coldstart,logits,attention; beside vLLM, with .peer beside the bundle and the step peer once on the machine, of
 #   compare8b,steps8b,decodes8b,loads8b,long8b,online,compare06b,decodes06b, and of it alone with its own limits defaults8b,
 #   defaults_steps8b,defaults_long8b,defaults_online,defaults06b; with two GPUs, of tp_tests,tp_bench,tp_serve. README.md says how long each takes.
 # Steps of a second GPU run beside the others, each list on a GPU of its own. Logs go to $OUT or .device-out. All steps together take
@@ -33,26 +33,21 @@ gpu=${gpu%%,*}
 models=/tmp/troupe-$gpu
 mkdir -p "$models"
 
-cublas_folder() {
-  python3 - <<'PY' 2>/dev/null || true
+# folder_of LIBRARY: where python's packages of NVIDIA have it.
+folder_of() {
+  python3 - "$1" <<'PY' 2>/dev/null || true
 import glob, os, site, sys
 for place in sys.path + site.getsitepackages():
-    for found in glob.glob(os.path.join(place, "nvidia", "*", "lib", "libcublasLt.so.13")):
+    for found in glob.glob(os.path.join(place, "nvidia", "*", "lib", sys.argv[1])):
         print(os.path.dirname(found)); sys.exit()
 PY
 }
-cublas=$(cublas_folder)
+cublas=$(folder_of libcublasLt.so.13)
 if [[ -z $cublas && ! -e /usr/local/cuda/lib64/libcublasLt.so.13 ]]; then
   cublas=$(dirname "$(timeout 20 find /opt /usr -name 'libcublasLt.so.13' -print -quit 2>/dev/null)")
 fi
 # NCCL, for several GPUs: beside cuBLASLt among python's packages, or the system's.
-nccl=$(python3 - <<'PY' 2>/dev/null || true
-import glob, os, site, sys
-for place in sys.path + site.getsitepackages():
-    for found in glob.glob(os.path.join(place, "nvidia", "nccl", "lib", "libnccl.so.2")):
-        print(os.path.dirname(found)); sys.exit()
-PY
-)
+nccl=$(folder_of libnccl.so.2)
 if [[ -z $nccl ]]; then
   nccl=$(dirname "$(timeout 20 find /opt /usr /root -name 'libnccl.so.2' -print -quit 2>/dev/null)" 2>/dev/null)
 fi

@@ -52,7 +52,8 @@ THIRD_PARTY = {
     r"(immintrin|x86intrin|cpuid)": ["kernels/cpu", "tests/bench"],
     r"hwy/": ["kernels/cpu"],
     r"(ucp/|ucs/|uct/)": ["transport/ucx"],
-    r"(cuda|cublas|nccl|cudnn)": ["kernels/cuda", "transport/nccl", "engine/exec/cuda"],
+    r"(cuda|cublas|nccl|cudnn)": ["kernels/cuda", "transport/nccl", "engine/exec/cuda", "tests/bench/attention"],
+    r"flashinfer/": ["tests/bench/attention"],
     # Engine core is a set of pure state machines.
     r"(thread|mutex|shared_mutex|atomic|condition_variable|future|semaphore|barrier|latch)$": [
         "base", "config", "kernels", "engine/weights", "engine/models", "engine/exec", "actors", "transport",

@@ -12,6 +12,11 @@ step_deterministic() {
 step_power() { one bench_power 70 "$from/bin/bench_cuda_power"; }
 
 step_ops() { one bench_ops 40 "$from/bin/bench_cuda_ops" 1 8 32 256; }
+# Attention of ours beside that of FlashInfer and cuDNN (tests/bench/attention/README.md).
+step_attention() {
+  if [[ ! -x $from/bin/bench_cuda_attention ]]; then note attention "FAILED: DEVICE_ATTENTION=1 bundle.sh packs it"; return; fi
+  one bench_attention 60 env "LD_LIBRARY_PATH=$libraries:$(folder_of libcudnn.so.9)" "$from/bin/bench_cuda_attention"
+}
 # KV blocks to host memory and back: whether they are the same, and how fast.
 step_swap() {
   one swap_tests 60 "$from/bin/engine_exec_cuda_test" -d yes "[swap]"
