@@ -26,7 +26,7 @@ inline constexpr int turned_registers = Size == warps ? 176 : 248;
 template <int Dim, int Size>
 struct turned_shape {
   /// Pages of K and V that a warp has on their way.
-  static constexpr int slots = (Size == 1 ? 3 : 2) * 128 / Dim;
+  static constexpr int slots = 2 * 128 / Dim;
   static constexpr std::uint32_t page = page_positions * Dim * 2;
   /// Few rows bring little, and would wait for the answer whether anybody reads it again.
   static constexpr bool told = Size <= 2;
