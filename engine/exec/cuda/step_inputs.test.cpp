@@ -26,6 +26,28 @@ struct both_inputs {
   }
 };
 
+using kernels::cuda::attention_item;
+
+/// A step of decodes, each at the end of so many positions.
+void deal_decodes(host_inputs& inputs, const std::vector<std::int32_t>& lengths, bool sample) {
+  inputs.clear();
+  for (const std::int32_t length : lengths) {
+    inputs.add({static_cast<std::int32_t>(inputs.rows()), 1, length - 1, 0},
+               std::vector<block_id>(static_cast<std::size_t>(length + 15) / 16));
+    inputs.add_row({.position = length - 1});
+    if (sample)
+      inputs.pick({});
+  }
+  inputs.deal_decodes();
+}
+
+std::vector<attention_item> items_at(const attention_item* from, std::int64_t count) {
+  std::vector<attention_item> items(static_cast<std::size_t>(count));
+  REQUIRE(download(items.data(), from, items.size() * sizeof(items[0]), nullptr));
+  REQUIRE(wait(stream_ref{nullptr}));
+  return items;
+}
+
 } // namespace
 
 TEST_CASE("items of prompts that see most come first") {
@@ -53,11 +75,8 @@ TEST_CASE("items of prompts that see most come first") {
   REQUIRE(device->send(*inputs, nullptr));
   CHECK(device->batch_of(*inputs).decodes_begin == 100);
   CHECK(device->batch_of(*inputs).decodes_end == 101);
-  std::vector<kernels::cuda::attention_item> items(inputs->prefill_items());
-  REQUIRE(items.size() == 4 + 2 + 3);
-  REQUIRE(download(items.data(), device->batch_of(*inputs).attention.prefill,
-                   items.size() * sizeof(items[0]), nullptr));
-  REQUIRE(wait(stream_ref{nullptr}));
+  REQUIRE(inputs->prefill_items() == 4 + 2 + 3);
+  const auto items = items_at(device->batch_of(*inputs).attention.prefill, inputs->prefill_items());
   // Their last rows see up to 332, 331, 99, 99, 95, 93, 63, 61 and 31.
   const std::vector<std::pair<std::int32_t, std::int32_t>> order{
       {2, 1}, {2, 0}, {0, 3}, {3, 2}, {0, 2}, {3, 1}, {0, 1}, {3, 0}, {0, 0}};
@@ -72,20 +91,10 @@ TEST_CASE("decodes are walked whole unless one is much of the step") {
   both_inputs made{of_decodes};
   auto& [inputs, device] = made;
   const auto deal = [&](const std::vector<std::int32_t>& lengths) {
-    inputs->clear();
-    for (const std::int32_t length : lengths) {
-      inputs->add({static_cast<std::int32_t>(inputs->rows()), 1, length - 1, 0},
-                  std::vector<block_id>(static_cast<std::size_t>(length + 15) / 16));
-      inputs->add_row({.position = length - 1});
-    }
-    inputs->deal_decodes();
+    deal_decodes(*inputs, lengths, false);
     REQUIRE(device->send(*inputs, nullptr));
     const auto attention = device->batch_of(*inputs).attention;
-    std::vector<kernels::cuda::attention_item> items(
-        static_cast<std::size_t>(attention.decode_items_max));
-    REQUIRE(download(items.data(), attention.decode, items.size() * sizeof(items[0]), nullptr));
-    REQUIRE(wait(stream_ref{nullptr}));
-    return items;
+    return items_at(attention.decode, attention.decode_items_max);
   };
   // An SM's share is 1,945 positions; the longest come first.
   std::vector<std::int32_t> many(32, 1000);
@@ -176,14 +185,8 @@ TEST_CASE("short decodes alone in a step are not split where that is said") {
   limits.whole_positions = 1024;
   auto inputs = host_inputs::make(limits);
   REQUIRE(inputs);
-  const auto joins_of = [&](std::int32_t length, bool samples) {
-    inputs->clear();
-    inputs->add({0, 1, length - 1, 0},
-                std::vector<block_id>(static_cast<std::size_t>(length) / 16 + 1));
-    inputs->add_row({.position = length - 1});
-    if (samples)
-      inputs->pick({});
-    inputs->deal_decodes();
+  const auto joins_of = [&](std::int32_t length, bool sample) {
+    deal_decodes(*inputs, {length}, sample);
     return inputs->joins();
   };
   CHECK(joins_of(257, true) == 0);
@@ -199,26 +202,14 @@ TEST_CASE("long decodes alone are cut so that all warps have work, and into few 
   both_inputs made{limits};
   auto& [inputs, device] = made;
   struct dealt {
-    std::vector<kernels::cuda::attention_item> items, joins;
+    std::vector<attention_item> items, joins;
   };
   const auto deal = [&](const std::vector<std::int32_t>& lengths) {
-    inputs->clear();
-    for (const std::int32_t length : lengths) {
-      inputs->add({static_cast<std::int32_t>(inputs->rows()), 1, length - 1, 0},
-                  std::vector<block_id>(static_cast<std::size_t>(length + 15) / 16));
-      inputs->add_row({.position = length - 1});
-      inputs->pick({});
-    }
-    inputs->deal_decodes();
+    deal_decodes(*inputs, lengths, true);
     REQUIRE(device->send(*inputs, nullptr));
     const auto attention = device->batch_of(*inputs).attention;
-    dealt got;
-    got.items.resize(static_cast<std::size_t>(attention.decode_items_max));
-    got.joins.resize(static_cast<std::size_t>(attention.join_items_max));
-    for (auto [to, from] : {std::pair{&got.items, attention.decode}, {&got.joins, attention.join}})
-      REQUIRE(download(to->data(), from, to->size() * sizeof(got.items[0]), nullptr));
-    REQUIRE(wait(stream_ref{nullptr}));
-    return got;
+    return dealt{items_at(attention.decode, attention.decode_items_max),
+                 items_at(attention.join, attention.join_items_max)};
   };
   // Eight warps of all 132 multiprocessors; each item is one of 8 heads.
   const auto team_of = [](std::size_t items) {

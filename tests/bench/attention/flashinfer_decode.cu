@@ -1,6 +1,5 @@
-#include "tests/bench/attention/flashinfer_peer.hpp"
+#include "tests/bench/attention/flashinfer_params.cuh"
 
-#include <cuda_bf16.h>
 #include <flashinfer/attention/decode.cuh>
 #include <flashinfer/attention/default_decode_params.cuh>
 #include <flashinfer/attention/scheduler.cuh>
@@ -41,27 +40,7 @@ protected:
   }
 
   int launch(const attention_tensors& at, engine::cuda::stream_ref on) override {
-    const flashinfer::paged_kv_t<number, std::int32_t> pages{
-        static_cast<std::uint32_t>(load_.kv_heads),
-        static_cast<std::uint32_t>(load_.block_size),
-        dim,
-        sequences(),
-        flashinfer::QKVLayout::kHND,
-        static_cast<number*>(at.k),
-        static_cast<number*>(at.v),
-        pages_.there(),
-        page_begin_.there(),
-        last_page_positions_.there()};
-    params p;
-    p.q = static_cast<number*>(at.q);
-    p.paged_kv = pages;
-    p.o = static_cast<number*>(at.out);
-    p.num_qo_heads = static_cast<std::uint32_t>(load_.heads);
-    p.q_stride_n = load_.heads * load_.dim;
-    p.q_stride_h = load_.dim;
-    p.window_left = -1;
-    p.sm_scale = scale();
-    p.rope_rcp_scale = p.rope_rcp_theta = 1;
+    auto p = params_of<params>(load_, at, tables(), scale());
     p.request_indices = planned(plan_.request_indices_offset);
     p.kv_tile_indices = planned(plan_.kv_tile_indices_offset);
     p.o_indptr = planned(plan_.o_indptr_offset);

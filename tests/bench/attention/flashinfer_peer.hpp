@@ -12,11 +12,19 @@ namespace troupe::bench {
 /// What all of them take of a load, in the terms of FlashInfer: pages are blocks.
 class flashinfer_peer : public attention_peer {
 public:
+  using index = std::int32_t;
+  /// On the device: the pages of all sequences, where each one's begin, and how many positions its
+  /// last has.
+  struct page_tables {
+    index* pages;
+    index* begins;
+    index* last_positions;
+  };
+
   [[nodiscard]] result<void> plan(const attention_load& load, engine::cuda::stream_ref on) final;
   [[nodiscard]] result<void> run(const attention_tensors& at, engine::cuda::stream_ref on) final;
 
 protected:
-  using index = std::int32_t;
   /// Numbers that lie on the host and on the device.
   struct mirrored {
     std::vector<index> host;
@@ -41,6 +49,9 @@ protected:
     return static_cast<std::uint32_t>(load_.rows());
   }
   [[nodiscard]] float scale() const noexcept;
+  [[nodiscard]] page_tables tables() const noexcept {
+    return {pages_.there(), page_begin_.there(), last_page_positions_.there()};
+  }
   /// Places in the working memory that a plan names by their offsets.
   template <class T = index>
   [[nodiscard]] T* planned(std::int64_t offset) const noexcept {

@@ -1,4 +1,4 @@
-#include "tests/bench/attention/flashinfer_peer.hpp"
+#include "tests/bench/attention/flashinfer_params.cuh"
 #include "tests/bench/attention/flashinfer_tiles.cuh"
 
 #include <flashinfer/attention/scheduler.cuh>
@@ -30,7 +30,7 @@ protected:
   }
 
   int launch(const attention_tensors& at, engine::cuda::stream_ref on) override {
-    const tile_params p = params_of(at);
+    const tile_params p = planned_params(at);
     auto* const partial_rows = plan_.split_kv ? partial<__nv_bfloat16>(plan_.v_offset) : nullptr;
     auto* const sums = plan_.split_kv ? partial<float>(plan_.s_offset) : nullptr;
     switch (plan_.cta_tile_q) {
@@ -46,32 +46,11 @@ protected:
   }
 
 private:
-  tile_params params_of(const attention_tensors& at) const {
-    using number = __nv_bfloat16;
-    const flashinfer::paged_kv_t<number, std::int32_t> pages{
-        static_cast<std::uint32_t>(load_.kv_heads),
-        static_cast<std::uint32_t>(load_.block_size),
-        static_cast<std::uint32_t>(load_.dim),
-        sequences(),
-        flashinfer::QKVLayout::kHND,
-        static_cast<number*>(at.k),
-        static_cast<number*>(at.v),
-        pages_.there(),
-        page_begin_.there(),
-        last_page_positions_.there()};
-    tile_params p;
-    p.q = static_cast<number*>(at.q);
-    p.paged_kv = pages;
+  tile_params planned_params(const attention_tensors& at) const {
+    auto p = params_of<tile_params>(load_, at, tables(), scale());
     p.q_indptr = row_begin_.there();
-    p.o = static_cast<number*>(at.out);
-    p.num_qo_heads = static_cast<std::uint32_t>(load_.heads);
     p.group_size =
         flashinfer::uint_fastdiv(static_cast<std::uint32_t>(load_.heads / load_.kv_heads));
-    p.q_stride_n = load_.heads * load_.dim;
-    p.q_stride_h = load_.dim;
-    p.window_left = -1;
-    p.sm_scale = scale();
-    p.rope_rcp_scale = p.rope_rcp_theta = 1;
     p.request_indices = planned(plan_.request_indices_offset);
     p.qo_tile_indices = planned(plan_.qo_tile_indices_offset);
     p.kv_tile_indices = planned(plan_.kv_tile_indices_offset);
