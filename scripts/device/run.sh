@@ -93,6 +93,10 @@ done
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
 echo "cuBLASLt from ${cublas:-/usr/local/cuda}, NCCL from ${nccl:-nowhere}"
+# A run that times anything opens with what bounds the card in this hour.
+if [[ $steps =~ (bench|compare|steps|decodes|loads|long|online|defaults|policies|each|without|deterministic) && -x $from/bin/bench_cuda_ops ]]; then
+  one bench_limits 20 "$from/bin/bench_cuda_ops" limits
+fi
 for step in ${steps//,/ }; do
   if declare -F "step_$step" >/dev/null; then "step_$step"; else note "$step" "FAILED: no such step"; fi
 done

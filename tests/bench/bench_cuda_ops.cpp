@@ -5,6 +5,7 @@
 #include "kernels/cuda/matmul.hpp"
 #include "tests/bench/cuda_bench.hpp"
 #include "tests/bench/cuda_swap.hpp"
+#include "tests/bench/layer_products.hpp"
 
 #include <fmt/core.h>
 
@@ -22,6 +23,9 @@
 //
 //   bench_cuda_ops [ROWS...]      default 1 32 256 512 2048 8192
 //   bench_cuda_ops swap           KV blocks to host memory and back, alone
+//   bench_cuda_ops limits         what bounds this card in this hour: reading, and cuBLASLt's
+//   products
+//                                 of 256 rows of all layers
 namespace {
 
 using namespace troupe;
@@ -423,9 +427,31 @@ void sampling_of(op_bench& bench, std::uint32_t rows) {
   }
 }
 
+/// Cards of a kind differ by some per cent, and each by its temperature: a run opens with these.
+void measure_limits() {
+  constexpr std::int64_t rows = 256;
+  const double bandwidth = read_bandwidth();
+  const auto stream = must(make_stream());
+  layer_products all{rows, 1, stream.get()};
+  all.choose_library();
+  std::vector<double> times;
+  for (int i = 0; i < 9; ++i)
+    times.push_back(device_seconds(stream.get(), [&] { all.pass(); }));
+  const double time = median(times);
+  fmt::print(
+      "limits: read {:.2f} TB/s; cuBLASLt's products of {} rows of an 8B's layers {:.2f} ms, "
+      "{:.0f} TFLOP/s\n",
+      bandwidth / 1e12, rows, time * 1e3, all.flops() / time / 1e12);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::string_view{argv[1]} == "limits") {
+    must(open_device(0));
+    measure_limits();
+    return 0;
+  }
   if (argc == 2 && std::string_view{argv[1]} == "swap") {
     must(open_device(0));
     // What a sequence of 1,840 tokens holds.

@@ -1,12 +1,11 @@
 #include "engine/exec/cuda/cuda_executor.hpp"
 #include "engine/exec/step_driver.hpp"
-#include "kernels/cuda/matmul.hpp"
 #include "tests/bench/cuda_bench.hpp"
 #include "tests/bench/gpu_energy.hpp"
+#include "tests/bench/layer_products.hpp"
 
 #include <fmt/core.h>
 
-#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -28,98 +27,9 @@ using namespace troupe;
 using namespace troupe::bench;
 using namespace troupe::engine;
 using namespace troupe::engine::cuda;
-namespace ops = troupe::kernels::cuda;
 using steady = std::chrono::steady_clock;
 
-constexpr std::int64_t hidden = 4096;
-constexpr std::int64_t inner = 14336;
-constexpr std::int64_t qkv_cols = 6144;
-constexpr int layers = 32;
-/// Layers with weights of their own: more than the L2 cache holds.
-constexpr int copies = 3;
 constexpr double least_seconds = 1.5;
-
-struct product {
-  std::int64_t n;
-  std::int64_t k;
-  /// Adds to the residual, as o_proj and down_proj do.
-  bool add;
-};
-constexpr product of_layer[] = {{qkv_cols, hidden, false},
-                                {hidden, hidden, true},
-                                {2 * inner, hidden, false},
-                                {hidden, inner, true}};
-
-/// The products of the layers of one step.
-class layer_products {
-public:
-  layer_products(std::int64_t rows, double sigma, stream_ref on)
-      : rows_{rows}, on_{on}, workspace_{must(device_buffer::make(workspace_bytes, "workspace"))},
-        library_{must(ops::matmul_library::make(workspace_.data(), workspace_bytes))},
-        a_{random_buffer(rows * inner, sigma)},
-        out_{must(device_buffer::make(static_cast<std::size_t>(rows * 2 * inner) * 4, "out"))} {
-    for (const product& p : of_layer)
-      for (int i = 0; i < copies; ++i)
-        weights_.push_back(random_buffer(p.n * p.k, sigma / std::sqrt(static_cast<double>(p.k))));
-    must(wait(stream_ref{nullptr}));
-    for (std::size_t i = 0; i < std::size(of_layer); ++i)
-      must(library_.tune(args_of(i, 0), weights_of(i), on_));
-  }
-
-  void choose_library() {
-    for (std::size_t i = 0; i < std::size(of_layer); ++i)
-      library_.choose(args_of(i, 0), "cuBLASLt");
-  }
-  [[nodiscard]] std::string kernels() const {
-    std::string text;
-    for (std::size_t i = 0; i < std::size(of_layer); ++i)
-      text += fmt::format("{}{}", i == 0 ? "" : ", ", library_.kernel_of(args_of(i, 0)));
-    return text;
-  }
-  /// Enqueues those of all layers.
-  void pass() {
-    for (int layer = 0; layer < layers; ++layer)
-      for (std::size_t i = 0; i < std::size(of_layer); ++i)
-        must(library_.run(args_of(i, layer), on_));
-  }
-  [[nodiscard]] double flops() const {
-    double elements = 0;
-    for (const product& p : of_layer)
-      elements += static_cast<double>(p.n * p.k);
-    return 2 * elements * static_cast<double>(rows_) * layers;
-  }
-
-private:
-  static constexpr std::size_t workspace_bytes = std::size_t{64} << 20U;
-
-  [[nodiscard]] std::vector<const void*> weights_of(std::size_t i) const {
-    std::vector<const void*> out;
-    for (int copy = 0; copy < copies; ++copy)
-      out.push_back(weights_[i * copies + static_cast<std::size_t>(copy)].data());
-    return out;
-  }
-  [[nodiscard]] ops::matmul_args args_of(std::size_t i, int layer) const {
-    const product& p = of_layer[i];
-    return {.a = a_.data(),
-            .lda = p.k,
-            .w = weights_[i * copies + static_cast<std::size_t>(layer % copies)].data(),
-            .out = out_.data(),
-            .ldo = p.n,
-            .m = rows_,
-            .n = p.n,
-            .k = p.k,
-            .out_type = p.add ? kernels::dtype::f32 : kernels::dtype::bf16,
-            .add = p.add};
-  }
-
-  std::int64_t rows_;
-  stream_ref on_;
-  device_buffer workspace_;
-  ops::matmul_library library_;
-  device_buffer a_;
-  device_buffer out_;
-  std::vector<device_buffer> weights_;
-};
 
 /// Repeats a pass, which ends by waiting for the device, and prints a line.
 void measure(energy_meter& meter, const std::string& name, double flops,
