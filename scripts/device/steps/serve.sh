@@ -2,8 +2,32 @@
 # Servers from outside: the GPU's answers against the CPU's, endurance, start.
 # Sourced by run.sh.
 
+# many_alike NAME: how many of those that were asked at once have the CPU's text.
+many_alike() {
+  local i same=0
+  for i in {1..16}; do
+    [[ "$(text_of "$texts/serve_cpu.many.$i")" == "$(text_of "$texts/$1.many.$i")" ]] && same=$((same + 1))
+  done
+  echo "$same"
+}
+# Too few KV blocks for all at once: answers are set aside, and come back out of host memory (swap_space 4) or are computed anew (0).
+serve_few_blocks() { # SWAP_SPACE PORT OPTIONS...
+  local name=serve_few_$1 swap=$1 port=$2 same preempted
+  shift 2
+  serve_on "$name" "$port" "$@" --set models.bard.max_model_len=256 --set models.bard.num_gpu_blocks_override=30 \
+    --set "models.bard.swap_space=$swap" ||
+    { note "serve few blocks" "FAILED: not ready"; return; }
+  same=$(many_alike "$name")
+  preempted=$(awk '/^vllm:num_preemptions_total/ {print $NF}' "$texts/$name.metrics")
+  preempted=${preempted:-0}
+  if ((same == 16 && ${preempted%.*} > 0)); then
+    note "serve few blocks, swap $swap" "$same of 16 texts are the CPU's, ${preempted%.*} times one was set aside"
+  else
+    note "serve few blocks, swap $swap" "FAILED: $same of 16 texts are the CPU's, '$preempted' times one was set aside"
+  fi
+}
 step_serve() {
-  local begin=$SECONDS kind same=0 i
+  local begin=$SECONDS kind
   printf '{"model_repository": "%s/examples/models"}' "$PWD" >"$out/cluster.json"
   local gpu=(--set 'devices=["cuda:0"]' --set models.bard.gpu_memory_utilization=0.3)
   serve_on serve_cpu 18431 --set models.bard.dtype=float32 || note serve "FAILED: the CPU server"
@@ -18,10 +42,9 @@ step_serve() {
       head -c 300 "$texts/serve_cpu.$kind"; echo; head -c 300 "$texts/serve_fp32.$kind"; echo
     fi
   done
-  for i in {1..16}; do
-    [[ "$(text_of "$texts/serve_cpu.many.$i")" == "$(text_of "$texts/serve_fp32.many.$i")" ]] && same=$((same + 1))
-  done
-  note "serve 16 at once" "$same of 16 texts are the CPU's"
+  note "serve 16 at once" "$(many_alike serve_fp32) of 16 texts are the CPU's"
+  serve_few_blocks 4 18445 "${gpu[@]}" --set models.bard.dtype=float32
+  serve_few_blocks 0 18446 "${gpu[@]}" --set models.bard.dtype=float32
   note "serve stream" "$(grep -c '^data: ' "$texts/serve_bf16.stream") events, ends with $(grep '^data: ' "$texts/serve_bf16.stream" | tail -n 1 | head -c 20)"
   tail -c +1 "$texts"/*.greedy "$texts"/*.seeded >"$out/serve_texts.txt"
   note "serve bf16 says" "$(text_of "$texts/serve_bf16.greedy" | tr '\n' '/' | head -c 90)"

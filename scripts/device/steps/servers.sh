@@ -31,7 +31,7 @@ ask() { curl -sS -m 15 "http://127.0.0.1:$1/v1/completions" -H 'content-type: ap
 text_of() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["choices"][0]["text"])' "$1" 2>&1; }
 
 texts=$(mktemp -d)
-serve_on() { # NAME PORT OPTIONS...: answers to NAME.greedy, NAME.seeded, NAME.stream in $texts
+serve_on() { # NAME PORT OPTIONS...: answers to NAME.greedy, NAME.seeded, NAME.stream, NAME.many.1 to .16 in $texts, and NAME.metrics
   local name=$1 port=$2
   up "$@" || { down; return 1; }
   ask "$port" '{"model":"bard","prompt":"ROMEO:","max_tokens":48,"temperature":0}' "$texts/$name.greedy"
@@ -43,5 +43,6 @@ serve_on() { # NAME PORT OPTIONS...: answers to NAME.greedy, NAME.seeded, NAME.s
     jobs+=($!)
   done
   wait "${jobs[@]}"
+  curl -sS -m 15 "http://127.0.0.1:$port/metrics" >"$texts/$name.metrics" 2>&1
   down
 }
