@@ -78,7 +78,10 @@ tl::unexpected<error> cuda_executor::broken(step_id step, const error& e) {
   // The ranks have lost step with each other.
   if (link_)
     link_->abort(e);
-  return give_up({e.code, fmt::format("step {}: cuda:{}: {}", value(step), device_.index, e.note)});
+  auto told =
+      give_up({e.code, fmt::format("step {}: cuda:{}: {}", value(step), device_.index, e.note)});
+  look_for_spoil(device_.index);
+  return told;
 }
 
 result<cuda_executor::staged_step*> cuda_executor::find(step_id step, phase wanted,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/exec/cuda/device_model.hpp"
+#include "engine/exec/cuda/device_use.hpp"
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/exec/cuda/step_graphs.hpp"
 #include "engine/exec/cuda/step_inputs.hpp"
@@ -35,6 +36,7 @@ public:
   [[nodiscard]] bool finished(step_id step) const override;
   [[nodiscard]] result<step_result> collect(step_id step) override;
   void reset() override;
+  [[nodiscard]] bool spoiled() const noexcept override { return is_spoiled(device_.index); }
 
   /// The logits of the `index`-th row that samples in the step launched last, for tests and tools.
   /// Waits for it. Valid until the next call.
@@ -125,6 +127,8 @@ private:
   /// Ends after everything that holds memory: the tenure is in it.
   executor_options options_;
   device_info device_;
+  /// From load() on.
+  device_use use_;
   executor_description description_;
   model_config config_;
   kernels::dtype compute_ = kernels::dtype::bf16;

@@ -88,7 +88,10 @@ result<void> cuda_executor::read_config() {
 }
 
 result<void> cuda_executor::load(const load_progress& progress) {
+  use_ = device_use{device_.index};
   auto loaded = load_rank(progress);
+  if (!loaded)
+    look_for_spoil(device_.index);
   // The others wait for this rank.
   if (!loaded && options_.group)
     options_.group->abort(

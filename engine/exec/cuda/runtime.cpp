@@ -1,4 +1,5 @@
 #include "engine/exec/cuda/runtime.hpp"
+#include "engine/exec/cuda/device_use.hpp"
 
 #include <cuda_runtime_api.h>
 #include <fmt/core.h>
@@ -15,6 +16,8 @@ result<void> check(int status, std::string_view what) {
 }
 
 result<device_info> open_device(int index) {
+  if (auto good = renew(index); !good)
+    return fail(good.error());
   int count = 0;
   const cudaError_t counted = cudaGetDeviceCount(&count);
   int driver = 0;

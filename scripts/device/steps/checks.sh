@@ -19,6 +19,9 @@ step_racecheck() {
     "cuda silu_mul and embed,cuda rope_store*,cuda gated*"
 }
 
+# What an error of the device leaves behind, which spoils the device for a process.
+step_spoiled() { one spoiled 30 "$from/bin/engine_exec_cuda_test" "[spoiled]"; }
+
 # tells NAME STATUS SAID WORDS...: that a command ended by itself, with an error, and said all of these words.
 tells() {
   local name=$1 status=$2 said=$3 word
