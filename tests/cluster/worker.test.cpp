@@ -22,6 +22,7 @@ struct device {
   std::atomic<std::uint64_t> collected{0};
   std::atomic<std::uint64_t> fails{0};
   std::atomic<int> resets{0};
+  std::atomic<bool> spoiled{false};
 };
 
 class slow_executor final : public engine::executor {
@@ -46,6 +47,7 @@ public:
     return made;
   }
   void reset() override { ++on_->resets; }
+  bool spoiled() const noexcept override { return on_->spoiled; }
 
 private:
   std::shared_ptr<device> on_;
@@ -158,4 +160,26 @@ TEST_CASE("a worker whose step hangs does not answer for its status", "[worker]"
   b.self->request(b.subject, 30s, status_atom::value)
       .receive([&](std::uint64_t) { answered = true; }, [](const caf::error&) {});
   CHECK(answered);
+}
+
+TEST_CASE("a worker whose executor is spoiled ends, for another to load anew", "[worker]") {
+  bench b;
+  b.self->monitor(b.subject);
+  const auto ask = [&] {
+    b.self->request(b.subject, 30s, status_atom::value)
+        .receive([](std::uint64_t) {}, [](const caf::error&) {});
+  };
+  b.on->fails = 1;
+  auto first = b.self->request(b.subject, 30s, step(1));
+  CHECK(error_of(first).find("the device is on fire") != std::string::npos);
+  ask();
+  ask();
+  CHECK_FALSE(b.self->mailbox().size() > 0);
+  b.on->spoiled = true;
+  ask();
+  ask();
+  std::string why;
+  b.self->receive([&](const caf::down_msg& down) { why = from_caf(down.reason).note; },
+                  caf::after(30s) >> [] { FAIL("the worker lives"); });
+  CHECK(why.find("loaded anew") != std::string::npos);
 }
