@@ -23,9 +23,7 @@
 //
 //   bench_cuda_ops [ROWS...]      default 1 32 256 512 2048 8192
 //   bench_cuda_ops swap           KV blocks to host memory and back, alone
-//   bench_cuda_ops limits         what bounds this card in this hour: reading, and cuBLASLt's
-//   products
-//                                 of 256 rows of all layers
+//   bench_cuda_ops limits         what bounds this card in this hour: reading, and products
 namespace {
 
 using namespace troupe;

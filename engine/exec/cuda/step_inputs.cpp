@@ -12,11 +12,6 @@ using kernels::cuda::attention_item;
 using kernels::cuda::batch_row;
 using kernels::cuda::decode_tile_rows;
 
-constexpr std::uint64_t tiles_of(std::uint64_t rows, std::int32_t tile_rows) {
-  const auto each = static_cast<std::uint64_t>(tile_rows);
-  return (rows + each - 1) / each;
-}
-
 std::uint64_t partial_bytes(const input_limits& limits) {
   return most_partials * static_cast<std::uint64_t>(limits.kv_heads) *
          static_cast<std::uint64_t>(kernels::cuda::partial_floats(limits.dim)) * sizeof(float);
@@ -27,7 +22,7 @@ std::uint64_t partial_bytes(const input_limits& limits) {
 input_layout::input_layout(const input_limits& limits) {
   const std::uint64_t seqs = limits.sequences;
   const std::uint64_t tiles =
-      seqs * tiles_of(static_cast<std::uint64_t>(limits.group), decode_tile_rows);
+      seqs * static_cast<std::uint64_t>(count_of(limits.group, decode_tile_rows));
   const std::uint64_t prefills = seqs + std::uint64_t{limits.rows} *
                                             static_cast<std::uint64_t>(limits.group) /
                                             static_cast<std::uint64_t>(limits.prefill_rows);

@@ -10,6 +10,11 @@
 
 namespace troupe::engine::cuda {
 
+/// How many of `each` cover `all`.
+[[nodiscard]] constexpr std::int64_t count_of(std::int64_t all, std::int64_t each) noexcept {
+  return (all + each - 1) / each;
+}
+
 /// Results of splits that one step may leave; sequences beyond that are walked whole.
 inline constexpr std::uint64_t most_partials = 2048;
 /// The word of a step's counts that says whether sequences have blocks in common, and the one where

@@ -211,13 +211,6 @@ TEST_CASE("long decodes alone are cut so that all warps have work, and into few 
     return dealt{items_at(attention.decode, attention.decode_items_max),
                  items_at(attention.join, attention.join_items_max)};
   };
-  // Eight warps of all 132 multiprocessors; each item is one of 8 heads.
-  const auto team_of = [](std::size_t items) {
-    int team = 8;
-    while (team > 1 && items * 8 * static_cast<std::size_t>(team) > 8 * 132)
-      team /= 2;
-    return team;
-  };
   struct wish {
     std::vector<std::int32_t> lengths;
     std::size_t items;
@@ -232,7 +225,8 @@ TEST_CASE("long decodes alone are cut so that all warps have work, and into few 
     CAPTURE(one.lengths.size(), one.lengths.back());
     const dealt got = deal(one.lengths);
     CHECK(got.items.size() == one.items);
-    CHECK(team_of(got.items.size()) == one.team);
+    CHECK(kernels::cuda::turned_team({.kv_heads = limits.kv_heads},
+                                     static_cast<std::int64_t>(got.items.size())) == one.team);
     // Parts of a sequence are equal but for the last, and are all of it.
     for (const auto& join : got.joins) {
       const std::int32_t end = join.of.first_position + 1;

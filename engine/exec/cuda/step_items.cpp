@@ -25,18 +25,13 @@ constexpr std::int64_t warps = 8;
 /// Splits of other lengths than split_positions have multiples of so many positions.
 constexpr std::int32_t length_step = 64;
 
-constexpr std::int32_t rounded_up(std::int32_t x, std::int32_t step) {
-  return (x + step - 1) / step * step;
-}
-
 /// Into how many parts of about `wanted` positions a sequence of `end` goes. One of less than
 /// split_positions costs more, as it is joined, than it spares.
 std::int32_t parts_of(std::int32_t end, std::int64_t wanted, std::int32_t whole) {
   if (end <= whole)
     return 1;
-  const std::int64_t most = (end + split_positions - 1) / split_positions;
-  return static_cast<std::int32_t>(
-      std::clamp<std::int64_t>(end / std::max<std::int64_t>(wanted, 1), 1, most));
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(end / std::max<std::int64_t>(wanted, 1),
+                                                            1, count_of(end, split_positions)));
 }
 
 } // namespace
@@ -97,7 +92,8 @@ std::int64_t host_inputs::wanted_length(const item_lists& to, std::int64_t share
 }
 
 std::int32_t host_inputs::tiles_of_rows(const item_lists& to, std::int32_t i) const {
-  return (to.sequences[i].rows * limits_.group + decode_tile_rows - 1) / decode_tile_rows;
+  return static_cast<std::int32_t>(
+      count_of(to.sequences[i].rows * limits_.group, decode_tile_rows));
 }
 
 void host_inputs::deal(const item_lists& to) {
@@ -110,17 +106,18 @@ void host_inputs::deal(const item_lists& to) {
   const std::int64_t share = positions * limits_.kv_heads / multiprocessors;
   const bool fixed = limits_.whole_positions == 0;
   const std::int64_t wanted = fixed ? 0 : wanted_length(to, share);
-  const auto length_of = [&](std::int32_t end) {
+  const auto length_of = [&](std::int32_t end) -> std::int64_t {
     if (fixed)
       return end <= share * 3 / 4 ? end : split_positions;
     const std::int32_t parts =
         parts_of(end, wanted, to.teams ? limits_.whole_positions : split_positions);
-    return parts == 1 ? end : rounded_up((end + parts - 1) / parts, length_step);
+    return parts == 1 ? end : length_step * count_of(count_of(end, parts), length_step);
   };
   std::int32_t partials = 0;
   for (const std::int32_t sequence : order_) {
-    const std::int32_t end = to.end_of(sequence), length = length_of(end);
-    const std::int32_t splits = (end + length - 1) / length;
+    const std::int32_t end = to.end_of(sequence);
+    const std::int64_t length = length_of(end);
+    const auto splits = static_cast<std::int32_t>(count_of(end, length));
     for (std::int32_t tile = 0; tile < tiles_of_rows(to, sequence); ++tile) {
       attention_item item{.tile_begin = tile * decode_tile_rows, .of = to.sequences[sequence]};
       if (splits == 1 || partials + splits > static_cast<std::int32_t>(most_partials)) {
@@ -128,7 +125,7 @@ void host_inputs::deal(const item_lists& to) {
         continue;
       }
       item.split = splits;
-      item.split_length = length;
+      item.split_length = static_cast<std::int32_t>(length);
       item.partial = partials;
       to.join[to.counts[1]++] = item;
       for (item.split = 0; item.split < splits; ++item.split, ++item.partial)

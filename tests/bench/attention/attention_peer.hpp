@@ -52,6 +52,19 @@ struct attention_tensors {
   void* out = nullptr;
 };
 
+/// A copy of `list` in memory of the device, once the stream gets there.
+template <class T>
+[[nodiscard]] result<engine::cuda::device_buffer>
+copied(const std::vector<T>& list, std::string_view what, engine::cuda::stream_ref on) {
+  const std::size_t bytes = list.size() * sizeof(T);
+  auto made = engine::cuda::device_buffer::make(bytes, what);
+  if (!made)
+    return made;
+  if (auto sent = engine::cuda::upload(made->data(), list.data(), bytes, on); !sent)
+    return fail(sent.error());
+  return made;
+}
+
 class attention_peer {
 public:
   attention_peer() = default;

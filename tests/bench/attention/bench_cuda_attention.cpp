@@ -2,6 +2,7 @@
 #include "engine/exec/cuda/step_inputs.hpp"
 #include "tests/bench/attention/attention_peer.hpp"
 #include "tests/bench/cuda_bench.hpp"
+#include "troupe/base/prng.hpp"
 
 #include <fmt/core.h>
 
@@ -10,6 +11,7 @@
 #include <cstdio>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -96,11 +98,7 @@ attention_load placed(const named_load& of, std::int32_t heads) {
     load.blocks += load.blocks_of(one);
   load.tables.resize(static_cast<std::size_t>(load.blocks));
   std::iota(load.tables.begin(), load.tables.end(), 0);
-  std::uint64_t state = 1;
-  for (std::size_t i = load.tables.size(); i > 1; --i) {
-    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    std::swap(load.tables[i - 1], load.tables[(state >> 33U) % i]);
-  }
+  std::shuffle(load.tables.begin(), load.tables.end(), splitmix64{1});
   return load;
 }
 
@@ -164,12 +162,10 @@ public:
                              .kv_heads = kv_heads,
                              .dim = dim,
                              .prefill_rows = ops::wide_tile_rows},
-        all_{inputs_of(has_prompts(load) ? as_executor(limits_) : limits_)}, device_{
-                                                                                 sent(all_, on)} {
-    if (!all_.decodes_alone())
+        all_{sent(has_prompts(load) ? as_executor(limits_) : limits_, on)} {
+    if (!all_.here.decodes_alone())
       return;
-    decodes_.emplace_back(inputs_of(as_executor(limits_)));
-    turned_.emplace_back(sent(decodes_.front(), on));
+    turned_ = sent(as_executor(limits_), on);
     qkv_ = random_buffer(load.rows() * (load.heads + 2 * kv_heads) * dim);
     const std::int32_t longest = std::ranges::max(load.sequences, {}, [](const auto& one) {
                                    return one.positions();
@@ -178,14 +174,14 @@ public:
     must(wait(stream_ref{nullptr}));
   }
 
-  bool decodes_alone() const { return !decodes_.empty(); }
+  bool decodes_alone() const { return turned_.has_value(); }
 
   result<void> attend(const attention_tensors& at, stream_ref on) const {
-    return ops::attention(args_of(device_.batch_of(all_), at), on);
+    return ops::attention(args_of(all_, at), on);
   }
   /// Of decodes alone: rope, the store of k and v, and attention.
   result<void> turn(const attention_tensors& at, stream_ref on) const {
-    const auto args = args_of(turned_.front().batch_of(decodes_.front()), at);
+    const auto args = args_of(*turned_, at);
     const std::int64_t width = (load_.heads + 2 * kv_heads) * dim;
     return ops::turned_attention(args,
                                  {.qkv = qkv_.data(),
@@ -196,10 +192,16 @@ public:
                                   .rows = load_.rows(),
                                   .cos = angles_.as<float>(),
                                   .sin = angles_.as<float>()},
-                                 ops::turned_team(args.cache, decodes_.front().decode_items()), on);
+                                 ops::turned_team(args.cache, turned_->here.decode_items()), on);
   }
 
 private:
+  /// A step's inputs here and on the device.
+  struct sent_inputs {
+    host_inputs here;
+    device_inputs there;
+  };
+
   static bool has_prompts(const attention_load& load) {
     return std::ranges::any_of(load.sequences, [](const auto& one) { return one.rows > 1; });
   }
@@ -234,13 +236,14 @@ private:
     made.deal_decodes();
     return made;
   }
-  device_inputs sent(const host_inputs& inputs, stream_ref on) const {
-    auto made = must(device_inputs::make(limits_));
-    must(made.send(inputs, on));
+  sent_inputs sent(const input_limits& limits, stream_ref on) const {
+    sent_inputs made{inputs_of(limits), must(device_inputs::make(limits))};
+    must(made.there.send(made.here, on));
     must(wait(on));
     return made;
   }
-  ops::attention_args args_of(const forward_batch& batch, const attention_tensors& at) const {
+  ops::attention_args args_of(const sent_inputs& step, const attention_tensors& at) const {
+    const forward_batch batch = step.there.batch_of(step.here);
     ops::attention_args args = batch.attention;
     args.q = at.q;
     args.q_stride = args.out_stride = load_.heads * dim;
@@ -260,11 +263,9 @@ private:
 
   const attention_load& load_;
   input_limits limits_;
-  host_inputs all_;
-  device_inputs device_;
-  /// Both empty but for decodes alone.
-  std::vector<host_inputs> decodes_;
-  std::vector<device_inputs> turned_;
+  sent_inputs all_;
+  /// Of decodes alone.
+  std::optional<sent_inputs> turned_;
   device_buffer qkv_;
   device_buffer angles_;
 };

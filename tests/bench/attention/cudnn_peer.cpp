@@ -1,4 +1,4 @@
-#include "engine/exec/cuda/runtime.hpp"
+#include "engine/exec/cuda/chain.hpp"
 #include "tests/bench/attention/attention_peer.hpp"
 
 // libcudnn is opened while the bench runs: a bench that was built beside its headers starts without
@@ -204,18 +204,6 @@ fe::error_t status_of(cudnnStatus_t status) {
                       fe::detail::get_last_error_string_())};
 }
 
-/// A copy of `list` in memory of the device, once the stream gets there.
-template <class T>
-result<device_buffer> copied(const std::vector<T>& list, std::string_view what, stream_ref on) {
-  const std::size_t bytes = list.size() * sizeof(T);
-  auto made = device_buffer::make(bytes, what);
-  if (!made)
-    return fail(made.error());
-  if (auto sent = engine::cuda::upload(made->data(), list.data(), bytes, on); !sent)
-    return fail(sent.error());
-  return made;
-}
-
 class cudnn_peer final : public attention_peer {
 public:
   cudnn_peer(handle cudnn, std::string name) : name_{std::move(name)}, handle_{std::move(cudnn)} {}
@@ -276,17 +264,13 @@ private:
   }
 
   result<void> send(const load_arrays& arrays, stream_ref on) {
-    auto rows = copied(arrays.rows, "the sequences' rows", on);
-    auto positions = copied(arrays.positions, "the sequences' positions", on);
-    auto tables = copied(arrays.tables, "the block tables", on);
-    auto offsets = copied(arrays.offsets, "the sequences' offsets", on);
-    for (const auto* sent : {&rows, &positions, &tables, &offsets})
-      if (!*sent)
-        return fail(sent->error());
-    rows_ = std::move(*rows);
-    positions_ = std::move(*positions);
-    tables_ = std::move(*tables);
-    offsets_ = std::move(*offsets);
+    engine::cuda::chain all;
+    all.take(rows_, [&] { return copied(arrays.rows, "the sequences' rows", on); });
+    all.take(positions_, [&] { return copied(arrays.positions, "the sequences' positions", on); });
+    all.take(tables_, [&] { return copied(arrays.tables, "the block tables", on); });
+    all.take(offsets_, [&] { return copied(arrays.offsets, "the sequences' offsets", on); });
+    if (!all.state())
+      return all.state();
     // The offsets are not looked for unless the graph has them.
     bound_ = {{rows_id, rows_.data()},         {positions_id, positions_.data()},
               {k_table_id, tables_.data()},    {v_table_id, tables_.data()},

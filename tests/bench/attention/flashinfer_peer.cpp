@@ -1,5 +1,7 @@
 #include "tests/bench/attention/flashinfer_peer.hpp"
 
+#include "engine/exec/cuda/chain.hpp"
+
 #include <cmath>
 #include <exception>
 #include <string>
@@ -14,18 +16,17 @@ namespace {
 constexpr std::size_t partial_bytes = std::size_t{384} << 20U;
 constexpr std::size_t number_bytes = std::size_t{16} << 20U;
 
-} // namespace
-
-result<void> flashinfer_peer::mirrored::send(cuda::stream_ref on) {
-  const std::size_t bytes = host.size() * sizeof(index);
-  if (device.size() < bytes) {
-    auto made = cuda::device_buffer::make(bytes, "a peer's batch");
-    if (!made)
-      return fail(made.error());
-    device = std::move(*made);
+/// What a call of FlashInfer says: some of its failures are a code of CUDA's, some are thrown.
+template <class Call>
+result<void> told(std::string_view name, Call call) {
+  try {
+    return cuda::check(call(), name);
+  } catch (const std::exception& thrown) {
+    return fail(errc::unsupported, std::string{name} + ": " + thrown.what());
   }
-  return cuda::upload(device.data(), host.data(), bytes, on);
 }
+
+} // namespace
 
 float flashinfer_peer::scale() const noexcept {
   return 1.0F / std::sqrt(static_cast<float>(load_.dim));
@@ -34,15 +35,17 @@ float flashinfer_peer::scale() const noexcept {
 result<void> flashinfer_peer::reserve() {
   if (staged_.data() != nullptr)
     return {};
-  auto partials = cuda::device_buffer::make(partial_bytes, "a peer's partial results");
-  auto numbers = cuda::device_buffer::make(number_bytes, "a peer's plan");
-  auto staged = cuda::pinned_buffer::make(number_bytes, "a peer's plan");
-  if (!partials || !numbers || !staged)
-    return fail(errc::out_of_memory, "a peer's working memory");
-  partials_ = std::move(*partials);
-  numbers_ = std::move(*numbers);
-  staged_ = std::move(*staged);
-  return {};
+  cuda::chain all;
+  all.take(partials_, [] { return cuda::device_buffer::make(partial_bytes, "partial results"); });
+  all.take(numbers_, [] { return cuda::device_buffer::make(number_bytes, "a plan"); });
+  all.then([&]() -> result<void> {
+    auto staged = cuda::pinned_buffer::make(number_bytes, "a plan");
+    if (!staged)
+      return fail(staged.error());
+    staged_ = std::move(*staged);
+    return {};
+  });
+  return all.state();
 }
 
 result<void> flashinfer_peer::plan(const attention_load& load, cuda::stream_ref on) {
@@ -61,24 +64,16 @@ result<void> flashinfer_peer::plan(const attention_load& load, cuda::stream_ref 
     positions_.host.push_back(one.positions());
   }
   pages_.host = load.tables;
+  cuda::chain all;
   for (mirrored* one : {&row_begin_, &page_begin_, &pages_, &last_page_positions_, &positions_})
-    if (auto sent = one->send(on); !sent)
-      return sent;
-  try {
-    if (auto planned = cuda::check(plan_kernel(on), name()); !planned)
-      return planned;
-  } catch (const std::exception& e) {
-    return fail(errc::unsupported, std::string{name()} + ": " + e.what());
-  }
-  return cuda::wait(on);
+    all.take(one->device, [&] { return copied(one->host, "a peer's batch", on); });
+  all.then([&] { return told(name(), [&] { return plan_kernel(on); }); });
+  all.then([&] { return cuda::wait(on); });
+  return all.state();
 }
 
 result<void> flashinfer_peer::run(const attention_tensors& at, cuda::stream_ref on) {
-  try {
-    return cuda::check(launch(at, on), name());
-  } catch (const std::exception& e) {
-    return fail(errc::unsupported, std::string{name()} + ": " + e.what());
-  }
+  return told(name(), [&] { return launch(at, on); });
 }
 
 } // namespace troupe::bench

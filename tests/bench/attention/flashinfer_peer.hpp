@@ -30,7 +30,6 @@ protected:
     std::vector<index> host;
     engine::cuda::device_buffer device;
 
-    [[nodiscard]] result<void> send(engine::cuda::stream_ref on);
     [[nodiscard]] index* here() noexcept { return host.data(); }
     [[nodiscard]] index* there() const noexcept { return device.as<index>(); }
   };
