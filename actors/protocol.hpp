@@ -62,6 +62,8 @@ TROUPE_INSPECT(executor_description, kind, device, architecture, dtype, kv_cache
                num_blocks, num_host_blocks, kv_bytes_per_block, weight_bytes, vocab_size,
                max_model_len, max_num_seqs, max_num_batched_tokens, batched_tokens_measured,
                batch_invariant, numerics)
+TROUPE_INSPECT(memory_forecast, device, dtype, total_bytes, free_bytes, weight_bytes, work_bytes,
+               kv_bytes_per_block, block_size, num_blocks, max_model_len)
 TROUPE_INSPECT(scheduler_stats, running, waiting, steps_in_flight, blocks_used, blocks_total,
                swapped, host_blocks_used, host_blocks_total, steps, prompt_tokens,
                prompt_tokens_cached, generation_tokens, preemptions, blocks_saved, blocks_restored,

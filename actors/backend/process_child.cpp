@@ -3,8 +3,8 @@
 #include "actors/backend/library.hpp"
 #include "actors/backend/library_host.hpp"
 #include "actors/backend/process_messages.hpp"
+#include "actors/process/hosted.hpp"
 
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -38,7 +38,7 @@ public:
     const std::lock_guard lock{mutex_};
     for (std::size_t sent = 0; sent < frame->size();) {
       const auto n =
-          ::send(process_socket, frame->data() + sent, frame->size() - sent, MSG_NOSIGNAL);
+          ::send(hosted_socket, frame->data() + sent, frame->size() - sent, MSG_NOSIGNAL);
       if (n < 0 && errno == EINTR)
         continue;
       if (n <= 0)
@@ -171,7 +171,7 @@ private:
 
   static bool read_all(char* to, std::size_t count) {
     while (count > 0) {
-      const auto n = ::recv(process_socket, to, count, 0);
+      const auto n = ::recv(hosted_socket, to, count, 0);
       if (n < 0 && errno == EINTR)
         continue;
       if (n <= 0)
@@ -331,22 +331,8 @@ private:
 
 } // namespace
 
-int host_backend() {
-  // A crash is to be seen for what it is, also where a sanitizer would catch it.
-  for (const int crash : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT})
-    std::signal(crash, SIG_DFL);
-  std::signal(SIGPIPE, SIG_IGN);
+void serve_backend() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int kind = 0;
-  socklen_t size = sizeof kind;
-  if (getsockopt(process_socket, SOL_SOCKET, SO_TYPE, &kind, &size) != 0) {
-    std::fputs("troupe: this command is for troupe itself, which starts it for models with the "
-               "parameter PROCESS\n",
-               stderr);
-    return 2;
-  }
-  // A child of the library's must not keep the connection open.
-  fcntl(process_socket, F_SETFD, FD_CLOEXEC);
   static hosting all;
   all.run();
 }

@@ -1,6 +1,6 @@
 #include "actors/backend/process_link.hpp"
 
-#include "actors/backend/host_command.hpp"
+#include "actors/process/hosted.hpp"
 
 #include <fmt/core.h>
 #include <poll.h>
@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -22,7 +21,6 @@ using namespace std::chrono_literals;
 
 constexpr auto look_for_the_unwanted = 20ms;
 constexpr auto look_otherwise = 1000ms;
-constexpr std::size_t longest_line = 4000;
 
 std::string_view name_of(process::Order::WhatCase what) {
   switch (what) {
@@ -38,7 +36,7 @@ std::string_view name_of(process::Order::WhatCase what) {
 } // namespace
 
 result<std::unique_ptr<process_link>> process_link::start(link_options options) {
-  if (host_command().empty())
+  if (!can_host())
     return fail(errc::unsupported, "this program has not said how it hosts a backend in a process "
                                    "of its own: it must call set_host_command(); or remove the "
                                    "parameter PROCESS");
@@ -142,28 +140,20 @@ void process_link::run(std::promise<result<void>> started) {
 }
 
 result<void> process_link::spawn() {
-  std::array<int, 2> pair{-1, -1};
   waker_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (waker_ < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
+  if (waker_ < 0)
     return fail(errc::io_failure,
                 fmt::format("{} cannot be started: {}", options_.who, std::strerror(errno)));
-  socket_ = pair[0];
-  const auto words = host_command();
-  auto started = child_process::start(
-      {.program = words.front(),
-       .arguments = words,
-       .socket = pair[1],
-       .on_line =
-           [host = options_.host](child_stream from, std::string_view line) {
-             host->log(from == child_stream::output ? backends::log_severity::info
-                                                    : backends::log_severity::warning,
-                       line);
-           },
-       .longest_line = longest_line});
-  ::close(pair[1]);
+  auto started = start_hosted(
+      hosted_part::backend, [host = options_.host](child_stream from, std::string_view line) {
+        host->log(from == child_stream::output ? backends::log_severity::info
+                                               : backends::log_severity::warning,
+                  line);
+      });
   if (!started)
     return fail(started.error().code, fmt::format("{}: {}", options_.who, started.error().note));
-  child_ = std::move(*started);
+  child_ = std::move(started->child);
+  socket_ = started->socket;
   start_by_ = steady::now() + 60s;
   return {};
 }

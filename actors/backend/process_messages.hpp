@@ -11,9 +11,6 @@
 /// backend interface. What comes from a child is believed as little as what comes from a client.
 namespace troupe::actors {
 
-/// The descriptor of the child's end.
-inline constexpr int process_socket = 3;
-
 void put(process::Model& to, const backends::model_facts& from);
 void put(process::Request& to, const backends::request& from);
 void put(process::Response& to, backends::response from);

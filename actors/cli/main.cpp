@@ -345,9 +345,9 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   open_standard_streams();
   // Only this program itself starts it so.
-  constexpr auto host_word = "host-backend";
+  constexpr auto host_word = "host-process";
   if (argc == 2 && std::string_view{argv[1]} == host_word)
-    return troupe::actors::host_backend();
+    return troupe::actors::host_process();
   troupe::actors::set_host_command({"/proc/self/exe", host_word});
   try {
     return run(argc, argv);

@@ -1,6 +1,10 @@
 #include "actors/node/placement.hpp"
 
+#include "actors/process/hosted.hpp"
+#include "actors/worker/process_executor.hpp"
 #include "engine/exec/machine.hpp"
+#include "engine/exec/plugin.hpp"
+#include "troupe/base/log.hpp"
 
 #include <algorithm>
 #include <fstream>
@@ -140,8 +144,8 @@ rank_factory make_rank_factory(rank_site site, const config::model_config& model
     const auto all = options.threads == 0 ? engine::usable_cores() : options.threads;
     options.threads = std::max(1U, all / static_cast<unsigned>(here));
   }
-  return [site = std::move(site), options = std::move(options),
-          swap_space = *args.swap_space](const rank_place& place) {
+  return [site = std::move(site), options = std::move(options), swap_space = *args.swap_space](
+             const rank_place& place) -> result<std::unique_ptr<engine::executor>> {
     auto own = options;
     own.tenure = site.line->next(place.rank);
     own.rank = place.rank;
@@ -149,7 +153,14 @@ rank_factory make_rank_factory(rank_site site, const config::model_config& model
     own.group = place.group;
     const auto& kind = site.kinds[place.rank];
     own.swap_bytes = swap_bytes_of(swap_space, kind);
-    return engine::make_executor(kind, std::move(own));
+    auto made = engine::make_executor(kind, own);
+    if (made || !engine::is_lost(kind))
+      return made;
+    const auto& why = made.error();
+    if (!can_host())
+      return fail(why.code, why.note + "; start the program again");
+    log_warn("{}: what runs on it gets one of its own", why.note);
+    return make_process_executor(kind, own);
   };
 }
 

@@ -21,8 +21,10 @@ caf::result<engine::executor_description> load(worker_state& st) {
   return st.executor->describe();
 }
 
+/// With the step in its note, where the executor has not put it there.
 caf::error named(step_id step, const error& why) {
-  return to_caf({why.code, fmt::format("step {}: {}", value(step), why.note)});
+  const auto name = fmt::format("step {}: ", value(step));
+  return to_caf({why.code, why.note.starts_with(name) ? why.note : name + why.note});
 }
 
 void answer_status(self_ptr self) {
@@ -30,13 +32,17 @@ void answer_status(self_ptr self) {
     waiting.deliver(mailbox_depth(self));
 }
 
-/// After an error the executor knows no sequence: what is in work is lost too.
+/// After an error the executor knows no sequence: what is in work is lost too. Where the executor
+/// went with a process of its own, the worker ends with it, and routers let its streams go on
+/// elsewhere or once it is back.
 void lose_all(self_ptr self, const caf::error& why) {
   auto& st = state(self);
   st.executor->reset();
   for (auto& lost : std::exchange(st.in_work, {}))
     lost.answer.deliver(why);
   answer_status(self);
+  if (st.executor->spoiled() && from_caf(why).code == errc::peer_down)
+    self->quit(why);
 }
 
 result<void> begin_step(engine::executor& exec, const engine::step_batch& step) {

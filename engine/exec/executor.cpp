@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 namespace troupe::engine {
@@ -28,8 +29,12 @@ result<std::unique_ptr<executor>> make(executor_options options, std::string_vie
   return std::make_unique<T>(std::move(options));
 }
 
+constexpr auto cuda_library = "libtroupe_cuda.so";
+
 result<std::unique_ptr<executor>> make_cuda(executor_options options, std::string_view device) {
-  return find_plugin("libtroupe_cuda.so", std::move(options), device);
+  return find_plugin(cuda_library).and_then([&](const executor_plugin* plugin) {
+    return plugin->make(std::move(options), device);
+  });
 }
 
 constexpr std::array<executor_kind, 3> kinds{{
@@ -37,6 +42,12 @@ constexpr std::array<executor_kind, 3> kinds{{
     {"simulated", false, make<simulated_executor>},
     {"cuda", true, make_cuda},
 }};
+
+/// "cuda:0" in its two parts; the second is empty where there is no colon.
+std::pair<std::string_view, std::string_view> parts_of(std::string_view kind) {
+  const std::size_t colon = std::min(kind.find(':'), kind.size());
+  return {kind.substr(0, colon), kind.substr(std::min(colon + 1, kind.size()))};
+}
 
 /// What is wrong with the place of a rank among its group, or nothing.
 result<void> check_place(const executor_options& options) {
@@ -57,16 +68,23 @@ result<void> check_place(const executor_options& options) {
 result<std::unique_ptr<executor>> make_executor(std::string_view kind, executor_options options) {
   if (auto placed = check_place(options); !placed)
     return fail(placed.error());
-  const std::size_t colon = std::min(kind.find(':'), kind.size());
-  const std::string_view device = kind.substr(std::min(colon + 1, kind.size()));
+  const auto [family, device] = parts_of(kind);
   std::vector<std::string_view> names;
   for (const executor_kind& one : kinds) {
-    if (one.name == kind.substr(0, colon) && (one.has_devices || colon == kind.size()))
+    if (one.name == family && (one.has_devices || family == kind))
       return one.make(std::move(options), device);
     names.push_back(one.name);
   }
   return fail(errc::not_found, fmt::format("there is no executor '{}'; these are: {}", kind,
                                            fmt::join(names, ", ")));
+}
+
+bool is_lost(std::string_view kind) {
+  const auto [family, device] = parts_of(kind);
+  if (family != "cuda")
+    return false;
+  const auto plugin = find_plugin(cuda_library);
+  return plugin && (*plugin)->is_lost(device);
 }
 
 } // namespace troupe::engine

@@ -46,8 +46,7 @@ std::vector<fs::path> find_folders() {
 
 const char* plugin_build() noexcept { return TROUPE_BUILD_IDENTITY; }
 
-result<std::unique_ptr<executor>> make_from_plugin(const fs::path& file, executor_options options,
-                                                   std::string_view device) {
+result<const executor_plugin*> open_plugin(const fs::path& file) {
   std::error_code ignored;
   if (!fs::exists(file, ignored))
     return fail(errc::not_found, fmt::format("there is no {}", file.string()));
@@ -72,7 +71,7 @@ result<std::unique_ptr<executor>> make_from_plugin(const fs::path& file, executo
                             "interface {} of '{}'; install both from one build",
                             file.string(), plugin->api_version, plugin->build, plugin_api_version,
                             plugin_build()));
-  return plugin->make(std::move(options), device);
+  return plugin;
 }
 
 std::span<const fs::path> plugin_folders() {
@@ -80,13 +79,12 @@ std::span<const fs::path> plugin_folders() {
   return folders;
 }
 
-result<std::unique_ptr<executor>> find_plugin(const std::string& name, executor_options options,
-                                              std::string_view device) {
+result<const executor_plugin*> find_plugin(const std::string& name) {
   std::vector<std::string> looked;
   std::error_code ignored;
   for (const fs::path& folder : plugin_folders()) {
     if (fs::exists(folder / name, ignored))
-      return make_from_plugin(folder / name, std::move(options), device);
+      return open_plugin(folder / name);
     looked.push_back(folder.string());
   }
   return fail(

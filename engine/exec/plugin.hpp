@@ -21,10 +21,13 @@ struct executor_plugin {
   const char* build = nullptr;
   /// Makes an executor of `device`, the part behind the colon of "cuda:0", or "".
   result<std::unique_ptr<executor>> (*make)(executor_options options, std::string_view device);
+  /// Whether an error has taken the device from this process for good. What its executors had of
+  /// its memory is then given back, and an executor in another process may have it.
+  bool (*is_lost)(std::string_view device) = nullptr;
 };
 
 /// Counts the changes of executor_plugin, executor and what they refer to.
-inline constexpr std::uint64_t plugin_api_version = 4;
+inline constexpr std::uint64_t plugin_api_version = 5;
 
 /// Tells builds apart that cannot be mixed: version, compiler and sanitizers.
 [[nodiscard]] const char* plugin_build() noexcept;
@@ -32,21 +35,20 @@ inline constexpr std::uint64_t plugin_api_version = 4;
 /// The name of the function: `extern "C" const executor_plugin* troupe_executor_plugin()`.
 inline constexpr const char* plugin_entry = "troupe_executor_plugin";
 
-/// Opens a library and asks it for an executor. It stays open until the process ends.
+/// Opens a library. It stays open until the process ends.
 /// @errors not_found: there is no such file; io_failure: it cannot be opened, the note has the
-///         system's reason; conflict: it is of another build, or no such library at all; and what
-///         its own function says
-[[nodiscard]] result<std::unique_ptr<executor>> make_from_plugin(const std::filesystem::path& file,
-                                                                 executor_options options,
-                                                                 std::string_view device);
+///         system's reason; conflict: it is of another build, or no such library at all
+[[nodiscard]] result<const executor_plugin*> open_plugin(const std::filesystem::path& file);
 
 /// Where a library of that name may lie: beside this code, or in the library folder beside the
 /// program's own.
 [[nodiscard]] std::span<const std::filesystem::path> plugin_folders();
 
-/// Finds the library by its name in plugin_folders() and asks it for an executor.
-/// @errors as make_from_plugin; not_found: names the folders that were looked through
-[[nodiscard]] result<std::unique_ptr<executor>>
-find_plugin(const std::string& name, executor_options options, std::string_view device);
+/// Finds the library by its name in plugin_folders(), and opens it.
+/// @errors as open_plugin; not_found: names the folders that were looked through
+[[nodiscard]] result<const executor_plugin*> find_plugin(const std::string& name);
+
+/// executor_plugin::is_lost of the device of a kind ("cuda:0"); false where no library has it.
+[[nodiscard]] bool is_lost(std::string_view kind);
 
 } // namespace troupe::engine

@@ -25,24 +25,24 @@ bool says(const error& e, std::string_view what) { return e.note.find(what) != s
 } // namespace
 
 TEST_CASE("a library of executors that is not there is named with the folders") {
-  const auto none = find_plugin("libtroupe_nothing.so", {}, "");
+  const auto none = find_plugin("libtroupe_nothing.so");
   REQUIRE(!none);
   CHECK(none.error().code == errc::not_found);
   CHECK(says(none.error(), "libtroupe_nothing.so"));
   CHECK(says(none.error(), "/lib"));
   CHECK(says(none.error(), "cmake --preset cuda"));
-  CHECK(make_from_plugin("/nowhere/libtroupe_cuda.so", {}, "").error().code == errc::not_found);
+  CHECK(open_plugin("/nowhere/libtroupe_cuda.so").error().code == errc::not_found);
 }
 
 TEST_CASE("a library of another build is refused") {
-  const auto other = make_from_plugin(library("libtroupe_test_other_version.so"), {}, "");
+  const auto other = open_plugin(library("libtroupe_test_other_version.so"));
   REQUIRE(!other);
   CHECK(other.error().code == errc::conflict);
   CHECK(says(other.error(), "interface 999 of 'another build'"));
 }
 
 TEST_CASE("a library that holds no executors is refused") {
-  const auto none = make_from_plugin(library("libtroupe_test_no_entry.so"), {}, "");
+  const auto none = open_plugin(library("libtroupe_test_no_entry.so"));
   REQUIRE(!none);
   CHECK(none.error().code == errc::conflict);
   CHECK(says(none.error(), "troupe_executor_plugin"));
@@ -51,7 +51,7 @@ TEST_CASE("a library that holds no executors is refused") {
 TEST_CASE("a file that is no library is refused with the system's reason") {
   const test::temporary_folder folder;
   const auto file = folder.write("libtroupe_cuda.so", "not a library");
-  const auto none = make_from_plugin(file, {}, "");
+  const auto none = open_plugin(file);
   REQUIRE(!none);
   CHECK(none.error().code == errc::io_failure);
   CHECK(says(none.error(), "libtroupe_cuda.so"));

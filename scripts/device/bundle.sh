@@ -48,7 +48,12 @@ ldd "$to"/bin/* "$to"/lib/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sor
 modules=$(dirname "$(ldd "$to/bin/ucx_perftest" | awk '$1 ~ /^libucs\.so/ {print $3}')")/ucx
 mkdir -p "$to/lib/ucx"
 cp -L "$modules"/libuct_cma.so.0 "$to/lib/ucx/"
-[[ $host_only == 1 ]] || g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include tests/bench/cuda_profile.cpp -o "$to/lib/profile.so"
+# What CUDA loads into a program that is asked to.
+if [[ $host_only != 1 ]]; then
+  injected=(g++ -O2 -std=c++20 -shared -fPIC -I/usr/local/cuda/include)
+  "${injected[@]}" tests/bench/cuda_profile.cpp -o "$to/lib/profile.so"
+  "${injected[@]}" engine/exec/cuda/test_break.cpp -o "$to/lib/break.so"
+fi
 cp -r scripts/device/run.sh scripts/device/steps scripts/device/*.py "$to/"
 missing=$(LD_LIBRARY_PATH="$to/lib" ldd "$to"/bin/* | { grep 'not found' || true; })
 [[ -z $missing ]] || { echo "bundle.sh: $missing" >&2; exit 1; }

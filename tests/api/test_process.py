@@ -280,5 +280,5 @@ def test_a_crash_in_initialize_is_a_load_error(tmp_path):
 
 
 def test_the_hidden_command_is_for_troupe_alone():
-    done = run("host-backend")
+    done = run("host-process")
     assert done.returncode == 2 and "for troupe itself" in done.stderr

@@ -50,10 +50,10 @@ def write_cluster(folder, **keys):
 class Cluster:
     """`troupe up` in a process of its own, of a cluster file or of a `repository`; a context manager."""
 
-    def __init__(self, folder, arguments=(), port=0, repository=None, environment=None, **keys):
+    def __init__(self, folder, arguments=(), port=0, repository=None, environment=None, program=TROUPE, **keys):
         self.file = repository or write_cluster(folder, **keys)
         what = ["--model-repository"] if repository else []
-        command = [TROUPE, "up", *what, str(self.file), "--port", str(port), "--fault-injection", *arguments]
+        command = [str(program), "up", *what, str(self.file), "--port", str(port), "--fault-injection", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         text=True, env=clean_environment(**(environment or {})))
         self.output = []

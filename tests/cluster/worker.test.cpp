@@ -23,6 +23,8 @@ struct device {
   std::atomic<std::uint64_t> fails{0};
   std::atomic<int> resets{0};
   std::atomic<bool> spoiled{false};
+  /// It went with a process.
+  std::atomic<bool> gone{false};
 };
 
 class slow_executor final : public engine::executor {
@@ -34,7 +36,7 @@ public:
   result<void> prepare(const engine::step_batch&) override { return {}; }
   result<void> launch(step_id step) override {
     if (value(step) == on_->fails)
-      return fail(errc::internal, "the device is on fire");
+      return fail(on_->gone ? errc::peer_down : errc::internal, "the device is on fire");
     on_->launched = value(step);
     return {};
   }
@@ -182,4 +184,20 @@ TEST_CASE("a worker whose executor is spoiled ends, for another to load anew", "
   b.self->receive([&](const caf::down_msg& down) { why = from_caf(down.reason).note; },
                   caf::after(30s) >> [] { FAIL("the worker lives"); });
   CHECK(why.find("loaded anew") != std::string::npos);
+}
+
+TEST_CASE("a worker whose executor went with its process ends at once", "[worker]") {
+  bench b;
+  b.self->monitor(b.subject);
+  b.on->spoiled = true;
+  b.on->gone = true;
+  b.on->fails = 2;
+  auto first = b.self->request(b.subject, 30s, step(1));
+  auto second = b.self->request(b.subject, 30s, step(2));
+  CHECK(error_of(first).find("the device is on fire") != std::string::npos);
+  CHECK(error_of(second).find("the device is on fire") != std::string::npos);
+  caf::error why;
+  b.self->receive([&](const caf::down_msg& down) { why = down.reason; },
+                  caf::after(30s) >> [] { FAIL("the worker lives"); });
+  CHECK(from_caf(why).code == errc::peer_down);
 }

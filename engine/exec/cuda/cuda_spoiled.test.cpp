@@ -1,5 +1,6 @@
-// What an error of the device leaves behind. It spoils the device for the whole process, so these
-// run in a process of their own (scripts/device, step spoiled). Needs a GPU.
+// What an error of the device leaves behind. It spoils the device for the whole process, so this
+// runs alone (scripts/device, step spoiled). Needs a GPU.
+#include "engine/exec/cuda/device_use.hpp"
 #include "engine/exec/cuda/random_models.hpp"
 #include "kernels/cuda/ops.hpp"
 
@@ -17,7 +18,8 @@ std::vector<token_id> greedy(executor& run) {
 
 } // namespace
 
-TEST_CASE("an error of the device spoils who uses it, and who comes after serves", "[.][spoiled]") {
+TEST_CASE("an error of the device spoils who uses it, and takes the device from the process",
+          "[.][spoiled]") {
   const test::temporary_folder folder;
   folder.write("config.json", test::wide_model);
   executor_options options = test::random_options(folder, "float32");
@@ -35,15 +37,18 @@ TEST_CASE("an error of the device spoils who uses it, and who comes after serves
   CHECK(greedy(*first).back() == -1);
   CHECK(first->spoiled());
   CHECK(second->spoiled());
+  CHECK_FALSE(cuda::is_lost(0));
   const auto early = cuda::open_device(0);
   REQUIRE(!early);
   CHECK(early.error().code == errc::busy);
-  CHECK(early.error().note.find("the 2 that still use it") != std::string::npos);
+  CHECK(early.error().note.find("2 there use it still") != std::string::npos);
   first.reset();
   CHECK(cuda::open_device(0).error().code == errc::busy);
   second.reset();
 
-  auto third = test::load_cuda(options);
-  CHECK_FALSE(third->spoiled());
-  CHECK(greedy(*third) == wanted);
+  const auto late = cuda::open_device(0);
+  REQUIRE(!late);
+  CHECK(late.error().code == errc::internal);
+  CHECK(late.error().note.find("another process can use it") != std::string::npos);
+  CHECK(cuda::is_lost(0));
 }

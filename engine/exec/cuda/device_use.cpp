@@ -16,6 +16,7 @@ struct device_state {
   int uses = 0;
   /// The error that spoiled its context; empty where none has.
   std::string spoiled_by;
+  bool given_back = false;
 };
 
 /// One for the process, as the contexts are that it tells of.
@@ -68,30 +69,29 @@ bool is_spoiled(int index) noexcept {
   return at != devices().of.end() && !at->second.spoiled_by.empty();
 }
 
-result<void> renew(int index) {
+result<void> look_whether_usable(int index) {
   const std::lock_guard lock{devices().mutex};
   const auto at = devices().of.find(index);
   if (at == devices().of.end() || at->second.spoiled_by.empty())
     return {};
   device_state& device = at->second;
+  const auto why =
+      fmt::format("cuda:{}: an error of the device ({}) has spoiled it for this process", index,
+                  device.spoiled_by);
   if (device.uses > 0)
-    return fail(errc::busy,
-                fmt::format("cuda:{}: an error of the device ({}) has spoiled it for this process; "
-                            "it is made anew when the {} that still use it have ended",
-                            index, device.spoiled_by, device.uses));
-  static_cast<void>(cudaSetDevice(index));
-  static_cast<void>(cudaDeviceReset());
-  static_cast<void>(cudaGetLastError());
-  cudaError_t status = cudaSetDevice(index);
-  if (status == cudaSuccess)
-    status = cudaFree(nullptr);
-  if (status != cudaSuccess)
-    return fail(errc::internal,
-                fmt::format("cuda:{}: an error of the device ({}) has spoiled it for this process, "
-                            "and it cannot be made anew ({}); start troupe again",
-                            index, device.spoiled_by, cudaGetErrorString(status)));
-  device.spoiled_by.clear();
-  return {};
+    return fail(errc::busy, fmt::format("{}, and {} there use it still", why, device.uses));
+  if (!std::exchange(device.given_back, true)) {
+    static_cast<void>(cudaSetDevice(index));
+    static_cast<void>(cudaDeviceReset());
+    static_cast<void>(cudaGetLastError());
+  }
+  return fail(errc::internal, fmt::format("{}; another process can use it", why));
+}
+
+bool is_lost(int index) noexcept {
+  const std::lock_guard lock{devices().mutex};
+  const auto at = devices().of.find(index);
+  return at != devices().of.end() && at->second.given_back;
 }
 
 } // namespace troupe::engine::cuda

@@ -16,7 +16,7 @@ result<void> check(int status, std::string_view what) {
 }
 
 result<device_info> open_device(int index) {
-  if (auto good = renew(index); !good)
+  if (auto good = look_whether_usable(index); !good)
     return fail(good.error());
   int count = 0;
   const cudaError_t counted = cudaGetDeviceCount(&count);

@@ -35,7 +35,8 @@ struct device_info {
 
 /// Finds a device and makes it this thread's.
 /// @errors not_found: there is no GPU, or not that many; unsupported: the driver is older than
-///         CUDA 13, or the GPU is of another generation than the kernels are made for; renew()'s
+///         CUDA 13, or the GPU is of another generation than the kernels are made for;
+///         look_whether_usable()'s
 [[nodiscard]] result<device_info> open_device(int index);
 
 /// Makes a device this thread's.

@@ -1,0 +1,107 @@
+"""A GPU that an error has taken from the process: what runs on it goes on in a process of its own."""
+
+import os
+import pathlib
+import shutil
+import signal
+
+import httpx
+import pytest
+
+from troupe_process import PATIENCE_S, ROOT, TROUPE, Cluster, eventually, events
+
+# A library that stands for libtroupe_cuda.so: the CPU, which breaks for a process once it is told to.
+FRAIL = pathlib.Path(os.environ.get("TROUPE_FRAIL", ROOT / "build/dev/frail/libtroupe_cuda.so"))
+ASK = {"temperature": 0, "max_tokens": 40, "ignore_eos": True}
+BARD = {"max_num_batched_tokens": 256, "swap_space": 0, "cpu_threads": 1}
+
+
+def start(folder, **bard):
+    """A server whose GPU breaks with `break_device`, as often as that is called."""
+    (folder / "bin").mkdir()
+    shutil.copy(TROUPE, folder / "bin")
+    shutil.copy(FRAIL, folder / "bin")
+    (folder / "lib").symlink_to(pathlib.Path(TROUPE).resolve().parents[1] / "lib")
+    caches = folder / "caches"
+    caches.mkdir()
+    cluster = Cluster(folder, program=folder / "bin" / "troupe", devices=["cuda:0"], cache_directory=str(caches),
+                      models={"bard": {"max_num_batched_tokens": 256, "swap_space": 0, "cpu_threads": 1, **bard}})
+    cluster.break_device = lambda: (caches / "break").touch()
+    return cluster
+
+
+@pytest.fixture
+def served(tmp_path):
+    with start(tmp_path) as cluster:
+        yield cluster
+
+
+def text_of(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["text"]
+
+
+def replicas(cluster):
+    return cluster.get("/troupe/v1/status").json()["replicas"]
+
+
+def children(cluster):
+    """The processes that the server has started."""
+    tasks = pathlib.Path(f"/proc/{cluster.process.pid}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
+def broken(cluster):
+    """Breaks the device: a request that meets it fails, and then there is another executor."""
+    before = [r["restarts"] for r in replicas(cluster)]
+    cluster.break_device()
+    met = cluster.complete(**ASK)
+    assert met.status_code == 500 and "the device is broken" in met.text, met.text
+    eventually(lambda: all(r["restarts"] > old and r["state"] == "ready" for r, old in zip(replicas(cluster), before)),
+               "are ready again")
+
+
+def test_the_next_executor_has_a_process_of_its_own(served):
+    text = text_of(served.complete(**ASK))
+    assert children(served) == []
+    broken(served)
+    assert any("what runs on it gets one of its own" in line for line in served.complaints)
+    first = children(served)
+    assert len(first) == 1
+    assert text_of(served.complete(**ASK)) == text
+    # That one's device breaks too.
+    broken(served)
+    assert len(children(served)) == 1 and children(served) != first
+    assert text_of(served.complete(**ASK)) == text
+
+
+def test_a_stream_survives_the_end_of_that_process(served):
+    ask = {**ASK, "max_tokens": 250}
+    text = text_of(served.complete(**ask))
+    broken(served)
+    body = {"model": "bard", "prompt": "ROMEO:", "stream": True, **ask}
+    with httpx.stream("POST", served.url + "/v1/completions", json=body, timeout=PATIENCE_S) as answer:
+        parts = events(answer)
+        came = next(parts)["choices"][0]["text"]
+        os.kill(children(served)[0], signal.SIGKILL)
+        parts = list(parts)
+        assert all("choices" in p for p in parts if p != "[DONE]"), (parts[-2:], served.complaints)
+        came += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
+    assert came == text
+    assert any("ended with signal 9 (Killed)" in line for line in served.complaints)
+    assert served.process.poll() is None
+
+
+def test_that_process_ends_with_the_server(served):
+    broken(served)
+    child = children(served)[0]
+    served.process.kill()
+    eventually(lambda: not pathlib.Path(f"/proc/{child}").exists(), "is gone")
+
+
+def test_all_on_it_wait_for_each_other_and_get_one_each(tmp_path):
+    with start(tmp_path, instances=2) as cluster:
+        text = text_of(cluster.complete(**ASK))
+        broken(cluster)
+        assert len(children(cluster)) == 2
+        assert {text_of(cluster.complete(**ASK)) for _ in range(4)} == {text}
