@@ -7,8 +7,10 @@
 #include <fmt/core.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <deque>
 #include <set>
+#include <span>
 #include <thread>
 #include <utility>
 
@@ -42,7 +44,8 @@ public:
   [[nodiscard]] bool finished(step_id step);
   [[nodiscard]] result<engine::step_result> collect(step_id step);
   void reset();
-  [[nodiscard]] bool spoiled() const noexcept { return spoiled_; }
+  /// Also finds a process that ended while nothing was asked of it.
+  [[nodiscard]] bool spoiled();
 
 private:
   struct finished_step {
@@ -142,6 +145,11 @@ result<engine::step_result> executor_process::collect(step_id step) {
   auto brought = std::move(one->brought);
   finished_.erase(one);
   return brought;
+}
+
+bool executor_process::spoiled() {
+  receive(0ms);
+  return spoiled_;
 }
 
 void executor_process::reset() {

@@ -1,6 +1,7 @@
 #include "engine/exec/machine.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <limits>
 #include <string>
@@ -54,6 +55,46 @@ unsigned usable_cores() noexcept {
   if (::sched_getaffinity(0, sizeof cores, &cores) == 0)
     return static_cast<unsigned>(std::max(1, CPU_COUNT(&cores)));
   return std::max(1U, std::thread::hardware_concurrency());
+}
+
+std::vector<unsigned> cores_in(std::string_view list) {
+  std::vector<unsigned> cores;
+  const char* at = list.data();
+  const char* const end = at + list.size();
+  const auto read = [&](unsigned& number) {
+    const auto [next, code] = std::from_chars(at, end, number);
+    at = next;
+    return code == std::errc{} && number < CPU_SETSIZE;
+  };
+  while (at != end && *at != '\n') {
+    unsigned first = 0;
+    if (!cores.empty() && *at++ != ',')
+      return {};
+    if (!read(first))
+      return {};
+    unsigned last = first;
+    if (at != end && *at == '-' && (++at, !read(last) || last < first))
+      return {};
+    for (unsigned core = first; core <= last; ++core)
+      cores.push_back(core);
+  }
+  return cores;
+}
+
+unsigned stay_on(std::span<const unsigned> cores) noexcept {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+    return 0;
+  cpu_set_t wanted;
+  CPU_ZERO(&wanted);
+  for (const unsigned core : cores)
+    if (core < CPU_SETSIZE && CPU_ISSET(core, &allowed))
+      CPU_SET(core, &wanted);
+  const int count = CPU_COUNT(&wanted);
+  if (count == 0 || ::sched_setaffinity(0, sizeof wanted, &wanted) != 0)
+    return 0;
+  return static_cast<unsigned>(count);
 }
 
 } // namespace troupe::engine

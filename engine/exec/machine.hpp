@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
 
 namespace troupe::engine {
 
@@ -15,5 +18,12 @@ namespace troupe::engine {
 
 /// Cores that this process may run on, at least 1.
 [[nodiscard]] unsigned usable_cores() noexcept;
+
+/// The cores of a list as Linux writes it, "0-3,8"; none where it is no such list.
+[[nodiscard]] std::vector<unsigned> cores_in(std::string_view list);
+
+/// Keeps this thread, and those that it starts from now on, on those of `cores` that it may run on.
+/// @return how many these are; 0 where there is none, and the thread then runs where it did
+unsigned stay_on(std::span<const unsigned> cores) noexcept;
 
 } // namespace troupe::engine

@@ -84,12 +84,19 @@ def test_a_stream_survives_the_end_of_that_process(served):
         parts = events(answer)
         came = next(parts)["choices"][0]["text"]
         os.kill(children(served)[0], signal.SIGKILL)
-        parts = list(parts)
-        assert all("choices" in p for p in parts if p != "[DONE]"), (parts[-2:], served.complaints)
         came += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
     assert came == text
     assert any("ended with signal 9 (Killed)" in line for line in served.complaints)
     assert served.process.poll() is None
+
+
+def test_its_end_is_found_while_nobody_asks(served):
+    broken(served)
+    before, first = served.replica()["restarts"], children(served)
+    os.kill(first[0], signal.SIGKILL)
+    eventually(lambda: served.replica()["restarts"] > before and served.replica()["state"] == "ready", "is ready again")
+    assert len(children(served)) == 1 and children(served) != first
+    assert served.complete(**ASK).status_code == 200
 
 
 def test_that_process_ends_with_the_server(served):

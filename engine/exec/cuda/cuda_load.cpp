@@ -89,6 +89,7 @@ result<void> cuda_executor::read_config() {
 
 result<void> cuda_executor::load(const load_progress& progress) {
   use_ = device_use{device_.index};
+  stay_beside(device_.index);
   auto loaded = load_rank(progress);
   if (!loaded)
     look_for_spoil(device_.index);

@@ -1,10 +1,16 @@
 #include "engine/exec/cuda/runtime.hpp"
 #include "engine/exec/cuda/device_use.hpp"
+#include "engine/exec/machine.hpp"
+#include "troupe/base/log.hpp"
 
 #include <cuda_runtime_api.h>
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <array>
+#include <cctype>
 #include <cstring>
+#include <fstream>
 
 namespace troupe::engine::cuda {
 
@@ -59,8 +65,29 @@ result<device_info> open_device(int index) {
   return info;
 }
 
+void stay_beside(int index) {
+  std::array<char, 32> name{};
+  if (cudaDeviceGetPCIBusId(name.data(), name.size(), index) != cudaSuccess)
+    return;
+  std::string folder{name.data()};
+  std::transform(folder.begin(), folder.end(), folder.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::ifstream in{fmt::format("/sys/bus/pci/devices/{}/local_cpulist", folder)};
+  std::string list;
+  if (std::getline(in, list))
+    if (const unsigned cores = stay_on(cores_in(list)); cores > 0)
+      log_debug("cuda:{}: its thread stays on {} cores beside it ({})", index, cores, list);
+}
+
 result<void> use_device(int index) {
-  return check(cudaSetDevice(index), fmt::format("cuda:{} cannot be used", index));
+  const cudaError_t status = cudaSetDevice(index);
+  if (status == cudaErrorDevicesUnavailable)
+    return fail(errc::io_failure,
+                fmt::format("cuda:{} is busy: another process has it for itself, or its compute "
+                            "mode forbids its use (nvidia-smi shows both); end that process, or "
+                            "name another device",
+                            index));
+  return check(status, fmt::format("cuda:{} cannot be used", index));
 }
 
 result<std::uint64_t> free_bytes() {

@@ -39,7 +39,11 @@ struct device_info {
 ///         look_whether_usable()'s
 [[nodiscard]] result<device_info> open_device(int index);
 
+/// Keeps this thread on the cores beside the device, where the machine tells which these are.
+void stay_beside(int index);
+
 /// Makes a device this thread's.
+/// @errors io_failure: somebody has it for themselves
 [[nodiscard]] result<void> use_device(int index);
 
 /// Bytes of the device that nobody has taken.
