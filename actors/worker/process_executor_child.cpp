@@ -114,14 +114,18 @@ private:
 
   void take(executor_frame frame) {
     const std::lock_guard lock{mutex_};
-    executor_failure failure;
     if (frame.word == executor_word::exchanged && group_)
       group_->take(std::move(frame));
-    else if (frame.word == executor_word::lost && group_ && read(frame, failure))
-      group_->lose(error_in(failure));
+    else if (frame.word == executor_word::lost && group_)
+      lose(frame);
     else
       orders_.push_back(std::move(frame));
     some_.notify_one();
+  }
+
+  void lose(const executor_frame& frame) const {
+    if (executor_failure failure; group_ && read(frame, failure))
+      group_->lose(error_in(failure));
   }
 
   // The executor's thread.
@@ -165,6 +169,9 @@ private:
   void carry_out(const executor_frame& order) {
     if (order.word == executor_word::make)
       return answer(make(order));
+    // It came before the group was there.
+    if (order.word == executor_word::lost)
+      return lose(order);
     if (!run_)
       return answer(fail(errc::internal, "the process was given no executor to make"));
     switch (order.word) {

@@ -3,6 +3,7 @@
 // `troupe up`: embed_in_caf_app CLUSTER.json; or it asks a cluster that runs elsewhere, through one
 // of its fronts: embed_in_caf_app --connect HOST:PORT [--secret-file FILE]
 
+#include <troupe/actors/backends.hpp>
 #include <troupe/actors/cluster.hpp>
 #include <troupe/actors/messages.hpp>
 #include <troupe/config/load.hpp>
@@ -128,6 +129,11 @@ int ask_elsewhere(const net::address& where, const std::string& secret_file) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> words{argv + 1, argv + argc};
+  // An error of a GPU takes it from this process; its replica then goes on in a child, this
+  // program once more.
+  if (words == std::vector<std::string>{"host-process"})
+    return actors::host_process();
+  actors::set_host_command({"/proc/self/exe", "host-process"});
   if (words.size() == 1 && !words[0].starts_with("--"))
     return serve_here(words[0]);
   const bool secret = words.size() == 4 && words[2] == "--secret-file";
