@@ -11,6 +11,9 @@ namespace {
 
 using self_ptr = worker_core::stateful_pointer<worker_state>;
 
+/// Why a worker ends whose executor is.
+const auto spoiled = to_caf({errc::peer_down, "the executor is to be loaded anew"});
+
 caf::result<engine::executor_description> load(worker_state& st) {
   auto made = st.options.make();
   if (!made)
@@ -56,6 +59,10 @@ caf::result<engine::step_result> take_step(self_ptr self, const engine::step_bat
   if (!st.executor)
     return to_caf({errc::internal, "the worker was given a step before it had loaded"});
   auto& exec = *st.executor;
+  // The step that found out says why to its requests; those behind it are for the next worker. This
+  // one goes on until the scheduler has passed the reason on.
+  if (exec.spoiled())
+    return spoiled;
   auto begun = begin_step(exec, step);
   if (begun && st.in_work.empty() && exec.finished(step.id)) {
     auto done = exec.collect(step.id);
@@ -101,7 +108,19 @@ void look(self_ptr self) {
 void end_if_spoiled(self_ptr self) {
   auto& st = state(self);
   if (st.executor && st.executor->spoiled() && std::exchange(st.ending, true))
-    self->quit(to_caf({errc::peer_down, "the executor is to be loaded anew"}));
+    self->quit(spoiled);
+}
+
+/// For another scheduler, which a spoiled executor is of no use to.
+caf::result<void> reset(self_ptr self) {
+  auto& st = state(self);
+  if (!st.executor)
+    return caf::unit;
+  lose_all(self, to_caf({errc::cancelled, "the worker was told to forget its steps"}));
+  if (!st.executor->spoiled())
+    return caf::unit;
+  self->quit(spoiled);
+  return spoiled;
 }
 
 caf::result<std::uint64_t> status(self_ptr self) {
@@ -120,10 +139,7 @@ worker_core::behavior_type worker(self_ptr self, worker_options options) {
   return {
       [self](load_atom) { return load(state(self)); },
       [self](const engine::step_batch& step) { return take_step(self, step); },
-      [self](reset_atom) {
-        if (state(self).executor)
-          lose_all(self, to_caf({errc::cancelled, "the worker was told to forget its steps"}));
-      },
+      [self](reset_atom) { return reset(self); },
       [self](status_atom) { return status(self); },
       [self](tick_atom) { look(self); },
   };

@@ -43,7 +43,8 @@ struct worker_state {
 /// blocks there. Steps wait in its mailbox, so the next one starts without a message being awaited
 /// in between. An executor that works on behind launch() gets the next step while it does: the
 /// worker then looks again and again whether the oldest step is done, and keeps its core busy until
-/// none is in work. With an executor that is spoiled it ends, for another worker to load anew.
+/// none is in work. With an executor that is spoiled it refuses steps as lost and
+/// ends, for another worker to load anew.
 worker_core::behavior_type worker(worker_core::stateful_pointer<worker_state> self,
                                   worker_options options);
 

@@ -129,14 +129,21 @@ public:
     return true;
   }
 
-  /// The worker is lost with all that it knew, and every request with it.
+  /// The worker is lost with all that it knew, and every request that ran there; those that wait go
+  /// on.
   void fail_step(bool learns_late, const error& why) {
     worker.lose_everything(learns_late);
-    lost_.insert(planned_.begin(), planned_.end());
-    planned_.clear();
+    const auto known = std::exchange(planned_, {});
+    lost_.insert(known.begin(), known.end());
+    const auto before = turns_;
+    const auto waiting = sched.stats().waiting;
     sched.step_failed(why, now);
     settle();
-    TROUPE_PROMISE(turns_.empty(), "{} requests outlive the worker", turns_.size());
+    TROUPE_PROMISE(sched.stats().running == 0 && turns_.size() == waiting,
+                   "of {} requests, {} of which waited, {} outlive the worker", before.size(),
+                   waiting, turns_.size());
+    for (const auto& [id, when] : before)
+      TROUPE_PROMISE(turns_.contains(id) || known.contains(id), "request {} never ran", value(id));
     stale_step_ = step_id{steps_};
   }
 

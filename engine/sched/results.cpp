@@ -158,8 +158,11 @@ void scheduler::impl::step_failed(const error& why, time_point now) {
   const auto how = failure(code, fmt::format("the worker failed: {}", to_string(why)));
   while (!running.empty())
     finish(*running.front(), how, now);
-  while (!waiting.empty())
-    finish(*waiting.begin()->second, how, now);
+  // What they were to find in blocks or in host memory is lost, and answers about it do not count.
+  for (const auto& [when, seq] : waiting) {
+    seq->ticket = ++last_ticket;
+    start_anew(*seq);
+  }
   ledger.forget_left_behind();
   settle_account();
 }

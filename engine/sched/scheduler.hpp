@@ -132,8 +132,8 @@ public:
   /// A step came back. Steps come back in order.
   void step_done(const step_result& done, time_point now);
   /// A step failed as a whole, and with it all steps in flight and every sequence that the executor
-  /// knew: each request, the waiting ones too, ends with finish_reason::error and `why`. Nothing is
-  /// committed, all blocks are released, and the prefix index is emptied
+  /// knew: each running request ends with finish_reason::error and `why`, and those that wait start
+  /// anew. Nothing is committed, all blocks are released, and the prefix index is emptied
   /// (kv_commit::contents_lost).
   void step_failed(const error& why, time_point now);
   /// The same for an error that names its step: ignored when that step went down with an earlier

@@ -505,22 +505,32 @@ TEST_CASE("a row that fails ends its request alone, sharers start anew", "[sched
   in.check_home();
 }
 
-TEST_CASE("a failed step ends everybody, and the house goes on", "[sched]") {
-  world in{roomy(), vocab};
+TEST_CASE("a failed step ends everybody who runs, and the house goes on", "[sched]") {
+  auto config = roomy();
+  config.max_num_seqs = 2;
+  world in{config, vocab};
   REQUIRE(in.submit(request_of(1, 14)));
   REQUIRE(in.submit(request_of(2, 14)));
+  // It waits for its turn with blocks of the first, whose contents will be lost.
+  auto waits = request_of(3, 14);
+  waits.prompt = request_of(1, 14).prompt;
   REQUIRE(next_step(in));
   REQUIRE(in.step_worker());
   REQUIRE(next_step(in));
   REQUIRE(next_step(in));
   CHECK(in.pool.stats().cached > 0);
+  REQUIRE(in.submit(waits));
+  REQUIRE(in.step_kv());
+  REQUIRE(in.step_answer());
   in.fail_step(true);
   CHECK(in.ends[finish_reason::error] == 2);
-  REQUIRE(in.submit(request_of(1, 14)));
+  auto again = request_of(1, 14);
+  again.prompt = request_of(4, 14).prompt;
+  REQUIRE(in.submit(again));
   in.hear_stale_step();
   in.drain(100);
-  CHECK(in.ends[finish_reason::length] == 1);
-  CHECK(in.pool.stats().hits == 0);
+  CHECK(in.ends[finish_reason::length] == 2);
+  CHECK(in.sched.stats().prompt_tokens_cached == 0);
   in.check_home();
 }
 

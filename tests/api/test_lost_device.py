@@ -1,5 +1,6 @@
 """A GPU that an error has taken from the process: what runs on it goes on in a process of its own."""
 
+import concurrent.futures
 import os
 import pathlib
 import shutil
@@ -13,7 +14,8 @@ from troupe_process import PATIENCE_S, ROOT, TROUPE, Cluster, eventually, events
 # A library that stands for libtroupe_cuda.so: the CPU, which breaks for a process once it is told to.
 FRAIL = pathlib.Path(os.environ.get("TROUPE_FRAIL", ROOT / "build/dev/frail/libtroupe_cuda.so"))
 ASK = {"temperature": 0, "max_tokens": 40, "ignore_eos": True}
-BARD = {"max_num_batched_tokens": 256, "swap_space": 0, "cpu_threads": 1}
+# Tokens of an answer that is under way for a while.
+LONG = 450
 
 
 def start(folder, **bard):
@@ -41,6 +43,11 @@ def text_of(answer):
     return answer.json()["choices"][0]["text"]
 
 
+def stream(cluster, **fields):
+    body = {"model": "bard", "prompt": "ROMEO:", "stream": True, **ASK, **fields}
+    return httpx.stream("POST", cluster.url + "/v1/completions", json=body, timeout=PATIENCE_S)
+
+
 def replicas(cluster):
     return cluster.get("/troupe/v1/status").json()["replicas"]
 
@@ -52,11 +59,14 @@ def children(cluster):
 
 
 def broken(cluster):
-    """Breaks the device: a request that meets it fails, and then there is another executor."""
+    """Breaks the device: the stream that meets it ends with the reason, and then there is another executor."""
     before = [r["restarts"] for r in replicas(cluster)]
-    cluster.break_device()
-    met = cluster.complete(**ASK)
-    assert met.status_code == 500 and "the device is broken" in met.text, met.text
+    with stream(cluster, max_tokens=LONG) as answer:
+        parts = events(answer)
+        next(parts)
+        cluster.break_device()
+        said = [part["error"]["message"] for part in parts if "error" in part]
+    assert len(said) == 1 and "the device is broken" in said[0], said
     eventually(lambda: all(r["restarts"] > old and r["state"] == "ready" for r, old in zip(replicas(cluster), before)),
                "are ready again")
 
@@ -76,11 +86,9 @@ def test_the_next_executor_has_a_process_of_its_own(served):
 
 
 def test_a_stream_survives_the_end_of_that_process(served):
-    ask = {**ASK, "max_tokens": 250}
-    text = text_of(served.complete(**ask))
+    text = text_of(served.complete(**{**ASK, "max_tokens": LONG}))
     broken(served)
-    body = {"model": "bard", "prompt": "ROMEO:", "stream": True, **ask}
-    with httpx.stream("POST", served.url + "/v1/completions", json=body, timeout=PATIENCE_S) as answer:
+    with stream(served, max_tokens=LONG) as answer:
         parts = events(answer)
         came = next(parts)["choices"][0]["text"]
         os.kill(children(served)[0], signal.SIGKILL)
@@ -97,6 +105,20 @@ def test_its_end_is_found_while_nobody_asks(served):
     eventually(lambda: served.replica()["restarts"] > before and served.replica()["state"] == "ready", "is ready again")
     assert len(children(served)) == 1 and children(served) != first
     assert served.complete(**ASK).status_code == 200
+
+
+def test_those_that_waited_are_served_by_the_next(tmp_path):
+    ask = {**ASK, "max_tokens": LONG}
+    with start(tmp_path, max_num_seqs=2) as cluster, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        text = text_of(cluster.complete(**ask))
+        answers = [pool.submit(cluster.complete, **ask) for _ in range(8)]
+        eventually(lambda: cluster.replica()["waiting"] >= 2, "some wait")
+        cluster.break_device()
+        done = [answer.result() for answer in answers]
+        failed = [answer for answer in done if answer.status_code != 200]
+        # Those that ran; the step that met it may be the first behind the end of one.
+        assert 1 <= len(failed) <= 2 and all("the device is broken" in answer.text for answer in failed), [d.text for d in done]
+        assert {text_of(answer) for answer in done if answer.status_code == 200} == {text}
 
 
 def test_that_process_ends_with_the_server(served):

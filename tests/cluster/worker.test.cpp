@@ -35,8 +35,10 @@ public:
   const engine::executor_description& describe() const override { return description_; }
   result<void> prepare(const engine::step_batch&) override { return {}; }
   result<void> launch(step_id step) override {
-    if (value(step) == on_->fails)
+    if (value(step) == on_->fails) {
+      on_->spoiled = on_->spoiled || on_->gone;
       return fail(on_->gone ? errc::peer_down : errc::internal, "the device is on fire");
+    }
     on_->launched = value(step);
     return {};
   }
@@ -186,10 +188,29 @@ TEST_CASE("a worker whose executor is spoiled ends, for another to load anew", "
   CHECK(why.find("loaded anew") != std::string::npos);
 }
 
-TEST_CASE("a worker whose executor went with its process ends at once", "[worker]") {
+TEST_CASE("steps behind the one that found its executor spoiled are for another worker",
+          "[worker]") {
   bench b;
   b.self->monitor(b.subject);
   b.on->spoiled = true;
+  errc code = errc::none;
+  b.self->request(b.subject, 30s, step(1))
+      .receive([](const engine::step_result&) { FAIL("a step came back good"); },
+               [&](const caf::error& why) { code = from_caf(why).code; });
+  CHECK(code == errc::peer_down);
+  CHECK(b.on->launched == 0);
+  CHECK_FALSE(b.self->mailbox().size() > 0);
+  // Nor is it of use to another scheduler.
+  code = errc::none;
+  b.self->request(b.subject, 30s, reset_atom::value)
+      .receive([] {}, [&](const caf::error& why) { code = from_caf(why).code; });
+  CHECK(code == errc::peer_down);
+  b.self->receive([](const caf::down_msg&) {}, caf::after(30s) >> [] { FAIL("the worker lives"); });
+}
+
+TEST_CASE("a worker whose executor went with its process ends at once", "[worker]") {
+  bench b;
+  b.self->monitor(b.subject);
   b.on->gone = true;
   b.on->fails = 2;
   auto first = b.self->request(b.subject, 30s, step(1));
