@@ -1,6 +1,7 @@
 // Test support: a library of executors in the place of libtroupe_cuda.so, for machines without a
 // GPU. Its device is the CPU, and breaks for the process at the next step once there is a file
 // "break" in the folder of caches: as a GPU does at an illegal address.
+#include "engine/exec/collective.hpp"
 #include "engine/exec/cpu_executor.hpp"
 #include "engine/exec/plugin.hpp"
 
@@ -16,7 +17,7 @@ std::atomic<int> users{0};
 class frail_executor final : public executor {
 public:
   explicit frail_executor(executor_options options)
-      : sign_{options.cache_dir / "break"}, run_{std::move(options)} {
+      : sign_{options.cache_dir / "break"}, group_{options.group}, run_{std::move(options)} {
     ++users;
   }
   ~frail_executor() override { --users; }
@@ -32,9 +33,12 @@ public:
   [[nodiscard]] result<void> launch(step_id step) override {
     if (std::filesystem::remove(sign_))
       broken = true;
-    if (broken)
-      return fail(errc::internal, "the device is broken");
-    return run_.launch(step);
+    if (!broken)
+      return run_.launch(step);
+    const error why{errc::internal, "the device is broken"};
+    if (group_)
+      group_->abort(why);
+    return fail(why);
   }
   [[nodiscard]] result<void> sample(step_id step) override { return run_.sample(step); }
   [[nodiscard]] result<step_result> collect(step_id step) override { return run_.collect(step); }
@@ -43,6 +47,7 @@ public:
 
 private:
   std::filesystem::path sign_;
+  std::shared_ptr<collective> group_;
   cpu_executor run_;
 };
 

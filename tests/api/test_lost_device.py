@@ -18,7 +18,7 @@ ASK = {"temperature": 0, "max_tokens": 40, "ignore_eos": True}
 LONG = 450
 
 
-def start(folder, **bard):
+def start(folder, devices=("cuda:0",), **bard):
     """A server whose GPU breaks with `break_device`, as often as that is called."""
     (folder / "bin").mkdir()
     shutil.copy(TROUPE, folder / "bin")
@@ -26,7 +26,7 @@ def start(folder, **bard):
     (folder / "lib").symlink_to(pathlib.Path(TROUPE).resolve().parents[1] / "lib")
     caches = folder / "caches"
     caches.mkdir()
-    cluster = Cluster(folder, program=folder / "bin" / "troupe", devices=["cuda:0"], cache_directory=str(caches),
+    cluster = Cluster(folder, program=folder / "bin" / "troupe", devices=devices, cache_directory=str(caches),
                       models={"bard": {"max_num_batched_tokens": 256, "swap_space": 0, "cpu_threads": 1, **bard}})
     cluster.break_device = lambda: (caches / "break").touch()
     return cluster
@@ -119,6 +119,20 @@ def test_those_that_waited_are_served_by_the_next(tmp_path):
         # Those that ran; the step that met it may be the first behind the end of one.
         assert 1 <= len(failed) <= 2 and all("the device is broken" in answer.text for answer in failed), [d.text for d in done]
         assert {text_of(answer) for answer in done if answer.status_code == 200} == {text}
+
+
+def test_ranks_get_one_each_and_lose_no_stream(tmp_path):
+    with start(tmp_path, devices=["cuda:0", "cuda:1"], tensor_parallel=2) as cluster:
+        text = text_of(cluster.complete(**{**ASK, "max_tokens": LONG}))
+        for harm in (lambda: cluster.break_device(), lambda: os.kill(children(cluster)[1], signal.SIGKILL)):
+            with stream(cluster, max_tokens=LONG) as answer:
+                parts = events(answer)
+                came = next(parts)["choices"][0]["text"]
+                harm()
+                came += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
+            assert came == text
+            assert len(children(cluster)) == 2
+        assert cluster.process.poll() is None
 
 
 def test_that_process_ends_with_the_server(served):

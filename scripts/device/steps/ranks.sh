@@ -54,3 +54,8 @@ step_tp_serve() {
   note tp_8b "$(grep -h '^ready after' "$out/tp_8b.log"); $(tail -n 2 "$out/tp_8b.log" | tr '\n' ' ' | head -c 300)"
   down
 }
+# As step_lost, of a rank of two.
+step_tp_lost() {
+  python3 "$from"/models.py "$models"/tp llama8b "${limits[@]}" tensor_parallel_size=2
+  lost_of tp_lost 18453 2 "$models"/tp/cluster.json --set 'devices=["cuda:0","cuda:1"]'
+}

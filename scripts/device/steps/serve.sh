@@ -62,17 +62,20 @@ step_soak() {
   note soak "$(tail -n 1 "$out/soak.log" | head -c 400)"
   down
 }
-# An error that takes the GPU from the server's process, with the 8B: what it says, and who serves afterwards.
-step_lost() {
-  local begin=$SECONDS
-  python3 "$from"/models.py "$models"/llama8b llama8b "${limits[@]}"
+# lost_of NAME PORT RANKS CLUSTER OPTIONS...: an error that takes a GPU from the server's process, with the 8B: what it says, and who serves afterwards.
+lost_of() {
+  local name=$1 port=$2 ranks=$3 cluster=$4 begin=$SECONDS
+  shift 4
   export CUDA_INJECTION64_PATH=$from/lib/break.so
-  up_file "$models"/llama8b/cluster.json 120 lost_server 18452 --set 'devices=["cuda:0"]' --set models.llama8b.swap_space=1 ||
-    { down; note lost "FAILED: not ready"; return; }
+  up_file "$cluster" 120 "${name}_server" "$port" --set models.llama8b.swap_space=1 "$@" || { down; unset CUDA_INJECTION64_PATH; note "$name" "FAILED: not ready"; return; }
   unset CUDA_INJECTION64_PATH
-  one lost 100 python3 "$from"/lost.py http://127.0.0.1:18452 llama8b "$(pgrep -P "$server" || echo "$server")"
-  note lost "$(grep -h '^memory' "$out/lost.log"), $((SECONDS - begin)) s in all"
+  one "$name" 100 python3 "$from"/lost.py "http://127.0.0.1:$port" llama8b "$(pgrep -P "$server" || echo "$server")" "$ranks"
+  note "$name" "$(grep -h '^memory' "$out/$name.log"), $((SECONDS - begin)) s in all"
   down
+}
+step_lost() {
+  python3 "$from"/models.py "$models"/llama8b llama8b "${limits[@]}"
+  lost_of lost 18452 1 "$models"/llama8b/cluster.json --set 'devices=["cuda:0"]'
 }
 # What `troupe check` foresees of the 8B's memory beside what a server then has.
 step_memory8b() {
