@@ -61,6 +61,7 @@ void replica_state::start_worker() {
 
 void replica_state::on_load_failed(const error& why) {
   if (!is_permanent(why.code)) {
+    log_warn("model {}: {}", options_.model.name, to_string(why));
     end(worker_);
     return restart("worker");
   }

@@ -25,32 +25,36 @@ To optional_of(const From& from) {
 } // namespace
 
 executor_order order_of(const engine::executor_options& options) {
+  // All of them by name, so that a new one cannot be forgotten here.
+  const auto& [model_dir, dtype, kv_cache_dtype, load_format, seed, block_size, max_model_len,
+               max_num_seqs, max_num_batched_tokens, step_target, kv_cache_bytes, num_blocks,
+               swap_bytes, gpu_memory_utilization, deterministic, threads, rank, ranks, group,
+               exchange_limit, cache_dir, tenure] = options;
+  static_cast<void>(tenure);
   executor_order made{
-      .model_dir = options.model_dir.string(),
-      .dtype = options.dtype,
-      .kv_cache_dtype = options.kv_cache_dtype,
-      .load_format = options.load_format,
-      .seed = options.seed,
-      .block_size = options.block_size,
-      .max_model_len = options.max_model_len,
-      .max_num_seqs = options.max_num_seqs,
-      .max_num_batched_tokens =
-          optional_of<caf::optional<std::uint32_t>>(options.max_num_batched_tokens),
-      .step_target = options.step_target,
-      .kv_cache_bytes = optional_of<caf::optional<std::uint64_t>>(options.kv_cache_bytes),
-      .num_blocks = optional_of<caf::optional<std::uint32_t>>(options.num_blocks),
-      .swap_bytes = options.swap_bytes,
-      .gpu_memory_utilization = options.gpu_memory_utilization,
-      .deterministic = options.deterministic,
-      .threads = options.threads,
-      .rank = options.rank,
+      .model_dir = model_dir.string(),
+      .dtype = dtype,
+      .kv_cache_dtype = kv_cache_dtype,
+      .load_format = load_format,
+      .seed = seed,
+      .block_size = block_size,
+      .max_model_len = max_model_len,
+      .max_num_seqs = max_num_seqs,
+      .max_num_batched_tokens = optional_of<caf::optional<std::uint32_t>>(max_num_batched_tokens),
+      .step_target = step_target,
+      .kv_cache_bytes = optional_of<caf::optional<std::uint64_t>>(kv_cache_bytes),
+      .num_blocks = optional_of<caf::optional<std::uint32_t>>(num_blocks),
+      .swap_bytes = swap_bytes,
+      .gpu_memory_utilization = gpu_memory_utilization,
+      .deterministic = deterministic,
+      .threads = threads,
+      .rank = rank,
       .names = {},
-      .exchange_limit = options.exchange_limit,
-      .cache_dir = options.cache_dir.string(),
+      .exchange_limit = exchange_limit,
+      .cache_dir = cache_dir.string(),
   };
-  if (options.group)
-    for (std::uint32_t rank = 0; rank < options.ranks; ++rank)
-      made.names.push_back(options.group->name_of(rank));
+  for (std::uint32_t i = 0; group && i < ranks; ++i)
+    made.names.push_back(group->name_of(i));
   return made;
 }
 
