@@ -12,10 +12,14 @@ std::string note_of(const caf::error& e) {
 
 } // namespace
 
+bool is_from_troupe(const caf::error& e) noexcept {
+  return e && e.category() == caf::atom("troupe");
+}
+
 error from_caf(const caf::error& e) {
   if (!e)
     return {errc::none, ""};
-  if (e.category() == caf::atom("troupe") && e.code() <= static_cast<std::uint8_t>(errc::internal))
+  if (is_from_troupe(e) && e.code() <= static_cast<std::uint8_t>(errc::internal))
     return {static_cast<errc>(e.code()), note_of(e)};
   if (e == caf::sec::request_timeout)
     return {errc::timed_out, "an actor did not answer in time"};

@@ -271,7 +271,11 @@ void replica_state::on_down(const caf::down_msg& down) {
     restart("worker");
   } else if (scheduler_ && down.source == scheduler_->address()) {
     scheduler_ = nullptr;
-    restart("scheduler");
+    // One that ends with a reason of its own has been told by the worker that no step succeeds
+    // there.
+    if (is_from_troupe(down.reason))
+      end(worker_);
+    restart(worker_ ? "scheduler" : "worker");
   } else if (kv_manager_ && down.source == kv_manager_->address()) {
     kv_manager_ = nullptr;
     restart("kv_manager");

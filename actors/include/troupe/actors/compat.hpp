@@ -92,6 +92,8 @@ typename Inspector::result_type inspect_packed(Inspector& f, const char* name, P
 
 /// The operating error inside a CAF error; errors of CAF's own become peer_down or internal.
 [[nodiscard]] error from_caf(const caf::error& e);
+/// Whether to_caf() made it.
+[[nodiscard]] bool is_from_troupe(const caf::error& e) noexcept;
 
 /// Sets an option of a configuration, e.g. "wire.name", before the actor system starts.
 inline void set_option(caf::actor_system_config& config, const std::string& name,
