@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 namespace troupe {
@@ -168,6 +169,14 @@ bool child_process::has_ended() const {
   return pid_ > 0 &&
          waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
          ended.si_pid == pid_;
+}
+
+bool child_process::has_ended_within(std::chrono::milliseconds limit) const {
+  constexpr std::chrono::milliseconds between_looks{2};
+  const auto until = std::chrono::steady_clock::now() + limit;
+  while (!has_ended() && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(between_looks);
+  return has_ended();
 }
 
 int child_process::reap() {

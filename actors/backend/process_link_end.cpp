@@ -21,10 +21,7 @@ void process_link::kill_it(std::string why) {
 /// @return how it ended
 std::string process_link::reap() {
   // One that has closed its end is about to go; one that only closed it is helped.
-  constexpr int looks = 200;
-  for (int i = 0; i < looks && !child_.has_ended(); ++i)
-    std::this_thread::sleep_for(10ms);
-  if (!child_.has_ended())
+  if (!child_.has_ended_within(2s))
     kill_it("closed its connection and was ended");
   // What it has started goes with it.
   child_.kill_group();

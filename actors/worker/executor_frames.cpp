@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -85,12 +86,11 @@ engine::executor_options options_in(const executor_order& order) {
 }
 
 executor_failure failure_of(const error& why, bool spoiled) {
-  return {static_cast<std::uint8_t>(why.code), why.note, spoiled};
+  return {why.code, why.note, spoiled};
 }
 
 error error_in(const executor_failure& failure) {
-  const bool known = failure.code <= static_cast<std::uint8_t>(errc::internal);
-  return {known ? static_cast<errc>(failure.code) : errc::internal, failure.note};
+  return {std::min(failure.code, errc::internal), failure.note};
 }
 
 frame_socket::~frame_socket() { ::close(fd_); }

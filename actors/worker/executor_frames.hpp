@@ -79,7 +79,7 @@ TROUPE_INSPECT(executor_order, model_dir, dtype, kv_cache_dtype, load_format, se
 
 /// An error, and whether the executor is spoiled since.
 struct executor_failure {
-  std::uint8_t code = 0;
+  errc code = errc::none;
   std::string note;
   bool spoiled = false;
 };

@@ -7,11 +7,8 @@
 #include <fmt/core.h>
 #include <poll.h>
 
-#include <algorithm>
-#include <deque>
-#include <set>
+#include <map>
 #include <span>
-#include <thread>
 #include <utility>
 
 namespace troupe::actors {
@@ -48,17 +45,12 @@ public:
   [[nodiscard]] bool spoiled();
 
 private:
-  struct finished_step {
-    step_id id{};
-    result<engine::step_result> brought;
-  };
-
   void receive(std::chrono::milliseconds limit);
   void take(executor_frame frame);
   void take_step(const executor_frame& frame);
   void exchange(const executor_frame& frame);
   void tell_of_group();
-  void bury(const std::string& how);
+  void bury(std::string_view fault = {});
 
   const std::string kind_;
   const std::shared_ptr<engine::collective> group_;
@@ -67,9 +59,10 @@ private:
   child_process child_;
   std::unique_ptr<frame_socket> socket_;
   const engine::load_progress* progress_ = nullptr;
-  std::deque<executor_frame> answers_;
-  std::set<step_id> in_work_;
-  std::deque<finished_step> finished_;
+  /// To the order that was given last.
+  std::optional<executor_frame> answer_;
+  /// Those in work, with what they brought once they are done.
+  std::map<step_id, std::optional<result<engine::step_result>>> steps_;
   bool group_told_ = false;
   bool spoiled_ = false;
   /// Why there is no process any more.
@@ -81,9 +74,7 @@ executor_process::~executor_process() {
     return;
   // The end of the connection is the end of the child.
   socket_.reset();
-  for (const auto until = std::chrono::steady_clock::now() + end_limit;
-       !child_.has_ended() && std::chrono::steady_clock::now() < until;)
-    std::this_thread::sleep_for(2ms);
+  static_cast<void>(child_.has_ended_within(end_limit));
   child_.kill_group();
   child_.reap();
 }
@@ -94,16 +85,15 @@ result<void> executor_process::call(const executor_frame& order, Ts&... answer) 
     return fail(*dead_);
   // A process that has ended is found by what it does not answer.
   static_cast<void>(socket_->send(order));
-  while (answers_.empty() && !dead_)
+  while (!answer_ && !dead_)
     receive(look_at_group);
   if (dead_)
     return fail(*dead_);
-  const auto came = std::move(answers_.front());
-  answers_.pop_front();
-  if (came.word == executor_word::answer)
-    return read(came, answer...);
+  const auto came = std::exchange(answer_, std::nullopt);
+  if (came->word == executor_word::answer)
+    return read(*came, answer...);
   executor_failure failure;
-  if (auto good = read(came, failure); !good)
+  if (auto good = read(*came, failure); !good)
     return good;
   spoiled_ = spoiled_ || failure.spoiled;
   return fail(error_in(failure));
@@ -120,31 +110,26 @@ result<void> executor_process::load(const engine::load_progress& progress,
 result<void> executor_process::sample(step_id step) {
   auto begun = call(frame_of(executor_word::sample, step));
   if (begun)
-    in_work_.insert(step);
+    steps_.try_emplace(step);
   return begun;
 }
 
 bool executor_process::finished(step_id step) {
   receive(0ms);
-  return dead_ || !in_work_.contains(step) ||
-         std::any_of(finished_.begin(), finished_.end(),
-                     [&](const auto& one) { return one.id == step; });
+  const auto known = steps_.find(step);
+  return dead_ || known == steps_.end() || known->second;
 }
 
 result<engine::step_result> executor_process::collect(step_id step) {
-  if (!in_work_.contains(step))
+  if (!steps_.contains(step))
     return fail(errc::invalid_argument,
                 fmt::format("step {} was not sampled, or has been collected", value(step)));
   while (!finished(step))
     receive(look_at_group);
-  in_work_.erase(step);
-  const auto one = std::find_if(finished_.begin(), finished_.end(),
-                                [&](const auto& done) { return done.id == step; });
-  if (one == finished_.end())
+  auto brought = std::move(steps_.extract(step).mapped());
+  if (!brought)
     return fail(*dead_);
-  auto brought = std::move(one->brought);
-  finished_.erase(one);
-  return brought;
+  return std::move(*brought);
 }
 
 bool executor_process::spoiled() {
@@ -155,8 +140,7 @@ bool executor_process::spoiled() {
 void executor_process::reset() {
   // One that cannot answer is spoiled, and the next call says why.
   static_cast<void>(call(frame_of(executor_word::reset)));
-  in_work_.clear();
-  finished_.clear();
+  steps_.clear();
 }
 
 /// Takes what has come, or comes within the limit.
@@ -174,7 +158,7 @@ void executor_process::receive(std::chrono::milliseconds limit) {
   while (auto frame = socket_->next())
     take(std::move(*frame));
   if (!there)
-    bury("ended");
+    bury();
 }
 
 void executor_process::take(executor_frame frame) {
@@ -184,7 +168,7 @@ void executor_process::take(executor_frame frame) {
   switch (frame.word) {
   case executor_word::answer:
   case executor_word::failure:
-    answers_.push_back(std::move(frame));
+    answer_ = std::move(frame);
     return;
   case executor_word::progress:
     if (progress_ != nullptr && *progress_ && read(frame, share, what))
@@ -199,7 +183,7 @@ void executor_process::take(executor_frame frame) {
       group_->abort(error_in(failure));
     return;
   default:
-    return bury("said what is no word of an executor, and was ended");
+    return bury("said what is no word of an executor");
   }
 }
 
@@ -208,12 +192,12 @@ void executor_process::take_step(const executor_frame& frame) {
   executor_failure failure;
   step_id id{};
   if (!read(frame, id, brought, failure))
-    return bury("brought a step that cannot be read, and was ended");
+    return bury("brought a step that cannot be read");
   spoiled_ = spoiled_ || failure.spoiled;
-  if (failure.code == static_cast<std::uint8_t>(errc::none))
-    finished_.push_back({id, std::move(brought)});
+  if (failure.code == errc::none)
+    steps_[id] = std::move(brought);
   else
-    finished_.push_back({id, fail(error_in(failure))});
+    steps_[id] = fail(error_in(failure));
 }
 
 /// The child waits meanwhile.
@@ -222,7 +206,7 @@ void executor_process::exchange(const executor_frame& frame) {
   std::chrono::milliseconds limit{};
   std::vector<char> mine;
   if (!group_ || !read(frame, tag, limit, mine))
-    return bury("asked for an exchange that there is not, and was ended");
+    return bury("asked for an exchange that there is not");
   std::vector<char> all(mine.size() * group_->ranks());
   const auto done = group_->all_gather({.mine = std::as_bytes(std::span{mine}),
                                         .all = std::as_writable_bytes(std::span{all}),
@@ -243,17 +227,18 @@ void executor_process::tell_of_group() {
   static_cast<void>(socket_->send(frame_of(executor_word::lost, failure_of(*why))));
 }
 
-void executor_process::bury(const std::string& how) {
+/// Without a fault it has ended by itself.
+void executor_process::bury(std::string_view fault) {
   if (dead_)
     return;
   spoiled_ = true;
   // One that has ended gives its status a moment later.
-  for (int looks = 0; looks < 100 && how == "ended" && !child_.has_ended(); ++looks)
-    std::this_thread::sleep_for(10ms);
+  if (fault.empty())
+    static_cast<void>(child_.has_ended_within(1s));
   child_.kill_group();
   const auto status = describe_exit(child_.reap());
-  dead_ = error{errc::peer_down, fmt::format("the process that has {} {}{}", kind_, how,
-                                             how == "ended" ? " with " + status : "")};
+  const auto how = fault.empty() ? "ended with " + status : fmt::format("{}, and was ended", fault);
+  dead_ = error{errc::peer_down, fmt::format("the process that has {} {}", kind_, how)};
   log_error("{}", dead_->note);
   if (group_)
     group_->abort({errc::peer_down, fmt::format("{}: {}", group_->name_of(rank_), dead_->note)});

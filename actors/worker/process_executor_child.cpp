@@ -46,7 +46,7 @@ public:
     std::vector<char> all;
     if (auto good = read(*exchanged_, how, all); !good)
       return good;
-    if (how.code != static_cast<std::uint8_t>(errc::none))
+    if (how.code != errc::none)
       return fail(error_in(how));
     std::memcpy(args.all.data(), all.data(), std::min(all.size(), args.all.size()));
     return {};

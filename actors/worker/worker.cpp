@@ -12,7 +12,7 @@ namespace {
 using self_ptr = worker_core::stateful_pointer<worker_state>;
 
 /// Why a worker ends whose executor is.
-const auto spoiled = to_caf({errc::peer_down, "the executor is to be loaded anew"});
+caf::error spoiled() { return to_caf({errc::peer_down, "the executor is to be loaded anew"}); }
 
 caf::result<engine::executor_description> load(worker_state& st) {
   auto made = st.options.make();
@@ -62,7 +62,7 @@ caf::result<engine::step_result> take_step(self_ptr self, const engine::step_bat
   // The step that found out says why to its requests; those behind it are for the next worker. This
   // one goes on until the scheduler has passed the reason on.
   if (exec.spoiled())
-    return spoiled;
+    return spoiled();
   auto begun = begin_step(exec, step);
   if (begun && st.in_work.empty() && exec.finished(step.id)) {
     auto done = exec.collect(step.id);
@@ -108,7 +108,7 @@ void look(self_ptr self) {
 void end_if_spoiled(self_ptr self) {
   auto& st = state(self);
   if (st.executor && st.executor->spoiled() && std::exchange(st.ending, true))
-    self->quit(spoiled);
+    self->quit(spoiled());
 }
 
 /// For another scheduler, which a spoiled executor is of no use to.
@@ -119,8 +119,8 @@ caf::result<void> reset(self_ptr self) {
   lose_all(self, to_caf({errc::cancelled, "the worker was told to forget its steps"}));
   if (!st.executor->spoiled())
     return caf::unit;
-  self->quit(spoiled);
-  return spoiled;
+  self->quit(spoiled());
+  return spoiled();
 }
 
 caf::result<std::uint64_t> status(self_ptr self) {

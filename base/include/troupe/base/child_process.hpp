@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -62,6 +63,8 @@ public:
   void kill_group() const;
   /// Whether it has ended. It stays to be reaped, so that its group can still be told.
   [[nodiscard]] bool has_ended() const;
+  /// Waits for that, at most so long. @return has_ended()
+  [[nodiscard]] bool has_ended_within(std::chrono::milliseconds limit) const;
   /// Waits for its end and hands over the rest of its output.
   /// @pre running()
   /// @return waitpid's status
