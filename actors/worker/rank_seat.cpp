@@ -105,7 +105,7 @@ rank_seat_actor::behavior_type rank_seat(self_ptr self, rank_seat_options option
   self->set_down_handler([self](const caf::down_msg& down) { on_down(self, down); });
   st.worker = self->spawn<caf::detached + caf::monitored>(
       worker, worker_options{[make = std::move(options.make), place] { return make(place); },
-                             std::move(options.progress)});
+                             std::move(options.progress), st.end});
   st.owner = std::move(options.owner);
   self->monitor(st.owner);
   return {

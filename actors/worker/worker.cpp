@@ -24,10 +24,12 @@ caf::result<engine::executor_description> load(worker_state& st) {
   return st.executor->describe();
 }
 
-/// With the step in its note, where the executor has not put it there.
-caf::error named(step_id step, const error& why) {
+/// Why a step failed: with the step in its note, where the executor has not put it there.
+caf::error failure_of(const worker_state& st, step_id step, const error& why) {
   const auto name = fmt::format("step {}: ", value(step));
-  return to_caf({why.code, why.note.starts_with(name) ? why.note : name + why.note});
+  const auto& group = st.options.group;
+  return to_caf({group && group->failure() ? errc::peer_down : why.code,
+                 why.note.starts_with(name) ? why.note : name + why.note});
 }
 
 void answer_status(self_ptr self) {
@@ -71,7 +73,7 @@ caf::result<engine::step_result> take_step(self_ptr self, const engine::step_bat
     begun = fail(done.error());
   }
   if (!begun) {
-    const auto why = named(step.id, begun.error());
+    const auto why = failure_of(state(self), step.id, begun.error());
     lose_all(self, why);
     return why;
   }
@@ -90,7 +92,7 @@ void look(self_ptr self) {
     st.in_work.pop_front();
     auto done = st.executor->collect(oldest.id);
     if (!done) {
-      const auto why = named(oldest.id, done.error());
+      const auto why = failure_of(st, oldest.id, done.error());
       oldest.answer.deliver(why);
       return lose_all(self, why);
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/protocol.hpp"
+#include "engine/exec/collective.hpp"
 
 #include <deque>
 #include <functional>
@@ -15,6 +16,8 @@ using executor_factory = std::function<result<std::unique_ptr<engine::executor>>
 struct worker_options {
   executor_factory make;
   engine::load_progress progress;
+  /// The ranks that it is one of; nullptr for a replica of one rank.
+  std::shared_ptr<engine::collective> group = {};
 };
 
 /// The worker itself; it looks after its steps in work by a message to itself.
@@ -44,7 +47,8 @@ struct worker_state {
 /// in between. An executor that works on behind launch() gets the next step while it does: the
 /// worker then looks again and again whether the oldest step is done, and keeps its core busy until
 /// none is in work. With an executor that is spoiled it refuses steps as lost and
-/// ends, for another worker to load anew.
+/// ends, for another worker to load anew. A step that fails while the exchanges of its ranks have
+/// failed is answered peer_down: the ranks are of no more use, whatever each of them says.
 worker_core::behavior_type worker(worker_core::stateful_pointer<worker_state> self,
                                   worker_options options);
 

@@ -98,7 +98,7 @@ void settle(self_ptr self, round<T>& asked) {
     return;
   }
   auto broken = failure_of(st);
-  if (!broken && !found.alike)
+  if (!broken && (!found.alike || found.wrong->code == errc::peer_down))
     broken = found.wrong;
   // Whoever had it loaded decides whether a second try may do better.
   if (!broken || std::is_same_v<T, engine::executor_description>) {
@@ -189,7 +189,8 @@ void spawn_ranks(self_ptr self) {
   for (std::uint32_t rank = 0; rank < options.ranks; ++rank) {
     const rank_place place{.rank = rank, .ranks = options.ranks, .group = st.ends[rank]};
     worker_options one{.make = [make = options.make, place] { return make(place); },
-                       .progress = rank == 0 ? options.progress : engine::load_progress{}};
+                       .progress = rank == 0 ? options.progress : engine::load_progress{},
+                       .group = place.group};
     st.names.push_back(st.ends[rank]->name_of(rank));
     st.ranks.push_back(self->spawn<caf::detached + caf::monitored>(worker, std::move(one)));
   }

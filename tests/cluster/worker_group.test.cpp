@@ -18,7 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 
 /// What each rank is to do, by the number of the step.
-enum class deed { work, refuse, fail_alone, die };
+enum class deed { work, refuse, fail_alone, abort, die };
 
 struct script {
   std::map<std::uint64_t, deed> of_all;
@@ -57,6 +57,8 @@ public:
       throw std::runtime_error{"the rank is struck down"};
     if (deed_at(step) == deed::fail_alone)
       return fail(errc::internal, "the device is on fire");
+    if (deed_at(step) == deed::abort)
+      place_.group->abort({errc::timed_out, "rank 1 waited too long"});
     return exchange(value(step), plan_->limit);
   }
   result<void> sample(step_id) override { return {}; }
@@ -257,6 +259,18 @@ TEST_CASE("a rank that fails alone leaves the others until the limit, and ends t
   REQUIRE_FALSE(lost);
   CHECK(lost.error().code == errc::peer_down);
   CHECK(says(lost.error(), "waited 100 ms for rank 1"));
+  CHECK(b.ends());
+}
+
+TEST_CASE("an aborted exchange ends the group, though all ranks say the same of it") {
+  const auto plan = std::make_shared<script>();
+  plan->of_rank_1[1] = deed::abort;
+  bench b{plan, GENERATE(false, true)};
+  REQUIRE(b.load());
+  const auto lost = b.step(1);
+  REQUIRE_FALSE(lost);
+  CHECK(lost.error().code == errc::peer_down);
+  CHECK(says(lost.error(), "rank 1 waited too long"));
   CHECK(b.ends());
 }
 
