@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct unique_id {
 };
 
 constexpr int success = 0;
+constexpr int invalid_usage = 5;
 constexpr int in_progress = 7;
 /// ncclSum.
 constexpr int addition = 0;
@@ -97,7 +99,8 @@ struct introduction {
   int version = 0;
 };
 
-result<unique_id> introduce(const nccl_place& place, const nccl_functions& nccl) {
+/// Who all are, each at its rank.
+result<std::vector<introduction>> introduce(const nccl_place& place, const nccl_functions& nccl) {
   const std::uint32_t rank = place.group->rank();
   introduction mine{.device = place.device};
   if (const int status = nccl.version(&mine.version); status != success)
@@ -113,20 +116,26 @@ result<unique_id> introduce(const nccl_place& place, const nccl_functions& nccl)
                                           .limit = std::chrono::hours{1}});
       !met)
     return fail(met.error());
-  for (std::uint32_t i = 0; i < all.size(); ++i) {
+  for (std::uint32_t i = 0; i < all.size(); ++i)
     if (all[i].version != mine.version)
       return fail(errc::conflict,
                   fmt::format("{} has NCCL {} and {} has {}; install the same version on both",
                               place.group->name_of(i), all[i].version, place.group->name_of(rank),
                               mine.version));
+  return all;
+}
+
+/// Why NCCL refuses ranks of one GPU. It alone decides: processes that have an NCCL_HOSTID each are
+/// machines to it, and their ranks may share one.
+std::optional<error> same_device(const collective& group, std::span<const introduction> all) {
+  for (std::uint32_t i = 0; i < all.size(); ++i)
     for (std::uint32_t j = 0; j < i; ++j)
       if (all[j].device == all[i].device)
-        return fail(errc::conflict,
-                    fmt::format("{} and {} are given the same GPU; name as many GPUs in "
-                                "\"devices\" as tensor_parallel_size says ({})",
-                                place.group->name_of(j), place.group->name_of(i), all.size()));
-  }
-  return all.front().id;
+        return error{errc::conflict,
+                     fmt::format("{} and {} are given the same GPU; name as many GPUs in "
+                                 "\"devices\" as tensor_parallel_size says ({})",
+                                 group.name_of(j), group.name_of(i), all.size())};
+  return std::nullopt;
 }
 
 /// A connecting that goes on in a thread of its own: NCCL gives none of its calls a limit, and one
@@ -138,12 +147,16 @@ struct connecting {
   std::optional<result<void*>> outcome;
 };
 
-result<void*> connect(const nccl_place& place, const nccl_functions& nccl, unique_id id) {
+result<void*> connect(const nccl_place& place, const nccl_functions& nccl,
+                      std::span<const introduction> all) {
   if (auto entered = place.enter ? place.enter() : result<void>{}; !entered)
     return fail(entered.error());
   void* handle = nullptr;
-  const int status = nccl.connect(&handle, static_cast<int>(place.group->ranks()), id,
+  const int status = nccl.connect(&handle, static_cast<int>(all.size()), all.front().id,
                                   static_cast<int>(place.group->rank()));
+  if (status == invalid_usage)
+    if (auto same = same_device(*place.group, all))
+      return fail(std::move(*same));
   if (status != success)
     return fail(errc::internal, fmt::format("NCCL cannot connect the ranks: {}; NCCL_DEBUG=INFO "
                                             "in the environment makes it say more",
@@ -152,8 +165,8 @@ result<void*> connect(const nccl_place& place, const nccl_functions& nccl, uniqu
 }
 
 void run_connecting(const std::shared_ptr<connecting>& shared, const nccl_place& place,
-                    const functions_ptr& nccl, unique_id id) {
-  auto made = connect(place, *nccl, id);
+                    const functions_ptr& nccl, std::span<const introduction> all) {
+  auto made = connect(place, *nccl, all);
   std::unique_lock lock{shared->mutex};
   if (!shared->left) {
     shared->outcome = std::move(made);
@@ -166,9 +179,9 @@ void run_connecting(const std::shared_ptr<connecting>& shared, const nccl_place&
 }
 
 result<void*> connect_within_limit(const nccl_place& place, const functions_ptr& nccl,
-                                   unique_id id) {
+                                   const std::vector<introduction>& all) {
   auto shared = std::make_shared<connecting>();
-  std::thread{[shared, place, nccl, id] { run_connecting(shared, place, nccl, id); }}.detach();
+  std::thread{[shared, place, nccl, all] { run_connecting(shared, place, nccl, all); }}.detach();
   const auto end = std::chrono::steady_clock::now() + place.limit;
   std::unique_lock lock{shared->mutex};
   for (;;) {
@@ -195,10 +208,10 @@ result<nccl_communicator> nccl_communicator::make(const nccl_place& place) {
   auto nccl = open(place.library);
   if (!nccl)
     return fail(nccl.error());
-  const auto id = introduce(place, **nccl);
-  if (!id)
-    return fail(id.error());
-  const auto handle = connect_within_limit(place, *nccl, *id);
+  const auto all = introduce(place, **nccl);
+  if (!all)
+    return fail(all.error());
+  const auto handle = connect_within_limit(place, *nccl, *all);
   if (!handle)
     return fail(handle.error());
   return nccl_communicator{std::move(*nccl), *handle, place.group->rank()};

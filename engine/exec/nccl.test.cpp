@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include <string_view>
@@ -15,11 +16,21 @@ using namespace std::chrono_literals;
 
 namespace {
 
+/// Makes it the calling thread's, as test_nccl.cpp sees it.
+void use_device(int device) {
+  void* const library = dlopen(TROUPE_TEST_NCCL, RTLD_NOW | RTLD_LOCAL);
+  reinterpret_cast<void (*)(int)>(dlsym(library, "test_nccl_use_device"))(device);
+}
+
 nccl_place place_of(const std::shared_ptr<collective>& end, unsigned char device) {
   nccl_place place;
   place.library = TROUPE_TEST_NCCL;
   place.group = end;
   place.device.fill(device);
+  place.enter = [device]() -> result<void> {
+    use_device(device);
+    return {};
+  };
   return place;
 }
 
@@ -100,6 +111,20 @@ TEST_CASE("a missing NCCL, one that is none, and one GPU for two ranks are sente
     CHECK(one->code == errc::conflict);
     CHECK(says(*one, "rank 0 and rank 1 are given the same GPU"));
   }
+}
+
+TEST_CASE("ranks on one GPU are left to an NCCL that takes them for machines of their own") {
+  std::vector<std::string> notes(2);
+  on_ranks(2, [&](std::uint32_t rank, const auto& end) {
+    auto place = place_of(end, 7);
+    place.enter = [rank]() -> result<void> {
+      use_device(static_cast<int>(rank));
+      return {};
+    };
+    if (auto made = nccl_communicator::make(place); !made)
+      notes[rank] = made.error().note;
+  });
+  CHECK(notes == std::vector<std::string>(2));
 }
 
 TEST_CASE("a rank that never connects ends the others' waiting, by the limit or the group's end") {

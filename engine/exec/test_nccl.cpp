@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <vector>
 
 namespace {
@@ -17,7 +18,11 @@ struct unique_id {
 
 constexpr int success = 0;
 constexpr int system_error = 2;
+constexpr int invalid_usage = 5;
 constexpr int remote_error = 6;
+
+/// The calling thread's.
+thread_local int device = 0;
 
 struct room {
   int ranks = 0;
@@ -25,6 +30,7 @@ struct room {
   int given = 0;
   int taken = 0;
   bool aborted = false;
+  std::set<int> devices;
   std::vector<const void*> parts;
   std::mutex mutex;
   std::condition_variable changed;
@@ -64,6 +70,9 @@ int exchange(communicator& c, const void* mine, Use use) {
 
 extern "C" {
 
+/// What cudaSetDevice would be.
+void test_nccl_use_device(int number) { device = number; }
+
 int ncclGetVersion(int* version) {
   *version = 29999;
   return success;
@@ -89,11 +98,14 @@ int ncclCommInitRank(void** handle, int ranks, unique_id id, int rank) {
   std::unique_lock lock{in->mutex};
   in->ranks = ranks;
   in->parts.resize(static_cast<std::size_t>(ranks));
+  in->devices.insert(device);
   ++in->met;
   in->changed.notify_all();
   // NCCL itself would wait for ever.
   if (!in->changed.wait_for(lock, std::chrono::seconds{2}, [&] { return in->met == ranks; }))
     return system_error;
+  if (in->devices.size() < in->parts.size())
+    return invalid_usage;
   *handle = new communicator{in, rank};
   return success;
 }
