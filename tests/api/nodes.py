@@ -1,6 +1,8 @@
 """A cluster of several processes on this machine, each `troupe up FILE --node NAME`."""
 
 import json
+import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -9,15 +11,23 @@ import time
 
 import httpx
 
+from frail import frail_program
 from ports import free_ports
 from troupe_process import PATIENCE_S, ROOT, TROUPE, clean_environment, eventually, metric
+
+# What stages run on. They may share a GPU: to NCCL each is a machine of its own.
+DEVICE = os.environ.get("TROUPE_DEVICE", "cpu")
+# What bard is told there, so that its texts are the CPU's.
+ON_DEVICE = {} if DEVICE == "cpu" else {"dtype": "float32", "kv_cache_memory_bytes": 1 << 28, "swap_space": 0}
+# A library that CUDA loads into a stage and that breaks the GPU for it (engine/exec/cuda/test_break.cpp).
+BREAK = os.environ.get("TROUPE_BREAK")
 
 
 class Process:
     """`troupe up` with its output; `popen` starts it elsewhere than here."""
 
-    def __init__(self, file, *arguments, popen=subprocess.Popen, **environment):
-        command = [TROUPE, "up", str(file), "--log-level", "warn", *map(str, arguments)]
+    def __init__(self, file, *arguments, popen=subprocess.Popen, program=TROUPE, **environment):
+        command = [str(program), "up", str(file), "--log-level", "warn", *map(str, arguments)]
         self.process = popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              text=True, env=clean_environment(**environment))
         self.output, self.complaints = [], []
@@ -65,10 +75,13 @@ class Process:
 
 class Globe:
     """A front and two stages with a replica of bard each, or as many replicas as the keys make; a
-    context manager that starts all three."""
+    context manager that starts all three. `break_device` breaks the device of a stage of a frail one."""
 
-    def __init__(self, folder, stages=2, replicas=None, **keys):
+    def __init__(self, folder, stages=2, replicas=None, frail=False, **keys):
         self.folder = folder
+        self.program, self.environment, self.device = TROUPE, {}, DEVICE
+        if frail:
+            self._make_frail()
         self.ports = free_ports(stages + 2)
         self.secret = folder / "globe.secret"
         self.secret.write_text("not for strangers\n" * 2)
@@ -80,9 +93,19 @@ class Globe:
         self.nodes = {}
         self.url = None
 
+    def _make_frail(self):
+        if DEVICE == "cpu":
+            self.program, caches = frail_program(self.folder)
+            self.environment = {f"stage{i}": {"TROUPE_SET__cache_directory": str(caches)} for i in (1, 2)}
+            self.device, sign = "cuda:0", caches / "break"
+        else:
+            self.environment = {"stage2": {"CUDA_INJECTION64_PATH": BREAK}}
+            sign = pathlib.Path("/tmp/troupe-break-device")
+        self.break_device = sign.touch
+
     def node(self, index):
         """What the file says of a node; 0 is the front."""
-        made = {"name": f"stage{index}" if index else "front", "devices": ["cpu"] if index else [],
+        made = {"name": f"stage{index}" if index else "front", "devices": [self.device] if index else [],
                 "address": f"127.0.0.1:{self.ports[index]}"}
         if index == 0:
             made.update(router=True, edges={"http": {"port": 0}})
@@ -97,11 +120,12 @@ class Globe:
             # Sanitizers on a busy machine are slower than any node that lives.
             "wire": {"dead_after_s": 3},
             "nodes": [self.node(i) for i in range(stages + 1)],
-            "models": {"bard": {"instances": stages, "cpu_threads": 1}}, **self.keys, **keys}))
+            "models": {"bard": {"instances": stages, "cpu_threads": 1, **ON_DEVICE}}, **self.keys, **keys}))
         return file
 
     def start(self, name, file=None, *arguments):
-        self.nodes[name] = Process(file or self.file, "--node", name, *arguments)
+        self.nodes[name] = Process(file or self.file, "--node", name, *arguments, program=self.program,
+                                   NCCL_HOSTID=name, **self.environment.get(name, {}))
         return self.nodes[name]
 
     def __enter__(self):

@@ -3,16 +3,14 @@
 import concurrent.futures
 import os
 import pathlib
-import shutil
 import signal
 
 import httpx
 import pytest
 
-from troupe_process import PATIENCE_S, ROOT, TROUPE, Cluster, eventually, events
+from frail import frail_program
+from troupe_process import PATIENCE_S, Cluster, children, eventually, events
 
-# A library that stands for libtroupe_cuda.so: the CPU, which breaks for a process once it is told to.
-FRAIL = pathlib.Path(os.environ.get("TROUPE_FRAIL", ROOT / "build/dev/frail/libtroupe_cuda.so"))
 ASK = {"temperature": 0, "max_tokens": 40, "ignore_eos": True}
 # Tokens of an answer that is under way for a while.
 LONG = 450
@@ -20,13 +18,8 @@ LONG = 450
 
 def start(folder, devices=("cuda:0",), **bard):
     """A server whose GPU breaks with `break_device`, as often as that is called."""
-    (folder / "bin").mkdir()
-    shutil.copy(TROUPE, folder / "bin")
-    shutil.copy(FRAIL, folder / "bin")
-    (folder / "lib").symlink_to(pathlib.Path(TROUPE).resolve().parents[1] / "lib")
-    caches = folder / "caches"
-    caches.mkdir()
-    cluster = Cluster(folder, program=folder / "bin" / "troupe", devices=devices, cache_directory=str(caches),
+    program, caches = frail_program(folder)
+    cluster = Cluster(folder, program=program, devices=devices, cache_directory=str(caches),
                       models={"bard": {"max_num_batched_tokens": 256, "swap_space": 0, "cpu_threads": 1, **bard}})
     cluster.break_device = lambda: (caches / "break").touch()
     return cluster
@@ -52,12 +45,6 @@ def replicas(cluster):
     return cluster.get("/troupe/v1/status").json()["replicas"]
 
 
-def children(cluster):
-    """The processes that the server has started."""
-    tasks = pathlib.Path(f"/proc/{cluster.process.pid}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-
-
 def broken(cluster):
     """Breaks the device: the stream that meets it ends with the reason, and then there is another executor."""
     before = [r["restarts"] for r in replicas(cluster)]
@@ -73,15 +60,15 @@ def broken(cluster):
 
 def test_the_next_executor_has_a_process_of_its_own(served):
     text = text_of(served.complete(**ASK))
-    assert children(served) == []
+    assert children(served.process) == []
     broken(served)
     assert any("what runs on it gets one of its own" in line for line in served.complaints)
-    first = children(served)
+    first = children(served.process)
     assert len(first) == 1
     assert text_of(served.complete(**ASK)) == text
     # That one's device breaks too.
     broken(served)
-    assert len(children(served)) == 1 and children(served) != first
+    assert len(children(served.process)) == 1 and children(served.process) != first
     assert text_of(served.complete(**ASK)) == text
 
 
@@ -91,7 +78,7 @@ def test_a_stream_survives_the_end_of_that_process(served):
     with stream(served, max_tokens=LONG) as answer:
         parts = events(answer)
         came = next(parts)["choices"][0]["text"]
-        os.kill(children(served)[0], signal.SIGKILL)
+        os.kill(children(served.process)[0], signal.SIGKILL)
         came += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
     assert came == text
     assert any("ended with signal 9 (Killed)" in line for line in served.complaints)
@@ -100,10 +87,10 @@ def test_a_stream_survives_the_end_of_that_process(served):
 
 def test_its_end_is_found_while_nobody_asks(served):
     broken(served)
-    before, first = served.replica()["restarts"], children(served)
+    before, first = served.replica()["restarts"], children(served.process)
     os.kill(first[0], signal.SIGKILL)
     eventually(lambda: served.replica()["restarts"] > before and served.replica()["state"] == "ready", "is ready again")
-    assert len(children(served)) == 1 and children(served) != first
+    assert len(children(served.process)) == 1 and children(served.process) != first
     assert served.complete(**ASK).status_code == 200
 
 
@@ -124,20 +111,20 @@ def test_those_that_waited_are_served_by_the_next(tmp_path):
 def test_ranks_get_one_each_and_lose_no_stream(tmp_path):
     with start(tmp_path, devices=["cuda:0", "cuda:1"], tensor_parallel=2) as cluster:
         text = text_of(cluster.complete(**{**ASK, "max_tokens": LONG}))
-        for harm in (lambda: cluster.break_device(), lambda: os.kill(children(cluster)[1], signal.SIGKILL)):
+        for harm in (lambda: cluster.break_device(), lambda: os.kill(children(cluster.process)[1], signal.SIGKILL)):
             with stream(cluster, max_tokens=LONG) as answer:
                 parts = events(answer)
                 came = next(parts)["choices"][0]["text"]
                 harm()
                 came += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
             assert came == text
-            assert len(children(cluster)) == 2
+            assert len(children(cluster.process)) == 2
         assert cluster.process.poll() is None
 
 
 def test_that_process_ends_with_the_server(served):
     broken(served)
-    child = children(served)[0]
+    child = children(served.process)[0]
     served.process.kill()
     eventually(lambda: not pathlib.Path(f"/proc/{child}").exists(), "is gone")
 
@@ -146,5 +133,5 @@ def test_all_on_it_wait_for_each_other_and_get_one_each(tmp_path):
     with start(tmp_path, instances=2) as cluster:
         text = text_of(cluster.complete(**ASK))
         broken(cluster)
-        assert len(children(cluster)) == 2
+        assert len(children(cluster.process)) == 2
         assert {text_of(cluster.complete(**ASK)) for _ in range(4)} == {text}

@@ -1,13 +1,15 @@
 """A replica whose two ranks are in two processes."""
 
 import concurrent.futures
+import os
+import signal
 
 import pytest
 
-from nodes import Globe
-from troupe_process import eventually, events, run
+from nodes import ON_DEVICE, Globe
+from troupe_process import children, eventually, events, run
 
-MODELS = {"bard": {"instances": 1, "tensor_parallel": 2, "cpu_threads": 1}}
+MODELS = {"bard": {"instances": 1, "tensor_parallel": 2, "cpu_threads": 1, **ON_DEVICE}}
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,27 @@ def test_at_the_deadline_of_such_a_drain_the_streams_wait_for_the_ranks(pair, ba
         pair.start("stage2")
         for seed, answer in enumerate(whole):
             assert text_of(answer.result()) == text_of(bard.complete(seed=seed, **ask))
+
+
+def test_a_rank_whose_device_is_lost_gets_a_process_of_its_own(tmp_path, bard):
+    ask = {"temperature": 0, "max_tokens": 250, "ignore_eos": True}
+    with Globe(tmp_path, replicas=1, frail=True, models=MODELS) as pair:
+        stages = [pair.nodes[name].process for name in ("stage1", "stage2")]
+
+        def hosted():
+            return [child for stage in stages for child in children(stage)]
+
+        text = text_of(bard.complete(**ask))
+        # The device of one, then the end of the process that has its rank since.
+        for harm in (pair.break_device, lambda: os.kill(hosted()[0], signal.SIGKILL)):
+            with pair.stream(**ask) as answer:
+                parts = events(answer)
+                came = next(parts)["choices"][0]["text"]
+                harm()
+                for part in parts:
+                    if part != "[DONE]":
+                        assert "choices" in part, (part, [p.complaints for p in pair.nodes.values()])
+                        came += part["choices"][0]["text"]
+            assert came == text
+            assert len(hosted()) == 1
+        assert [stage.poll() for stage in stages] == [None, None]

@@ -10,7 +10,6 @@ import threading
 import time
 
 import httpx
-import openai
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TROUPE = os.environ.get("TROUPE_BIN", str(ROOT / "build/dev/bin/troupe"))
@@ -27,6 +26,12 @@ def eventually(condition, what, limit_s=PATIENCE_S):
             return value
         assert time.monotonic() < end, f"never came true: {what}"
         time.sleep(0.01)
+
+
+def children(process):
+    """The processes that it has started."""
+    tasks = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
 def clean_environment(**more):
@@ -109,6 +114,8 @@ class Cluster:
         return int(self.url.rsplit(":", 1)[1])
 
     def openai(self, **options):
+        # Here, for the GPU machine has none.
+        import openai
         given = {"api_key": "none", "max_retries": 0, "timeout": PATIENCE_S, **options}
         return openai.OpenAI(base_url=self.url + "/v1", **given)
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# Tensor parallelism over two GPUs.
+# Tensor parallelism over two GPUs, or two processes on one.
 # Sourced by run.sh.
 
 # Ranks on two GPUs.
@@ -10,6 +10,11 @@ step_tp_bench() {
     one "bench_tp$ranks" 45 "$from/bin/bench_cuda" --model llama8b --ranks "$ranks" --batches 1,64,256 --prefill 128,2048
   done
   one bench_tp_no_graphs 30 "$from/bin/bench_cuda" --model llama8b --ranks 2 --batches 1,64,256 --prefill 128 --without graphs_of_ranks
+}
+# Two stages that share one GPU, each a machine of its own to NCCL: what tests/api wants of ranks on CPUs.
+step_tp_shared() {
+  one tp_shared 280 env "TROUPE_BIN=$from/bin/troupe" TROUPE_DEVICE=cuda:0 "TROUPE_BREAK=$from/lib/break.so" PYTHONDONTWRITEBYTECODE=1 \
+    python3 -m pytest -q -p no:cacheprovider --durations=8 tests/api/test_ranks.py
 }
 kill_rank() { curl -sS -m 5 "http://127.0.0.1:$1/troupe/v1/debug/kill" -H 'content-type: application/json' -d '{"actor":"rank"}' 2>&1; }
 # killed NAME PORT BODY FILE: asks, ends a rank meanwhile, and says how long the whole took.
