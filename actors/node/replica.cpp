@@ -229,15 +229,16 @@ void replica_state::end_cast() {
   end(kv_manager_);
 }
 
-void replica_state::restart(const char* kind) {
+void replica_state::restart(const char* kind, const caf::error& why) {
   if (restart_pending_)
     return;
   restart_pending_ = true;
   resting_ = false;
   end_cast();
+  const auto reason = is_from_troupe(why) ? fmt::format(" ({})", from_caf(why).note) : "";
   const error lost{errc::peer_down,
-                   fmt::format("the {} of model '{}' stopped; it is being restarted", kind,
-                               options_.model.name)};
+                   fmt::format("the {} of model '{}' stopped{}; it is being restarted", kind,
+                               options_.model.name, reason)};
   for (const auto& [hub, router] : routers_)
     tell(self_, router, detach_atom::value, options_.id, to_caf(lost));
   ++report_.status.restarts;
@@ -259,26 +260,26 @@ void replica_state::start_again() {
             if (worker_ == asked)
               build(report_.loaded);
           },
-          [this, asked = worker_](const caf::error&) {
+          [this, asked = worker_](const caf::error& why) {
             if (worker_ == asked)
-              restart("worker");
+              restart("worker", why);
           });
 }
 
 void replica_state::on_down(const caf::down_msg& down) {
   if (worker_ && down.source == worker_->address()) {
     worker_ = nullptr;
-    restart("worker");
+    restart("worker", down.reason);
   } else if (scheduler_ && down.source == scheduler_->address()) {
     scheduler_ = nullptr;
     // One that ends with a reason of its own has been told by the worker that no step succeeds
     // there.
     if (is_from_troupe(down.reason))
       end(worker_);
-    restart(worker_ ? "scheduler" : "worker");
+    restart(worker_ ? "scheduler" : "worker", down.reason);
   } else if (kv_manager_ && down.source == kv_manager_->address()) {
     kv_manager_ = nullptr;
-    restart("kv_manager");
+    restart("kv_manager", down.reason);
   } else {
     // The scheduler hears of it too, and frees what that router's requests held.
     std::erase_if(routers_,

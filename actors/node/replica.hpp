@@ -54,7 +54,8 @@ private:
   [[nodiscard]] engine::replica_facts facts() const;
   void on_down(const caf::down_msg& down);
   void on_load_failed(const error& why);
-  void restart(const char* kind);
+  /// `why`: what the actor ended with, where it said.
+  void restart(const char* kind, const caf::error& why = {});
   void start_again();
   void end_cast();
   void tick();

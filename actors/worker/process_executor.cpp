@@ -26,7 +26,7 @@ constexpr auto end_limit = 20s;
 class executor_process {
 public:
   executor_process(std::string kind, const engine::executor_options& options, hosted_process hosted)
-      : kind_{std::move(kind)}, group_{options.group}, rank_{options.rank}, tenure_{options.tenure},
+      : kind_{std::move(kind)}, group_{options.group}, tenure_{options.tenure},
         child_{std::move(hosted.child)}, socket_{std::make_unique<frame_socket>(hosted.socket)} {}
   ~executor_process();
   executor_process(const executor_process&) = delete;
@@ -54,7 +54,6 @@ private:
 
   const std::string kind_;
   const std::shared_ptr<engine::collective> group_;
-  const std::uint32_t rank_;
   const std::shared_ptr<const void> tenure_;
   child_process child_;
   std::unique_ptr<frame_socket> socket_;
@@ -241,7 +240,7 @@ void executor_process::bury(std::string_view fault) {
   dead_ = error{errc::peer_down, fmt::format("the process that has {} {}", kind_, how)};
   log_error("{}", dead_->note);
   if (group_)
-    group_->abort({errc::peer_down, fmt::format("{}: {}", group_->name_of(rank_), dead_->note)});
+    group_->abort_for_me(*dead_);
 }
 
 class process_executor final : public engine::executor {

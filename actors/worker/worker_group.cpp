@@ -54,6 +54,11 @@ void break_up(self_ptr self, const error& why) {
   self->quit(to_caf(death));
 }
 
+/// What is said of a rank whose actor is no more.
+error stopped(const worker_group_state& st, std::size_t rank) {
+  return {errc::peer_down, fmt::format("{} stopped", st.names[rank])};
+}
+
 /// Why the ranks cannot go on together, if they cannot.
 std::optional<error> failure_of(const worker_group_state& st) {
   for (const auto& end : st.ends)
@@ -98,7 +103,7 @@ void settle(self_ptr self, round<T>& asked) {
     return;
   }
   auto broken = failure_of(st);
-  if (!broken && (!found.alike || found.wrong->code == errc::peer_down))
+  if (!broken && !found.alike)
     broken = found.wrong;
   // Whoever had it loaded decides whether a second try may do better.
   if (!broken || std::is_same_v<T, engine::executor_description>) {
@@ -111,9 +116,12 @@ void settle(self_ptr self, round<T>& asked) {
 
 template <class T>
 void take_answer(self_ptr self, round<T>& asked, std::size_t rank, result<T> answer) {
-  // One that never comes to the exchanges of the load would leave the others there.
   if (!answer && std::is_same_v<T, engine::executor_description>)
+    // One that never comes to the exchanges of the load would leave the others there.
     abort_exchanges(self, answer.error());
+  else if (!answer && answer.error().code == errc::peer_down)
+    // Nothing comes of these ranks any more, and one of them may hang in its device.
+    return break_up(self, failure_of(state(self)).value_or(answer.error()));
   asked.answers[rank] = std::move(answer);
   if (--asked.open == 0 && state(self).open.contains(asked.number))
     settle(self, asked);
@@ -136,7 +144,8 @@ void ask_all(self_ptr self, const Question& question, T (*join)(std::vector<T> a
         .then([self, asked,
                rank](T& one) { take_answer(self, *asked, rank, result<T>{std::move(one)}); },
               [self, asked, rank](const caf::error& why) {
-                take_answer(self, *asked, rank, result<T>{fail(from_caf(why))});
+                auto told = is_from_troupe(why) ? from_caf(why) : stopped(state(self), rank);
+                take_answer(self, *asked, rank, result<T>{fail(std::move(told))});
               });
 }
 
@@ -177,7 +186,7 @@ void on_down(self_ptr self, const caf::down_msg& down) {
   for (std::size_t rank = 0; rank < st.names.size(); ++rank)
     if ((rank < st.ranks.size() && is_lost(st.ranks[rank])) ||
         (rank < st.seats.size() && is_lost(st.seats[rank])))
-      return break_up(self, {errc::peer_down, fmt::format("{} stopped", st.names[rank])});
+      return break_up(self, stopped(st, rank));
 }
 
 // -- ranks in this process ------------------------------------------------------------------------

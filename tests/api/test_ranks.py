@@ -96,6 +96,24 @@ def test_at_the_deadline_of_such_a_drain_the_streams_wait_for_the_ranks(pair, ba
             assert text_of(answer.result()) == text_of(bard.complete(seed=seed, **ask))
 
 
+def test_a_rank_that_stands_still_for_too_long_costs_a_restart_and_no_stream(tmp_path, bard):
+    """Its node lives for the others all the while, so that the ranks' own limit of 10 s must end the step."""
+    ask = {"temperature": 0, "max_tokens": 250, "ignore_eos": True}
+    with Globe(tmp_path, replicas=1, models=MODELS, wire={"dead_after_s": 60}) as pair:
+        stage = pair.nodes["stage2"]
+        with pair.stream(**ask) as answer:
+            parts = events(answer)
+            text = next(parts)["choices"][0]["text"]
+            stage.kill(signal.SIGSTOP)
+            try:
+                eventually(lambda: pair.nodes["stage1"].complained("waited 10000 ms"), "the limit has passed")
+            finally:
+                stage.kill(signal.SIGCONT)
+            text += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
+        assert text == text_of(bard.complete(**ask))
+        assert pair.replica_on("stage1")["restarts"] == 1
+
+
 def test_a_rank_whose_device_is_lost_gets_a_process_of_its_own(tmp_path, bard):
     ask = {"temperature": 0, "max_tokens": 250, "ignore_eos": True}
     with Globe(tmp_path, replicas=1, frail=True, models=MODELS) as pair:
