@@ -9,6 +9,13 @@
 
 namespace troupe::engine {
 
+void collective::abort_for_me(const error& why) {
+  const auto mine = name_of(rank());
+  abort(why.note.find(mine) == std::string::npos
+            ? error{why.code, fmt::format("{}: {}", mine, why.note)}
+            : why);
+}
+
 rank_end::rank_end(std::uint32_t rank, std::vector<std::string> names,
                    std::unique_ptr<rank_channel> channel)
     : rank_{rank}, names_{std::move(names)}, channel_{std::move(channel)}, inboxes_(names_.size()) {

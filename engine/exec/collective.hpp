@@ -54,6 +54,8 @@ public:
   /// Ends the group's work for all ranks: exchanges that wait and that come later fail with `why`.
   /// The first reason stays. From any thread.
   virtual void abort(error why) = 0;
+  /// The same with this rank's name before the reason, unless it is named there.
+  void abort_for_me(const error& why);
   /// Why the group was aborted, if it was. From any thread.
   [[nodiscard]] virtual std::optional<error> failure() const = 0;
 };

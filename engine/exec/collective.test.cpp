@@ -179,6 +179,16 @@ TEST_CASE("frames that cannot be right fail the group and nothing else") {
   CHECK(with_frames({frame_of(1, 1), frame_of(1, 1)}) == errc::corrupt_data);
 }
 
+TEST_CASE("a rank is named once in the reason that it gives") {
+  const auto given = [](std::string note) {
+    const auto group = make_local_group(2);
+    group[1]->abort_for_me({errc::internal, std::move(note)});
+    return group[0]->failure()->note;
+  };
+  CHECK(given("out of paper") == "rank 1: out of paper");
+  CHECK(given("rank 1 waited") == "rank 1 waited");
+}
+
 TEST_CASE("a member that is told of a loss fails without telling the others") {
   std::vector<error> aborts;
   rank_end member{0, {"rank 0", "rank 1 (node b)"}, std::make_unique<silent_channel>(aborts)};

@@ -155,9 +155,7 @@ result<void> cpu_executor::check_weights() {
   if (!intact) {
     spoiled_ = intact.error();
     if (options_.group)
-      options_.group->abort(
-          {spoiled_->code,
-           fmt::format("{}: {}", options_.group->name_of(options_.rank), spoiled_->note)});
+      options_.group->abort_for_me(*spoiled_);
   }
   return intact;
 }

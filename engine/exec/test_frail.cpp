@@ -37,7 +37,7 @@ public:
       return run_.launch(step);
     const error why{errc::internal, "the device is broken"};
     if (group_)
-      group_->abort(why);
+      group_->abort_for_me(why);
     return fail(why);
   }
   [[nodiscard]] result<void> sample(step_id step) override { return run_.sample(step); }

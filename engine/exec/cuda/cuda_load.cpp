@@ -95,9 +95,7 @@ result<void> cuda_executor::load(const load_progress& progress) {
     look_for_spoil(device_.index);
   // The others wait for this rank.
   if (!loaded && options_.group)
-    options_.group->abort(
-        {loaded.error().code,
-         fmt::format("{}: {}", options_.group->name_of(options_.rank), loaded.error().note)});
+    options_.group->abort_for_me(loaded.error());
   return loaded;
 }
 

@@ -111,8 +111,6 @@ bool rank_link::drains(stream_ref all) {
   return !lost() && record(drained_, all) && wait_for(drained_, clock::now());
 }
 
-void rank_link::abort(const error& why) {
-  group_->abort({why.code, fmt::format("{}: {}", group_->name_of(group_->rank()), why.note)});
-}
+void rank_link::abort(const error& why) { group_->abort_for_me(why); }
 
 } // namespace troupe::engine::cuda
