@@ -3,7 +3,7 @@
 #   bash .device-bundle/run.sh [FOLDER] [STEPS] [STEPS_OF_A_SECOND_GPU]
 #   STEPS: comma-separated, of kernels,sampling,executor,golden,serve,errors,bench8b,ops,bench06b,memcheck,without (all of these
 #   where none is named); of each8b,each06b,again,deterministic,power,profile,profile06b,profile_load,policies8b,racecheck,memory8b,
-#   soak,swap,spoiled,lost,wire,stage,stages,coldstart,logits,attention; beside vLLM, with .peer beside the bundle and the step peer once on the machine, of
+#   soak,swap,spoiled,lost,tp_shared,tp_shared8b,wire,stage,stages,coldstart,logits,attention; beside vLLM, with .peer beside the bundle and the step peer once on the machine, of
 #   compare8b,steps8b,decodes8b,loads8b,long8b,online,compare06b,decodes06b, and of it alone with its own limits defaults8b,
 #   defaults_steps8b,defaults_long8b,defaults_online,defaults06b; with two GPUs, of tp_tests,tp_bench,tp_serve,tp_lost. README.md says how long each takes.
 # Steps of a second GPU run beside the others, each list on a GPU of its own. Logs go to $OUT or .device-out. All steps together take

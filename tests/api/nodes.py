@@ -17,8 +17,9 @@ from troupe_process import PATIENCE_S, ROOT, TROUPE, clean_environment, eventual
 
 # What stages run on. They may share a GPU: to NCCL each is a machine of its own.
 DEVICE = os.environ.get("TROUPE_DEVICE", "cpu")
-# What bard is told there, so that its texts are the CPU's.
-ON_DEVICE = {} if DEVICE == "cpu" else {"dtype": "float32", "kv_cache_memory_bytes": 1 << 28, "swap_space": 0}
+ON_DEVICE = {} if DEVICE == "cpu" else {"kv_cache_memory_bytes": 1 << 28, "swap_space": 0}
+# Texts of all devices are the same in float32.
+ENVIRONMENT = {} if DEVICE == "cpu" else {"TROUPE_SET__models__bard__dtype": "float32"}
 # A library that CUDA loads into a stage and that breaks the GPU for it (engine/exec/cuda/test_break.cpp).
 BREAK = os.environ.get("TROUPE_BREAK")
 
@@ -77,9 +78,10 @@ class Globe:
     """A front and two stages with a replica of bard each, or as many replicas as the keys make; a
     context manager that starts all three. `break_device` breaks the device of a stage of a frail one."""
 
-    def __init__(self, folder, stages=2, replicas=None, frail=False, **keys):
+    def __init__(self, folder, stages=2, replicas=None, frail=False, environment=None, **keys):
         self.folder = folder
-        self.program, self.environment, self.device = TROUPE, {}, DEVICE
+        self.environment = ENVIRONMENT if environment is None else environment
+        self.program, self.of_node, self.device = TROUPE, {}, DEVICE
         if frail:
             self._make_frail()
         self.ports = free_ports(stages + 2)
@@ -96,10 +98,10 @@ class Globe:
     def _make_frail(self):
         if DEVICE == "cpu":
             self.program, caches = frail_program(self.folder)
-            self.environment = {f"stage{i}": {"TROUPE_SET__cache_directory": str(caches)} for i in (1, 2)}
+            self.of_node = {f"stage{i}": {"TROUPE_SET__cache_directory": str(caches)} for i in (1, 2)}
             self.device, sign = "cuda:0", caches / "break"
         else:
-            self.environment = {"stage2": {"CUDA_INJECTION64_PATH": BREAK}}
+            self.of_node = {"stage2": {"CUDA_INJECTION64_PATH": BREAK}}
             sign = pathlib.Path("/tmp/troupe-break-device")
         self.break_device = sign.touch
 
@@ -125,7 +127,7 @@ class Globe:
 
     def start(self, name, file=None, *arguments):
         self.nodes[name] = Process(file or self.file, "--node", name, *arguments, program=self.program,
-                                   NCCL_HOSTID=name, **self.environment.get(name, {}))
+                                   NCCL_HOSTID=name, **self.environment, **self.of_node.get(name, {}))
         return self.nodes[name]
 
     def __enter__(self):

@@ -11,10 +11,18 @@ step_tp_bench() {
   done
   one bench_tp_no_graphs 30 "$from/bin/bench_cuda" --model llama8b --ranks 2 --batches 1,64,256 --prefill 128 --without graphs_of_ranks
 }
-# Two stages that share one GPU, each a machine of its own to NCCL: what tests/api wants of ranks on CPUs.
-step_tp_shared() {
-  one tp_shared 280 env "TROUPE_BIN=$from/bin/troupe" TROUPE_DEVICE=cuda:0 "TROUPE_BREAK=$from/lib/break.so" PYTHONDONTWRITEBYTECODE=1 \
-    python3 -m pytest -q -p no:cacheprovider --durations=8 tests/api/test_ranks.py
+# Two stages that share one GPU, each a machine of its own to NCCL.
+shared() { # NAME SECONDS SCRIPT...
+  local name=$1 limit=$2
+  shift 2
+  one "$name" "$limit" env "TROUPE_BIN=$from/bin/troupe" TROUPE_DEVICE=cuda:0 "TROUPE_BREAK=$from/lib/break.so" PYTHONDONTWRITEBYTECODE=1 python3 "$@"
+}
+# What tests/api wants of ranks on CPUs.
+step_tp_shared() { shared tp_shared 200 -m pytest -q -p no:cacheprovider tests/api/test_ranks.py; }
+# What the end of a rank of an 8B costs.
+step_tp_shared8b() {
+  python3 "$from"/models.py "$models"/shared llama8b max_num_seqs=16 max_num_batched_tokens=2048 max_model_len=2048
+  shared tp_shared8b 120 "$from"/ranks_apart.py "$models"/shared/models llama8b
 }
 kill_rank() { curl -sS -m 5 "http://127.0.0.1:$1/troupe/v1/debug/kill" -H 'content-type: application/json' -d '{"actor":"rank"}' 2>&1; }
 # killed NAME PORT BODY FILE: asks, ends a rank meanwhile, and says how long the whole took.
