@@ -71,8 +71,8 @@ struct worker_group_state {
 /// other failure, of one rank or of an exchange between them, is the death of the group: its steps
 /// are answered peer_down with a note that names the rank, and whoever supervises it makes it anew,
 /// where all ranks load again. The first rank that says that the exchanges have failed is believed,
-/// for another may hang in its device. While the node of a rank is not there, a load waits for it. After a
-/// failed load a group is of no more use, and waits to be ended. It runs on CAF's pool.
+/// for another may hang in its device. While the node of a rank is not there, a load waits for it.
+/// After a failed load a group is of no more use, and waits to be ended. It runs on CAF's pool.
 worker_group_actor::behavior_type
 worker_group(worker_group_actor::stateful_pointer<worker_group_state> self,
              replica_workers options);
