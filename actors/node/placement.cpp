@@ -3,7 +3,6 @@
 #include "actors/process/hosted.hpp"
 #include "actors/worker/process_executor.hpp"
 #include "engine/exec/machine.hpp"
-#include "engine/exec/plugin.hpp"
 #include "troupe/base/log.hpp"
 
 #include <algorithm>

@@ -168,4 +168,8 @@ public:
 [[nodiscard]] result<std::unique_ptr<executor>> make_executor(std::string_view kind,
                                                               executor_options options);
 
+/// Whether an error has taken the device of a kind ("cuda:0") from this process for good, and
+/// nothing has its memory any more: an executor in another process may have it.
+[[nodiscard]] bool is_lost(std::string_view kind);
+
 } // namespace troupe::engine

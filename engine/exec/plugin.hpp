@@ -48,7 +48,4 @@ inline constexpr const char* plugin_entry = "troupe_executor_plugin";
 /// @errors as open_plugin; not_found: names the folders that were looked through
 [[nodiscard]] result<const executor_plugin*> find_plugin(const std::string& name);
 
-/// executor_plugin::is_lost of the device of a kind ("cuda:0"); false where no library has it.
-[[nodiscard]] bool is_lost(std::string_view kind);
-
 } // namespace troupe::engine
