@@ -82,8 +82,7 @@ verdict judge(const worker_group_state& st, const round<T>& asked) {
     const result<T>& first = *asked.answers.front();
     found.alike &= one.has_value() == first.has_value() && (one || one.error() == first.error());
     if (!one && !found.wrong)
-      found.wrong =
-          error{one.error().code, fmt::format("{}: {}", st.names[rank], one.error().note)};
+      found.wrong = engine::named_for(st.names[rank], one.error());
   }
   if (found.wrong && found.alike)
     found.wrong = asked.answers.front()->error();
@@ -121,7 +120,9 @@ void take_answer(self_ptr self, round<T>& asked, std::size_t rank, result<T> ans
     abort_exchanges(self, answer.error());
   else if (!answer && answer.error().code == errc::peer_down)
     // Nothing comes of these ranks any more, and one of them may hang in its device.
-    return break_up(self, failure_of(state(self)).value_or(answer.error()));
+    return break_up(self,
+                    failure_of(state(self))
+                        .value_or(engine::named_for(state(self).names[rank], answer.error())));
   asked.answers[rank] = std::move(answer);
   if (--asked.open == 0 && state(self).open.contains(asked.number))
     settle(self, asked);
@@ -249,7 +250,7 @@ void miss_seat(self_ptr self, std::uint32_t rank, const error& why) {
   const bool passes = why.code == errc::peer_down || why.code == errc::draining ||
                       why.code == errc::busy || why.code == errc::timed_out;
   if (!passes)
-    return refuse_load(self, {why.code, fmt::format("{}: {}", st.names[rank], why.note)});
+    return refuse_load(self, engine::named_for(st.names[rank], why));
   if (st.unseated.empty())
     tell_later(self, seat_interval, tick_atom::value);
   st.unseated.insert(rank);

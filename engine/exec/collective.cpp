@@ -9,11 +9,10 @@
 
 namespace troupe::engine {
 
-void collective::abort_for_me(const error& why) {
-  const auto mine = name_of(rank());
-  abort(why.note.find(mine) == std::string::npos
-            ? error{why.code, fmt::format("{}: {}", mine, why.note)}
-            : why);
+error named_for(std::string_view rank, const error& why) {
+  if (why.note.find(rank) != std::string::npos)
+    return why;
+  return {why.code, fmt::format("{}: {}", rank, why.note)};
 }
 
 rank_end::rank_end(std::uint32_t rank, std::vector<std::string> names,

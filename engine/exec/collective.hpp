@@ -12,10 +12,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 /// How the ranks of a tensor-parallel replica exchange. An executor sees `collective` alone.
 namespace troupe::engine {
+
+/// The reason that a rank gives, with its name in front unless that is in it.
+[[nodiscard]] error named_for(std::string_view rank, const error& why);
 
 /// One exchange, the same on all ranks but for `mine`.
 struct exchange_args {
@@ -54,8 +58,8 @@ public:
   /// Ends the group's work for all ranks: exchanges that wait and that come later fail with `why`.
   /// The first reason stays. From any thread.
   virtual void abort(error why) = 0;
-  /// The same with this rank's name before the reason, unless it is named there.
-  void abort_for_me(const error& why);
+  /// The same for a reason of this rank's own, which is named in it.
+  void abort_for_me(const error& why) { abort(named_for(name_of(rank()), why)); }
   /// Why the group was aborted, if it was. From any thread.
   [[nodiscard]] virtual std::optional<error> failure() const = 0;
 };
