@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import os
+import random
 import signal
+import time
 
 import pytest
 
@@ -136,3 +138,48 @@ def test_a_rank_whose_device_is_lost_gets_a_process_of_its_own(tmp_path, bard):
             assert came == text
             assert len(hosted()) == 1
         assert [stage.poll() for stage in stages] == [None, None]
+
+
+HARMS = [("kill", "stage1"), ("kill", "stage2"), ("stop", "stage1"), ("stop", "stage2"), ("break", "stage2"),
+         ("child", "stage1"), ("child", "stage2")]
+
+
+def hurt(pair, how, victim, pause):
+    """Ends, stops or damages something of a stage, which is whole again when this returns or soon after."""
+    stage = pair.nodes[victim]
+    if how == "kill":
+        stage.kill()
+        stage.wait()
+        eventually(lambda: pair.seen(victim)["state"] == "down", "is down")
+        time.sleep(pause)
+        pair.start(victim)
+    elif how == "stop":
+        stage.kill(signal.SIGSTOP)
+        # Behind 3 s it is declared dead.
+        time.sleep(5 * pause)
+        stage.kill(signal.SIGCONT)
+    elif how == "break":
+        pair.break_device()
+    else:
+        for child in children(stage.process):
+            os.kill(child, signal.SIGKILL)
+
+
+def test_no_answer_is_lost_or_changed_whatever_ends(tmp_path, bard):
+    """Each harm once in any order, while more run and wait than have room; TROUPE_RANK_ROUNDS and TROUPE_RANK_SEED for more."""
+    seed = int(os.environ.get("TROUPE_RANK_SEED", "20261129"))
+    chance = random.Random(seed)
+    few = {"bard": {**MODELS["bard"], "max_num_seqs": 6, "num_gpu_blocks_override": 60}}
+    ask = {"max_tokens": 200, "ignore_eos": True}
+    want = [text_of(bard.complete(seed=i, **ask)) for i in range(10)]
+    with Globe(tmp_path, replicas=1, frail=True, models=few) as pair, concurrent.futures.ThreadPoolExecutor(10) as pool:
+        for number in range(int(os.environ.get("TROUPE_RANK_ROUNDS", "1"))):
+            for harm in chance.sample(HARMS, len(HARMS)):
+                what = f"seed {seed}, round {number}: {harm}"
+                whole = [pool.submit(pair.complete, seed=i, **ask) for i in range(10)]
+                eventually(lambda: pair.replica_on("stage1").get("running", 0) > 3, what)
+                hurt(pair, *harm, chance.random())
+                for i, answer in enumerate(whole):
+                    assert text_of(answer.result()) == want[i], what
+        eventually(lambda: (row := pair.replica_on("stage1"))["state"] == "ready" and row["running"] == 0
+                   and row["blocks_used"] == 0, "all blocks are back")

@@ -18,7 +18,7 @@ shared() { # NAME SECONDS SCRIPT...
   one "$name" "$limit" env "TROUPE_BIN=$from/bin/troupe" TROUPE_DEVICE=cuda:0 "TROUPE_BREAK=$from/lib/break.so" PYTHONDONTWRITEBYTECODE=1 python3 "$@"
 }
 # What tests/api wants of ranks on CPUs.
-step_tp_shared() { shared tp_shared 200 -m pytest -q -p no:cacheprovider tests/api/test_ranks.py; }
+step_tp_shared() { shared tp_shared 300 -m pytest -q -p no:cacheprovider tests/api/test_ranks.py; }
 # What the end of a rank of an 8B costs.
 step_tp_shared8b() {
   python3 "$from"/models.py "$models"/shared llama8b max_num_seqs=16 max_num_batched_tokens=2048 max_model_len=2048
