@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <span>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -92,6 +93,8 @@ result<functions_ptr> open(const std::string& file) {
   return found;
 }
 
+constexpr std::string_view to_say_more = "NCCL_DEBUG=INFO in the environment makes it say more";
+
 /// What every rank tells the others.
 struct introduction {
   unique_id id{};
@@ -158,9 +161,8 @@ result<void*> connect(const nccl_place& place, const nccl_functions& nccl,
     if (auto same = same_device(*place.group, all))
       return fail(std::move(*same));
   if (status != success)
-    return fail(errc::internal, fmt::format("NCCL cannot connect the ranks: {}; NCCL_DEBUG=INFO "
-                                            "in the environment makes it say more",
-                                            nccl.words(status)));
+    return fail(errc::internal, fmt::format("NCCL cannot connect the ranks: {}; {}",
+                                            nccl.words(status), to_say_more));
   return handle;
 }
 
@@ -191,8 +193,11 @@ result<void*> connect_within_limit(const nccl_place& place, const functions_ptr&
     auto lost = place.group->failure();
     if (!lost && std::chrono::steady_clock::now() > end)
       lost =
-          error{errc::timed_out, fmt::format("the ranks did not connect through NCCL within {} s",
-                                             std::chrono::duration<double>(place.limit).count())};
+          error{errc::timed_out,
+                fmt::format("the ranks did not connect through NCCL within {} s; between machines "
+                            "it needs every TCP port, and NCCL_SOCKET_IFNAME where it takes "
+                            "another network; {}",
+                            std::chrono::duration<double>(place.limit).count(), to_say_more)};
     if (!lost)
       continue;
     shared->left = true;
