@@ -44,7 +44,9 @@ def main():
                 again = time.monotonic() - begin
                 came += [part for part in parts if part != "[DONE]"]
             assert len(came) >= TOKENS and all("choices" in part for part in came), came
-            told.append(f"the next token {again:.2f} s after the end of the process of rank {int(victim[-1]) - 1}")
+            ready = pair.nodes[victim].find(r"^ready after ([0-9.]+) s").group(1)
+            told.append(f"the next token {again:.2f} s after the end of the process of rank {int(victim[-1]) - 1} "
+                        f"(the next said ready after {ready} s)")
         print("passed: " + ", ".join(told))
 
 
