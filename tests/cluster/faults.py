@@ -47,8 +47,8 @@ class Site(Globe):
     """The cluster of processes on a network that can be broken. A stage that ends is started anew, as a machine's
     supervisor does it. Use inside `net.inside("front")`, where its clients are. A second front, "other", serves too."""
 
-    def __init__(self, net, folder, executor="simulated", **keys):
-        self.net, self.executor = net, executor
+    def __init__(self, net, folder, executor="simulated", kinds=None, **keys):
+        self.net, self.executor, self.kinds = net, executor, kinds or KINDS
         models = simulated_repository(folder) if executor == "simulated" else ROOT / "examples/models"
         # Few at once, so that others wait when a fault comes.
         bard = {"instances": len(STAGES), "cpu_threads": 1, "max_num_seqs": 4}
@@ -103,7 +103,7 @@ class Site(Globe):
     def healed(self):
         """Whether every node is up, every replica ready and at rest."""
         now = self.status()
-        return (len(now["replicas"]) == len(STAGES) and all(n["state"] == "up" for n in now["nodes"])
+        return (len(now["replicas"]) == self.replicas and all(n["state"] == "up" for n in now["nodes"])
                 and all(r["state"] == "ready" for r in now["replicas"]) and self.at_rest())
 
     def metric(self, name):
@@ -229,6 +229,8 @@ def next_tokens(answers, struck, detected):
 
 
 KINDS = ("kill", "kill", "stop", "stop", "hole", "hole", "deaf", "mute", "both", "drain")
+# Where the stages have a rank each: these two also lose each other alone.
+KINDS_OF_RANKS = (*KINDS, "apart", "apart")
 
 
 @dataclasses.dataclass
@@ -245,8 +247,8 @@ class Fault:
     loss: float
 
     @staticmethod
-    def draw(chance):
-        return Fault(chance.choice(KINDS), chance.choice(STAGES), round(chance.uniform(0.05, 0.9), 3),
+    def draw(chance, kinds):
+        return Fault(chance.choice(kinds), chance.choice(STAGES), round(chance.uniform(0.05, 0.9), 3),
                      round(chance.choice((chance.uniform(0.05, 0.9), chance.uniform(0.9, 2.2))), 3),
                      round(chance.uniform(0, 0.8), 3), chance.choice(("0ms", "0ms", "1ms", "3ms")),
                      chance.choice((0, 0, 0.002)))
@@ -260,7 +262,7 @@ class Fault:
 
     def _cut(self, site):
         site.net({"hole": f"cut {self.stage}", "deaf": f"deaf {self.stage} front",
-                  "mute": f"deaf front {self.stage}"}[self.kind])
+                  "mute": f"deaf front {self.stage}", "apart": "cut stage1 stage2"}[self.kind])
         time.sleep(self.lasts_s)
         site.net("heal")
 
@@ -290,7 +292,7 @@ class Round:
     def __init__(self, site, pool, seed, number):
         self.site, self.number = site, number
         self.chance = random.Random(f"{seed}/{number}")
-        self.fault = Fault.draw(self.chance)
+        self.fault = Fault.draw(self.chance, site.kinds)
         self.jobs = self.chance.choices(pool, k=24)
         self.answers, self.struck, self.began = [], 0.0, time.monotonic()
 

@@ -1,6 +1,6 @@
 """Stages that are killed, stopped or cut off under load lose nobody's request, and a front that dies leaves nothing behind.
 
-As a script: test_faults.py --rounds 100 --seed 7 [--executor cpu]
+As a script: test_faults.py --rounds 100 --seed 7 [--executor cpu | --ranks]
 """
 
 import argparse
@@ -13,22 +13,25 @@ import time
 
 import pytest
 
-from faults import FRONTS, STAGES, Front, Round, Site, ask_all, differences, draw_pool
+from faults import FRONTS, KINDS_OF_RANKS, STAGES, Front, Round, Site, ask_all, differences, draw_pool
 from network import Network, require_rights
 from troupe_process import eventually
 
 ROUNDS = 10
 SEED = 20261126
+# One replica with a rank on each stage: what meets either of them meets all streams.
+RANKS = {"executor": "cpu", "kinds": KINDS_OF_RANKS, "replicas": 1,
+         "models": {"bard": {"instances": 1, "tensor_parallel": 2, "cpu_threads": 1, "max_num_seqs": 6}}}
 
 
 require_rights()
 
 
 @contextlib.contextmanager
-def broken_world(folder, seed, executor="simulated"):
+def broken_world(folder, seed, executor="simulated", **keys):
     """The cluster, and requests with their answers."""
     with Network([*FRONTS, *STAGES], seed) as net, net.inside("front"):
-        with Site(net, pathlib.Path(folder), executor) as site:
+        with Site(net, pathlib.Path(folder), executor, **keys) as site:
             pool = draw_pool(random.Random(seed), 30)
             assert all(a.status == 200 and a.done and not a.error for _, a in pool), pool
             yield site, pool
@@ -98,13 +101,20 @@ def test_a_front_that_is_cut_off_costs_the_other_front_nothing(world):
     assert not [d for row in zip(front.bodies, undisturbed, front.answers) for d in differences(*row)]
 
 
+def test_faults_of_ranks_lose_and_double_nothing(tmp_path):
+    with broken_world(tmp_path, SEED, **RANKS) as ranks:
+        assert not run_rounds(*ranks, ROUNDS // 2, SEED)
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--rounds", type=int, default=ROUNDS)
     options.add_argument("--seed", type=int, default=time.time_ns() % (1 << 31))
     options.add_argument("--executor", default="simulated")
+    options.add_argument("--ranks", action="store_true")
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder, broken_world(folder, given.seed, given.executor) as world:
+    how = RANKS if given.ranks else {"executor": given.executor}
+    with tempfile.TemporaryDirectory() as folder, broken_world(folder, given.seed, **how) as world:
         wrong = run_rounds(*world, given.rounds, given.seed)
     print(f"{given.rounds} rounds, seed {given.seed}: {len(wrong)} wrong")
     return 1 if wrong else 0
