@@ -36,6 +36,19 @@ def streamed_text(cluster, **fields):
     return "".join(p["choices"][0]["text"] for p in parts[:-1])
 
 
+def asked_until_at_work(cluster, pool, stage):
+    """Answers, six of them under way at a time until the front has seen the stage at work."""
+    whole = []
+
+    def at_work():
+        if sum(not answer.done() for answer in whole) < 6:
+            whole.append(pool.submit(cluster.complete, seed=len(whole), **LONG))
+        return cluster.replica_on(stage).get("running", 0) > 0
+
+    eventually(at_work, f"{stage} works")
+    return whole
+
+
 def test_both_stages_serve_what_enters_at_the_front(globe):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         whole = list(pool.map(lambda i: globe.complete(seed=i, **LONG), range(8)))
@@ -96,8 +109,7 @@ def test_a_stage_that_is_killed_goes_down_and_comes_back(globe):
 
 def test_a_drained_stage_ends_its_streams_and_then_itself(globe):
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        whole = [pool.submit(globe.complete, seed=i, **LONG) for i in range(5)]
-        eventually(lambda: globe.replica_on("stage2").get("running", 0) > 0, "stage2 works")
+        whole = asked_until_at_work(globe, pool, "stage2")
         drained = run("drain", "stage2", "--deadline", "60", "--url", globe.url)
         assert drained.returncode == 0, drained.stderr
         assert {w.result().status_code for w in whole} == {200}
@@ -164,8 +176,7 @@ def test_a_stage_that_stood_still_drops_what_it_had_and_comes_back_as_it_is(glob
     stage = globe.nodes["stage1"]
     was = globe.replica_on("stage1")["replica"]
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        whole = [pool.submit(globe.complete, seed=i, **LONG) for i in range(6)]
-        eventually(lambda: globe.replica_on("stage1").get("running", 0) > 0, "stage1 works")
+        whole = asked_until_at_work(globe, pool, "stage1")
         stage.kill(signal.SIGSTOP)
         eventually(lambda: globe.seen("stage1")["state"] == "down", "declared dead")
         # Its streams go on at the other stage.
