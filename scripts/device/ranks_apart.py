@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path.cwd() / "tests" / "api"))
 from nodes import Globe  # noqa: E402
-from troupe_process import eventually, events  # noqa: E402
+from troupe_process import events  # noqa: E402
 
 TOKENS = 40
 
@@ -36,9 +36,7 @@ def main():
                 parts = events(answer)
                 came = [next(parts)]
                 begin = time.monotonic()
-                pair.nodes[victim].kill()
-                pair.nodes[victim].wait()
-                eventually(lambda name=victim: pair.seen(name)["state"] == "down", "is down")
+                pair.kill(victim)
                 pair.start(victim)
                 came.append(next(parts))
                 again = time.monotonic() - begin

@@ -130,6 +130,12 @@ class Globe:
                                    NCCL_HOSTID=name, **self.environment, **self.of_node.get(name, {}))
         return self.nodes[name]
 
+    def kill(self, name):
+        """Ends a node's process, and waits until the front knows it."""
+        self.nodes[name].kill()
+        self.nodes[name].wait()
+        return eventually(lambda: (row := self.seen(name))["state"] == "down" and row, f"{name} is down")
+
     def __enter__(self):
         try:
             for i in range(self.stages + 1):

@@ -88,9 +88,7 @@ def test_status_shows_every_node_with_its_wire(globe):
 
 
 def test_a_stage_that_is_killed_goes_down_and_comes_back(globe):
-    globe.nodes["stage1"].kill()
-    globe.nodes["stage1"].wait()
-    down = eventually(lambda: (row := globe.seen("stage1"))["state"] == "down" and row, "is down")
+    down = globe.kill("stage1")
     assert down["note"] and not down["lanes"]
     assert globe.replica_on("stage1")["state"] == "down"
     for seed in range(4):
@@ -324,9 +322,7 @@ def test_one_node_with_an_address_serves_alone(tmp_path):
 def test_new_requests_wait_while_the_only_stage_starts_again(tmp_path):
     with Globe(tmp_path, stages=1, limits={"resume_limit_s": 120}) as cluster:
         wanted = text_of(cluster.complete(seed=5, max_tokens=20))
-        cluster.nodes["stage1"].kill()
-        cluster.nodes["stage1"].wait()
-        eventually(lambda: cluster.seen("stage1")["state"] == "down", "is down")
+        cluster.kill("stage1")
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             waiting = [pool.submit(cluster.complete, seed=5, max_tokens=20) for _ in range(3)]
             assert not concurrent.futures.wait(waiting, timeout=1).done

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from frail import frail_program
-from troupe_process import PATIENCE_S, Cluster, children, eventually, events
+from troupe_process import PATIENCE_S, Cluster, children, eventually, events, text_across
 
 ASK = {"temperature": 0, "max_tokens": 40, "ignore_eos": True}
 # Tokens of an answer that is under way for a while.
@@ -60,15 +60,15 @@ def broken(cluster):
 
 def test_the_next_executor_has_a_process_of_its_own(served):
     text = text_of(served.complete(**ASK))
-    assert children(served.process) == []
+    assert children(served.process.pid) == []
     broken(served)
     assert any("what runs on it gets one of its own" in line for line in served.complaints)
-    first = children(served.process)
+    first = children(served.process.pid)
     assert len(first) == 1
     assert text_of(served.complete(**ASK)) == text
     # That one's device breaks too.
     broken(served)
-    assert len(children(served.process)) == 1 and children(served.process) != first
+    assert len(children(served.process.pid)) == 1 and children(served.process.pid) != first
     assert text_of(served.complete(**ASK)) == text
 
 
@@ -76,21 +76,17 @@ def test_a_stream_survives_the_end_of_that_process(served):
     text = text_of(served.complete(**{**ASK, "max_tokens": LONG}))
     broken(served)
     with stream(served, max_tokens=LONG) as answer:
-        parts = events(answer)
-        came = next(parts)["choices"][0]["text"]
-        os.kill(children(served.process)[0], signal.SIGKILL)
-        came += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
-    assert came == text
+        assert text_across(answer, lambda: os.kill(children(served.process.pid)[0], signal.SIGKILL)) == text
     assert any("ended with signal 9 (Killed)" in line for line in served.complaints)
     assert served.process.poll() is None
 
 
 def test_its_end_is_found_while_nobody_asks(served):
     broken(served)
-    before, first = served.replica()["restarts"], children(served.process)
+    before, first = served.replica()["restarts"], children(served.process.pid)
     os.kill(first[0], signal.SIGKILL)
     eventually(lambda: served.replica()["restarts"] > before and served.replica()["state"] == "ready", "is ready again")
-    assert len(children(served.process)) == 1 and children(served.process) != first
+    assert len(children(served.process.pid)) == 1 and children(served.process.pid) != first
     assert served.complete(**ASK).status_code == 200
 
 
@@ -111,20 +107,16 @@ def test_those_that_waited_are_served_by_the_next(tmp_path):
 def test_ranks_get_one_each_and_lose_no_stream(tmp_path):
     with start(tmp_path, devices=["cuda:0", "cuda:1"], tensor_parallel=2) as cluster:
         text = text_of(cluster.complete(**{**ASK, "max_tokens": LONG}))
-        for harm in (lambda: cluster.break_device(), lambda: os.kill(children(cluster.process)[1], signal.SIGKILL)):
+        for harm in (lambda: cluster.break_device(), lambda: os.kill(children(cluster.process.pid)[1], signal.SIGKILL)):
             with stream(cluster, max_tokens=LONG) as answer:
-                parts = events(answer)
-                came = next(parts)["choices"][0]["text"]
-                harm()
-                came += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
-            assert came == text
-            assert len(children(cluster.process)) == 2
+                assert text_across(answer, harm) == text
+            assert len(children(cluster.process.pid)) == 2
         assert cluster.process.poll() is None
 
 
 def test_that_process_ends_with_the_server(served):
     broken(served)
-    child = children(served.process)[0]
+    child = children(served.process.pid)[0]
     served.process.kill()
     eventually(lambda: not pathlib.Path(f"/proc/{child}").exists(), "is gone")
 
@@ -133,5 +125,5 @@ def test_all_on_it_wait_for_each_other_and_get_one_each(tmp_path):
     with start(tmp_path, instances=2) as cluster:
         text = text_of(cluster.complete(**ASK))
         broken(cluster)
-        assert len(children(cluster.process)) == 2
+        assert len(children(cluster.process.pid)) == 2
         assert {text_of(cluster.complete(**ASK)) for _ in range(4)} == {text}

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from library import built
-from troupe_process import PATIENCE_S, Cluster, eventually, run
+from troupe_process import PATIENCE_S, Cluster, children, eventually, run
 
 WHO = "the process of the backend 'fragile' of model"
 
@@ -59,16 +59,6 @@ def gone(pid):
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
-
-
-def children(pid):
-    found = set()
-    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found |= set(map(int, thread.read_text().split()))
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # a thread that has ended meanwhile; another one has its children
-    return found
 
 
 def ready(cluster):
@@ -227,7 +217,7 @@ def test_a_child_has_nothing_of_ours_open(served):
 def test_the_death_of_the_server_is_theirs(tmp_path):
     model(tmp_path / "models", "m", count=2)
     with serve(tmp_path) as cluster:
-        pids = {pid_of(cluster) for _ in range(2)} | children(cluster.process.pid)
+        pids = {pid_of(cluster) for _ in range(2)} | set(children(cluster.process.pid))
         assert len(pids) == 2
         cluster.process.kill()
         cluster.process.wait()

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from nodes import ON_DEVICE, Globe
-from troupe_process import children, eventually, events, run
+from troupe_process import children, eventually, run, text_across
 
 MODELS = {"bard": {"instances": 1, "tensor_parallel": 2, "cpu_threads": 1, **ON_DEVICE}}
 
@@ -38,16 +38,13 @@ def test_two_processes_give_the_text_of_one(pair, bard):
 @pytest.mark.parametrize("victim", ["stage2", "stage1"])
 def test_a_stream_goes_on_once_the_killed_stage_is_back(pair, bard, victim):
     ask = {"seed": 3, "max_tokens": 250, "ignore_eos": True}
-    with pair.stream(**ask) as answer:
-        parts = events(answer)
-        text = next(parts)["choices"][0]["text"]
-        pair.nodes[victim].kill()
-        pair.nodes[victim].wait()
-        eventually(lambda: pair.seen(victim)["state"] == "down", "is down")
+
+    def end_and_start():
+        pair.kill(victim)
         pair.start(victim)
-        for part in parts:
-            if part != "[DONE]":
-                text += part["choices"][0]["text"]
+
+    with pair.stream(**ask) as answer:
+        text = text_across(answer, end_and_start)
     assert text == text_of(bard.complete(**ask))
     eventually(lambda: "ready" in pair.states("replicas"), "is ready again")
     assert text_of(pair.complete(**ask)) == text
@@ -103,15 +100,16 @@ def test_a_rank_that_stands_still_for_too_long_costs_a_restart_and_no_stream(tmp
     ask = {"temperature": 0, "max_tokens": 250, "ignore_eos": True}
     with Globe(tmp_path, replicas=1, models=MODELS, wire={"dead_after_s": 60}) as pair:
         stage = pair.nodes["stage2"]
-        with pair.stream(**ask) as answer:
-            parts = events(answer)
-            text = next(parts)["choices"][0]["text"]
+
+        def stand_still():
             stage.kill(signal.SIGSTOP)
             try:
                 eventually(lambda: pair.nodes["stage1"].complained("waited 10000 ms"), "the limit has passed")
             finally:
                 stage.kill(signal.SIGCONT)
-            text += "".join(part["choices"][0]["text"] for part in parts if part != "[DONE]")
+
+        with pair.stream(**ask) as answer:
+            text = text_across(answer, stand_still)
         assert text == text_of(bard.complete(**ask))
         assert pair.replica_on("stage1")["restarts"] == 1
 
@@ -122,20 +120,13 @@ def test_a_rank_whose_device_is_lost_gets_a_process_of_its_own(tmp_path, bard):
         stages = [pair.nodes[name].process for name in ("stage1", "stage2")]
 
         def hosted():
-            return [child for stage in stages for child in children(stage)]
+            return [child for stage in stages for child in children(stage.pid)]
 
         text = text_of(bard.complete(**ask))
         # The device of one, then the end of the process that has its rank since.
         for harm in (pair.break_device, lambda: os.kill(hosted()[0], signal.SIGKILL)):
             with pair.stream(**ask) as answer:
-                parts = events(answer)
-                came = next(parts)["choices"][0]["text"]
-                harm()
-                for part in parts:
-                    if part != "[DONE]":
-                        assert "choices" in part, (part, [p.complaints for p in pair.nodes.values()])
-                        came += part["choices"][0]["text"]
-            assert came == text
+                assert text_across(answer, harm) == text
             assert len(hosted()) == 1
         assert [stage.poll() for stage in stages] == [None, None]
 
@@ -148,9 +139,7 @@ def hurt(pair, how, victim, pause):
     """Ends, stops or damages something of a stage, which is whole again when this returns or soon after."""
     stage = pair.nodes[victim]
     if how == "kill":
-        stage.kill()
-        stage.wait()
-        eventually(lambda: pair.seen(victim)["state"] == "down", "is down")
+        pair.kill(victim)
         time.sleep(pause)
         pair.start(victim)
     elif how == "stop":
@@ -161,7 +150,7 @@ def hurt(pair, how, victim, pause):
     elif how == "break":
         pair.break_device()
     else:
-        for child in children(stage.process):
+        for child in children(stage.process.pid):
             os.kill(child, signal.SIGKILL)
 
 

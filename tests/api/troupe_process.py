@@ -28,10 +28,15 @@ def eventually(condition, what, limit_s=PATIENCE_S):
         time.sleep(0.01)
 
 
-def children(process):
-    """The processes that it has started."""
-    tasks = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+def children(pid):
+    """The processes that it has started, in order."""
+    found = set()
+    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found |= set(map(int, thread.read_text().split()))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread that has ended meanwhile; another one has its children
+    return sorted(found)
 
 
 def clean_environment(**more):
@@ -158,3 +163,15 @@ def events(response):
     for line in response.iter_lines():
         if line.startswith("data: "):
             yield line[6:] if line[6:] == "[DONE]" else json.loads(line[6:])
+
+
+def text_across(response, harm):
+    """The text of a completion that is streamed, behind whose first part `harm` is called."""
+    parts = events(response)
+    text = next(parts)["choices"][0]["text"]
+    harm()
+    for part in parts:
+        if part != "[DONE]":
+            assert "choices" in part, part
+            text += part["choices"][0]["text"]
+    return text

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <initializer_list>
 #include <map>
 #include <stdexcept>
 
@@ -198,6 +199,16 @@ struct bench {
 
 bool says(const error& e, std::string_view what) { return e.note.find(what) != std::string::npos; }
 
+/// The step is the group's last: its error has each of the words.
+void check_last_step(bench& b, std::uint64_t id, std::initializer_list<std::string_view> words) {
+  const auto lost = b.step(id);
+  REQUIRE_FALSE(lost);
+  CHECK(lost.error().code == errc::peer_down);
+  for (const auto word : words)
+    CHECK(says(lost.error(), word));
+  CHECK(b.ends());
+}
+
 } // namespace
 
 TEST_CASE("a group answers with what rank 0 brought, and holds what all hold") {
@@ -240,13 +251,8 @@ TEST_CASE("a rank that dies in a step ends the step in an error, and the group")
   REQUIRE(b.load());
   REQUIRE(b.step(1));
   const auto begin = std::chrono::steady_clock::now();
-  const auto lost = b.step(2);
+  check_last_step(b, 2, {"rank 1", "stopped"});
   CHECK(std::chrono::steady_clock::now() - begin < 10s);
-  REQUIRE_FALSE(lost);
-  CHECK(lost.error().code == errc::peer_down);
-  CHECK(says(lost.error(), "rank 1"));
-  CHECK(says(lost.error(), "stopped"));
-  CHECK(b.ends());
 }
 
 TEST_CASE("a rank that fails alone leaves the others until the limit, and ends the group") {
@@ -255,11 +261,7 @@ TEST_CASE("a rank that fails alone leaves the others until the limit, and ends t
   plan->limit = 100ms;
   bench b{plan, GENERATE(false, true)};
   REQUIRE(b.load());
-  const auto lost = b.step(1);
-  REQUIRE_FALSE(lost);
-  CHECK(lost.error().code == errc::peer_down);
-  CHECK(says(lost.error(), "waited 100 ms for rank 1"));
-  CHECK(b.ends());
+  check_last_step(b, 1, {"waited 100 ms for rank 1"});
 }
 
 TEST_CASE("an aborted exchange ends the group, though all ranks say the same of it") {
@@ -267,11 +269,7 @@ TEST_CASE("an aborted exchange ends the group, though all ranks say the same of 
   plan->of_rank_1[1] = deed::abort;
   bench b{plan, GENERATE(false, true)};
   REQUIRE(b.load());
-  const auto lost = b.step(1);
-  REQUIRE_FALSE(lost);
-  CHECK(lost.error().code == errc::peer_down);
-  CHECK(says(lost.error(), "rank 1 waited too long"));
-  CHECK(b.ends());
+  check_last_step(b, 1, {"rank 1 waited too long"});
 }
 
 TEST_CASE("a rank that cannot load says why for the group") {
